@@ -1,0 +1,156 @@
+//! The seam between operations and a database system.
+
+use crate::restore::{Restore, RestoreError, RestoreRequest, RestoreState};
+use flow::{
+    BackupReader, Context, DatabaseRef, Dump, DumpRequest, EngineKind, Facts, Finding, Manifest, SourceError,
+    TargetRef,
+};
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+
+/// The databases of a target, and what was passed over while looking for them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Enumeration {
+    /// The databases, in the order of their names.
+    pub databases: Vec<DatabaseRef>,
+    /// What lies beside them and is none: safety copies, restore records, other files.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Something that was passed over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// What it is: a path.
+    pub object: String,
+    /// Why it was passed over.
+    pub reason: String,
+}
+
+/// What a look at a database says, without reading its content.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DatabaseInfo {
+    /// The version of the server or library.
+    pub engine_version: String,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// What would stop or spoil a backup, each with its fix; notices too.
+    pub findings: Vec<Finding>,
+}
+
+/// How deep [`Engine::facts`] looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FactsDepth {
+    /// Schema and properties.
+    Schema,
+    /// Rows of each table too.
+    Counts,
+    /// A digest of all rows of each table too.
+    Digests,
+}
+
+/// A read-only question to a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Query {
+    /// One statement that changes nothing.
+    pub sql: String,
+    /// How many rows to return at most.
+    pub rows_max: usize,
+}
+
+/// The answer to a [`Query`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The names of the columns.
+    pub columns: Vec<String>,
+    /// The rows; a blob is given as hexadecimal text with `x'…'` around it.
+    pub rows: Vec<Vec<serde_json::Value>>,
+    /// Whether there were more rows than asked for.
+    pub truncated: bool,
+}
+
+/// The form of a backup as one plain file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExportForm {
+    /// The database file itself, byte for byte (`.db`).
+    Image,
+    /// SQL text (`.sql`).
+    Sql,
+    /// A custom-format archive (`.dump`).
+    Custom,
+    /// A tar archive (`.tar`).
+    Tar,
+}
+
+/// What an export came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportSummary {
+    /// Bytes written, before any compression around it.
+    pub size_bytes: u64,
+}
+
+/// One database system. Calls take the [`Context`] for progress, cancellation and secrets; none of them prints,
+/// reads the environment or keeps state between calls.
+pub trait Engine: Send + Sync {
+    /// Returns which system it is.
+    fn kind(&self) -> EngineKind;
+
+    /// Finds the databases of a target: a glob, a folder, a pattern, SQL. Only the engine can. Fails when there is
+    /// none, or when one that is named is none.
+    fn databases(&self, target: &TargetRef, context: &Context) -> Result<Enumeration, SourceError>;
+
+    /// Looks at a database: versions, size, rights, what is missing. With `integrity`, asks the database system to
+    /// check the whole content. What a backup would stumble over is a finding, not an error; an error means that it
+    /// cannot even be looked at.
+    fn probe(
+        &self,
+        database: &DatabaseRef,
+        integrity: bool,
+        context: &Context,
+    ) -> Result<DatabaseInfo, SourceError>;
+
+    /// Returns the facts of a live or scratch database, from one consistent view of it.
+    fn facts(
+        &self,
+        database: &DatabaseRef,
+        depth: FactsDepth,
+        context: &Context,
+    ) -> Result<Facts, SourceError>;
+
+    /// Asks a question. A statement that would change something is refused.
+    fn query(&self, database: &DatabaseRef, query: &Query, context: &Context) -> Result<Answer, SourceError>;
+
+    /// Begins a dump of one or many databases. A database that cannot even be opened is the dump's
+    /// [`flow::Step::Done`] with its error, not an error of this call.
+    fn begin_dump(&self, request: &DumpRequest, context: Context) -> Result<Box<dyn Dump>, SourceError>;
+
+    /// Plans a restore. Changes nothing: what is durable begins with the first step that is run. Fails where another
+    /// restore of the target runs, or waits to be finished ([`flow::SourceErrorKind::InUse`]).
+    fn begin_restore(
+        &self,
+        request: &RestoreRequest,
+        manifest: &Manifest,
+        context: Context,
+    ) -> Result<Box<dyn Restore>, RestoreError>;
+
+    /// Returns the restores that lie unfinished beside a database, running ones too (`owner_alive`).
+    fn pending_restores(
+        &self,
+        database: &DatabaseRef,
+        context: &Context,
+    ) -> Result<Vec<RestoreState>, SourceError>;
+
+    /// Takes up an unfinished restore, to run its remaining steps or to roll it back. Fails while its owner lives.
+    fn resume_restore(&self, state: RestoreState, context: Context)
+    -> Result<Box<dyn Restore>, RestoreError>;
+
+    /// Writes a backup as one plain file. Streams: never holds it in memory; scratch is used where the form needs a
+    /// database that is open.
+    fn export(
+        &self,
+        backup: &dyn BackupReader,
+        form: ExportForm,
+        out: &mut (dyn Write + Send),
+        context: &Context,
+    ) -> Result<ExportSummary, RestoreError>;
+}

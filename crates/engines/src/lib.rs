@@ -1,0 +1,15 @@
+//! What knows one database system. An [`Engine`] finds databases, tells what state they are in, takes dumps of them
+//! and restores them; it knows no repository. Entries leave as plain, ordered, dedupe-friendly bytes and come back
+//! through a [`flow::BackupReader`].
+
+mod engine;
+mod restore;
+pub mod sqlite;
+
+pub use engine::{
+    Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, Query, Skipped,
+};
+pub use restore::{
+    Holder, Restore, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreState, RestoreStep,
+    Safety,
+};
