@@ -27,7 +27,8 @@ pub enum StorageErrorKind {
 pub struct StorageError {
     /// What kind of thing went wrong.
     pub kind: StorageErrorKind,
-    /// What was tried: `put`, `get`, `stat`, `list`, `remove`, `confirm`.
+    /// What was tried: `put`, `get`, `stat`, `list`, `remove`, `confirm`; `open` and
+    /// `create` of a place; `write` of a file; `name`.
     pub verb: &'static str,
     /// The object's full path or URL.
     pub object: String,

@@ -61,7 +61,8 @@ pub trait Storage: Send + Sync {
     /// Returns a whole object.
     fn get(&self, name: &ObjectName) -> Result<Vec<u8>, StorageError>;
 
-    /// Returns a range of an object. A range beyond its end is an error, never fewer bytes.
+    /// Returns a range of an object. A range beyond its end is an error
+    /// ([`crate::StorageErrorKind::Damaged`]), never fewer bytes.
     fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Vec<u8>, StorageError>;
 
     /// Returns what is known of an object.
