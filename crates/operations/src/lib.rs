@@ -1,1 +1,21 @@
-//! To be filled.
+//! One verb a file: backup, list, show, restore, export, verify, check, doctor. The only place where engines meet
+//! repositories. Each verb takes options and returns a report; whoever called renders it. Nothing here prints, reads
+//! the environment, or exits.
+
+pub mod backup;
+pub mod check;
+pub mod doctor;
+mod error;
+pub mod export;
+mod hooks;
+mod journaling;
+pub mod list;
+pub mod reference;
+pub mod report;
+pub mod restore;
+mod services;
+pub mod show;
+pub mod verify;
+
+pub use error::OperationError;
+pub use services::{Engines, Services};

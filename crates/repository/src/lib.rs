@@ -7,5 +7,6 @@ mod repository;
 pub use error::{RepositoryError, RepositoryErrorKind};
 pub use repository::{
     BackupId, BackupRecord, CheckDepth, CheckReport, Damage, PartError, Proof, ProofLevel, ProofRecord,
-    Repository, SnapshotReport, SnapshotRequest, SnapshotWriter, VerifyReport, WrittenDatabase,
+    Repository, SnapshotReport, SnapshotRequest, SnapshotWriter, StoredFile, StoredFiles, VerifyReport,
+    WrittenDatabase,
 };

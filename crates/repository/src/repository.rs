@@ -3,12 +3,13 @@
 use crate::RepositoryError;
 use flow::{
     BackupReader, Context, DatabaseName, DatabaseRef, Dumped, EngineKind, EntryName, OpenPart, PartRef,
-    Previous, SourceError, TargetName,
+    Previous, ReadError, SourceError, TargetName,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read;
 use std::sync::Arc;
 
 /// The id of a backup: its snapshot's where that holds one database, else `SNAPSHOT:DATABASE`.
@@ -147,6 +148,8 @@ pub struct WrittenDatabase {
     pub record: BackupRecord,
     /// Bytes that were read of the source.
     pub read_bytes: u64,
+    /// How long reading it took, in milliseconds.
+    pub elapsed_ms: u64,
 }
 
 /// What a snapshot came to.
@@ -204,6 +207,32 @@ pub struct VerifyReport {
     pub read_bytes: u64,
 }
 
+/// A file of a snapshot that stock restic wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredFile {
+    /// Its path in the snapshot, with `/` in front. Never holds `.` or `..` as a part.
+    pub path: String,
+    /// What it is: `file`, `dir`, `symlink`, or what else restic stored.
+    pub kind: String,
+    /// Its length.
+    pub size_bytes: u64,
+    /// Its permission bits.
+    pub mode: u32,
+    /// When it was modified.
+    pub modified: Option<Timestamp>,
+    /// Where it points, where it is a symbolic link.
+    pub link_target: Option<String>,
+}
+
+/// The files of a snapshot that stock restic wrote.
+pub trait StoredFiles: Send + Sync {
+    /// Returns the files, folders before what is in them.
+    fn files(&self) -> &[StoredFile];
+
+    /// Returns a reader of the content of the file of that index. Verified as [`BackupReader::read`] is.
+    fn read(&self, index: usize) -> Result<Box<dyn Read + Send>, ReadError>;
+}
+
 /// A place that keeps backups, open.
 pub trait Repository: Send + Sync {
     /// Returns the repository's own id.
@@ -221,6 +250,9 @@ pub trait Repository: Send + Sync {
 
     /// Opens a backup by its full id.
     fn open(&self, id: &BackupId, context: &Context) -> Result<Arc<dyn BackupReader>, RepositoryError>;
+
+    /// Opens the files of any snapshot, by its full id: for those that stock restic wrote.
+    fn files(&self, snapshot: &str, context: &Context) -> Result<Box<dyn StoredFiles>, RepositoryError>;
 
     /// Returns what is known of the previous backup of each database of a target taken by this host, where its every
     /// blob is indexed.

@@ -1,0 +1,407 @@
+//! Backs up targets: one snapshot a run of a target, each database its own subtree and manifest.
+//!
+//! A database that fails is named and takes no other with it. Nothing is visible before the snapshot is written, and
+//! that is written only after every source gave its verdict and every byte was confirmed; after a crash the next run
+//! uses what was stored and indexed.
+
+use crate::hooks::{self, Hook};
+use crate::report::{ErrorReport, Outcome, Report};
+use crate::{OperationError, Services};
+use engines::Skipped;
+use flow::{
+    DatabaseName, DatabaseRef, DatabaseRequest, Dump, DumpOptions, DumpRequest, EngineKind, Event, Phase,
+    SourceError, SourceErrorKind, Step, TargetName, TargetRef,
+};
+use jiff::Timestamp;
+use repository::{BackupId, PartError, Proof, ProofLevel, SnapshotRequest, SnapshotWriter};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+/// One target to back up.
+#[derive(Debug, Clone)]
+pub struct BackupTarget {
+    /// The target.
+    pub target: TargetRef,
+    /// The plan, where there is one.
+    pub plan: Option<String>,
+    /// Only this one of its databases.
+    pub only: Option<DatabaseName>,
+    /// A command to run before, as program and arguments; its failure is the target's.
+    pub before: Option<Vec<String>>,
+    /// A command to run after, also where the backup failed.
+    pub after: Option<Vec<String>>,
+    /// Tags for the snapshot, beside ours.
+    pub tags: Vec<String>,
+}
+
+/// What to back up, and how.
+#[derive(Debug, Clone)]
+pub struct BackupOptions {
+    /// The targets, one after the other.
+    pub targets: Vec<BackupTarget>,
+    /// How the databases are read.
+    pub dump: DumpOptions,
+    /// Tells what would be backed up, and reads and writes nothing.
+    pub dry_run: bool,
+}
+
+/// What became of one database.
+#[derive(Debug, Clone, Serialize)]
+pub struct BackupItem {
+    /// The backup's id; null where it failed.
+    pub id: Option<BackupId>,
+    /// The target.
+    pub target: TargetName,
+    /// The database; null where the whole target failed.
+    pub database: Option<DatabaseName>,
+    /// The engine.
+    pub engine: EngineKind,
+    /// The consistency point.
+    pub time: Option<Timestamp>,
+    /// Size of the database's entries.
+    pub size_bytes: Option<u64>,
+    /// Bytes that were read of it.
+    pub read_bytes: Option<u64>,
+    /// Bytes that it added to the repository.
+    pub added_bytes: Option<u64>,
+    /// Rows of all its tables.
+    pub rows: Option<u64>,
+    /// Whether it had not changed and was not read.
+    pub unchanged: Option<bool>,
+    /// How far it is proven.
+    pub proof: Option<ProofLevel>,
+    /// As of when.
+    pub proof_time: Option<Timestamp>,
+    /// How long it took.
+    pub elapsed_ms: Option<u64>,
+    /// Why it failed.
+    pub error: Option<ErrorReport>,
+}
+
+/// The report's own part.
+#[derive(Debug, Clone, Serialize)]
+pub struct BackupBody {
+    /// One for each database, in the order of targets and names.
+    pub backups: Vec<BackupItem>,
+    /// Backups that look wrong.
+    pub suspicions: Vec<String>,
+    /// What retention removed; null where the run had none.
+    pub pruned: Option<u64>,
+    /// What lay beside the databases and is none.
+    pub skipped: Vec<Skipped>,
+    /// Whether nothing was done but telling.
+    pub dry_run: bool,
+}
+
+/// What a run came to: the report, and the first error, which decides the exit code where all failed.
+#[derive(Debug)]
+pub struct BackupResult {
+    /// The report.
+    pub report: Report<BackupBody>,
+    /// The errors of the databases that failed, in the order of the report's items that have one.
+    pub errors: Vec<OperationError>,
+}
+
+/// Backs up. An error of the repository's side, or an interruption, ends the run; errors of the database side are in
+/// the result, one for each database that failed.
+pub fn run(services: &Services, options: &BackupOptions) -> Result<BackupResult, OperationError> {
+    let started = Timestamp::now();
+    let mut body = BackupBody {
+        backups: vec![],
+        suspicions: vec![],
+        pruned: None,
+        skipped: vec![],
+        dry_run: options.dry_run,
+    };
+    let mut errors = Vec::new();
+    for target in &options.targets {
+        let attempt = hooks::around(
+            Hook::new("before_backup", target.before.as_deref(), &target.target.name, target.only.as_ref()),
+            Hook::new("after_backup", target.after.as_deref(), &target.target.name, target.only.as_ref()),
+            options.dry_run,
+            services,
+            || back_up_target(services, target, options, &mut body, &mut errors),
+        );
+        match attempt {
+            Ok(()) => {}
+            Err(error @ (OperationError::Source(_) | OperationError::Local { .. })) if !cancelled(&error) => {
+                body.backups.push(failed_item(&target.target, None, &error));
+                errors.push(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let outcome = match (errors.len(), body.backups.len()) {
+        (0, _) => Outcome::Complete,
+        (failed, all) if failed >= all => Outcome::Failed,
+        _ => Outcome::Incomplete,
+    };
+    let mut report = Report::new("backup", started, outcome, body);
+    if outcome == Outcome::Failed {
+        report.error = errors.first().map(ErrorReport::from);
+    }
+    Ok(BackupResult { report, errors })
+}
+
+fn cancelled(error: &OperationError) -> bool {
+    matches!(error, OperationError::Cancelled)
+        || matches!(error, OperationError::Source(error) if error.kind == SourceErrorKind::Cancelled)
+}
+
+fn back_up_target(
+    services: &Services,
+    target: &BackupTarget,
+    options: &BackupOptions,
+    body: &mut BackupBody,
+    errors: &mut Vec<OperationError>,
+) -> Result<(), OperationError> {
+    let context = &services.context;
+    let engine = services.engines.of(&target.target)?;
+    let found = engine.databases(&target.target, context)?;
+    body.skipped.extend(found.skipped);
+    let mut databases = found.databases;
+    if let Some(only) = &target.only {
+        databases.retain(|database| database.name == *only);
+        if databases.is_empty() {
+            return Err(SourceError::new(
+                SourceErrorKind::Missing,
+                format!("{}/{only}", target.target.name),
+                "the target has no such database",
+            )
+            .into());
+        }
+    }
+    if options.dry_run {
+        return dry_run(services, target, &databases, body);
+    }
+    let previous = services.repository.previous(&target.target.name, &services.host, context)?;
+    let mut request =
+        DumpRequest { target: target.target.clone(), databases: vec![], options: options.dump.clone() };
+    for database in &databases {
+        let previous = previous.get(&database.name).cloned();
+        request.databases.push(DatabaseRequest { database: database.clone(), previous });
+    }
+    let writer = services.repository.begin(
+        SnapshotRequest {
+            target: target.target.name.clone(),
+            plan: target.plan.clone(),
+            host: services.host.clone(),
+            user: services.user.clone(),
+            tags: target.tags.clone(),
+            time: Timestamp::now(),
+        },
+        context,
+    )?;
+    let name = match databases.as_slice() {
+        [one] => format!("backing up {}", one.connection),
+        many => format!("backing up {} databases of {}", many.len(), target.target.name),
+    };
+    context
+        .observer
+        .event(Event::Phase(Phase { name, total_bytes: total_bytes(engine, &databases, services) }));
+    let dump = engine.begin_dump(&request, context.clone())?;
+    let verdicts = pump(services, dump.as_ref(), writer.as_ref(), options.dump.jobs.max(1))?;
+    dump.finish()?;
+    conclude(services, target, verdicts, writer, body, errors)
+}
+
+/// Sizes are asked only where that is cheap: of a few databases.
+fn total_bytes(engine: &dyn engines::Engine, databases: &[DatabaseRef], services: &Services) -> Option<u64> {
+    if databases.len() > 64 {
+        return None;
+    }
+    databases
+        .iter()
+        .map(|database| engine.probe(database, false, &services.context).ok().map(|info| info.size_bytes))
+        .sum()
+}
+
+fn dry_run(
+    services: &Services,
+    target: &BackupTarget,
+    databases: &[DatabaseRef],
+    body: &mut BackupBody,
+) -> Result<(), OperationError> {
+    let engine = services.engines.of(&target.target)?;
+    for database in databases {
+        let info = engine.probe(database, false, &services.context)?;
+        body.backups.push(BackupItem {
+            database: Some(database.name.clone()),
+            size_bytes: Some(info.size_bytes),
+            ..empty_item(&target.target)
+        });
+    }
+    Ok(())
+}
+
+type Verdicts = BTreeMap<DatabaseName, Result<(), SourceError>>;
+
+/// Pulls the dump with several workers until it is empty. A repository error ends it; source errors are verdicts.
+fn pump(
+    services: &Services,
+    dump: &dyn Dump,
+    writer: &dyn SnapshotWriter,
+    workers: usize,
+) -> Result<Verdicts, OperationError> {
+    let verdicts = Mutex::new(Verdicts::new());
+    let fatal: Mutex<Option<OperationError>> = Mutex::new(None);
+    let stop = |error: OperationError| {
+        let mut slot = fatal.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.get_or_insert(error);
+    };
+    let stopped = || fatal.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while !stopped() {
+                    if services.context.cancel.is_cancelled() {
+                        return stop(OperationError::Cancelled);
+                    }
+                    match dump.next() {
+                        Ok(Some(step)) => {
+                            if let Err(error) = take_step(services, step, writer, &verdicts) {
+                                return stop(error);
+                            }
+                        }
+                        Ok(None) => return,
+                        Err(error) => return stop(error.into()),
+                    }
+                }
+            });
+        }
+    });
+    if let Some(error) = fatal.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(if services.context.cancel.is_cancelled() { OperationError::Cancelled } else { error });
+    }
+    Ok(verdicts.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn take_step(
+    services: &Services,
+    step: Step,
+    writer: &dyn SnapshotWriter,
+    verdicts: &Mutex<Verdicts>,
+) -> Result<(), OperationError> {
+    let settle = |database: DatabaseRef, verdict: Result<(), SourceError>| {
+        services.context.observer.event(Event::Database(database.clone()));
+        let mut verdicts = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        // The first failure of a database stands, whatever is said of it later.
+        if !matches!(verdicts.get(&database.name), Some(Err(_))) {
+            verdicts.insert(database.name, verdict);
+        }
+    };
+    match step {
+        Step::Part(part) => {
+            let database = part.database.clone();
+            match writer.part(part) {
+                Ok(()) => {}
+                Err(PartError::Source(error)) if error.kind == SourceErrorKind::Cancelled => {
+                    return Err(OperationError::Cancelled);
+                }
+                Err(PartError::Source(error)) => settle(database, Err(error)),
+                Err(PartError::Write(error)) => return Err(error.into()),
+            }
+        }
+        Step::Reuse(part) => writer.reuse(part)?,
+        Step::Unchanged(database, dumped) => {
+            writer.unchanged(&database, dumped)?;
+            settle(database, Ok(()));
+        }
+        Step::Done(database, Ok(dumped)) => {
+            let failed = matches!(
+                verdicts.lock().unwrap_or_else(PoisonError::into_inner).get(&database.name),
+                Some(Err(_))
+            );
+            if !failed {
+                writer.done(&database, dumped)?;
+            }
+            settle(database, Ok(()));
+        }
+        Step::Done(_, Err(error)) if error.kind == SourceErrorKind::Cancelled => {
+            return Err(OperationError::Cancelled);
+        }
+        Step::Done(database, Err(error)) => settle(database, Err(error)),
+    }
+    Ok(())
+}
+
+/// Writes the snapshot where at least one database is whole, and fills in the report.
+fn conclude(
+    services: &Services,
+    target: &BackupTarget,
+    verdicts: Verdicts,
+    writer: Box<dyn SnapshotWriter>,
+    body: &mut BackupBody,
+    errors: &mut Vec<OperationError>,
+) -> Result<(), OperationError> {
+    let mut failed = BTreeMap::new();
+    let mut whole = 0_usize;
+    for (name, verdict) in verdicts {
+        match verdict {
+            Ok(()) => whole += 1,
+            Err(error) => {
+                let database = DatabaseRef {
+                    target: target.target.name.clone(),
+                    name: name.clone(),
+                    connection: error.object.clone(),
+                };
+                writer.discard(&database, &error.to_string());
+                failed.insert(name, OperationError::from(error));
+            }
+        }
+    }
+    let mut items: BTreeMap<DatabaseName, BackupItem> = BTreeMap::new();
+    if whole > 0 {
+        services.context.cancel.check().map_err(|_| OperationError::Cancelled)?;
+        for written in writer.commit()?.databases {
+            let record = written.record;
+            items.insert(
+                record.database.clone(),
+                BackupItem {
+                    id: Some(record.id),
+                    database: Some(record.database),
+                    time: Some(record.time),
+                    size_bytes: Some(record.size_bytes),
+                    read_bytes: Some(written.read_bytes),
+                    added_bytes: Some(record.added_bytes),
+                    rows: record.rows,
+                    unchanged: Some(record.unchanged),
+                    proof: record.proof.map(|proof: Proof| proof.level),
+                    proof_time: record.proof.map(|proof: Proof| proof.time),
+                    elapsed_ms: Some(written.elapsed_ms),
+                    ..empty_item(&target.target)
+                },
+            );
+        }
+    }
+    for (name, error) in failed {
+        items.insert(name.clone(), failed_item(&target.target, Some(name), &error));
+        errors.push(error);
+    }
+    body.backups.extend(items.into_values());
+    Ok(())
+}
+
+fn empty_item(target: &TargetRef) -> BackupItem {
+    BackupItem {
+        id: None,
+        target: target.name.clone(),
+        database: None,
+        engine: target.engine,
+        time: None,
+        size_bytes: None,
+        read_bytes: None,
+        added_bytes: None,
+        rows: None,
+        unchanged: None,
+        proof: None,
+        proof_time: None,
+        elapsed_ms: None,
+        error: None,
+    }
+}
+
+fn failed_item(target: &TargetRef, database: Option<DatabaseName>, error: &OperationError) -> BackupItem {
+    BackupItem { database, error: Some(ErrorReport::from(error)), ..empty_item(target) }
+}

@@ -1,0 +1,87 @@
+//! Tells what would stop or spoil a backup, each with its fix.
+
+use crate::report::{Outcome, Report};
+use crate::{Engines, OperationError};
+use engines::Skipped;
+use flow::{Context, DatabaseName, EngineKind, Finding, Severity, TargetName, TargetRef};
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// What was found of one database.
+#[derive(Debug, Clone, Serialize)]
+pub struct Examined {
+    /// The target.
+    pub target: TargetName,
+    /// The database.
+    pub database: DatabaseName,
+    /// Where it is.
+    pub connection: String,
+    /// The engine.
+    pub engine: EngineKind,
+    /// The version of the server or library.
+    pub engine_version: Option<String>,
+    /// Its size.
+    pub size_bytes: Option<u64>,
+    /// What would stop or spoil a backup; notices too.
+    pub findings: Vec<Finding>,
+}
+
+/// The report's own part.
+#[derive(Debug, Clone, Serialize)]
+pub struct DoctorBody {
+    /// The databases that were looked at.
+    pub databases: Vec<Examined>,
+    /// What lay beside them and is none.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Examines the databases of a target. With `integrity`, the database system checks their whole content. A problem is
+/// not an error of this call: it is in the report, whose outcome is then `failed`.
+pub fn run(
+    engines: &Engines,
+    target: &TargetRef,
+    only: Option<&DatabaseName>,
+    integrity: bool,
+    context: &Context,
+) -> Result<Report<DoctorBody>, OperationError> {
+    let started = Timestamp::now();
+    let engine = engines.of(target)?;
+    let found = engine.databases(target, context)?;
+    let mut body = DoctorBody { databases: vec![], skipped: found.skipped };
+    for database in found.databases {
+        if only.is_some_and(|name| database.name != *name) {
+            continue;
+        }
+        context.cancel.check().map_err(|_| OperationError::Cancelled)?;
+        let mut examined = Examined {
+            target: database.target.clone(),
+            database: database.name.clone(),
+            connection: database.connection.clone(),
+            engine: target.engine,
+            engine_version: None,
+            size_bytes: None,
+            findings: vec![],
+        };
+        match engine.probe(&database, integrity, context) {
+            Ok(info) => {
+                examined.engine_version = Some(info.engine_version);
+                examined.size_bytes = Some(info.size_bytes);
+                examined.findings = info.findings;
+            }
+            Err(error) if error.kind == flow::SourceErrorKind::Cancelled => {
+                return Err(OperationError::Cancelled);
+            }
+            Err(error) => examined.findings.push(Finding {
+                severity: Severity::Problem,
+                object: error.object,
+                message: error.message,
+                hint: error.hint,
+            }),
+        }
+        body.databases.push(examined);
+    }
+    let problem =
+        |examined: &Examined| examined.findings.iter().any(|finding| finding.severity == Severity::Problem);
+    let outcome = if body.databases.iter().any(problem) { Outcome::Failed } else { Outcome::Complete };
+    Ok(Report::new("doctor", started, outcome, body))
+}

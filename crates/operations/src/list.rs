@@ -1,0 +1,94 @@
+//! Lists what a repository holds.
+
+use crate::report::{Outcome, Report};
+use crate::{OperationError, Services};
+use flow::{DatabaseName, EngineKind, TargetName};
+use jiff::Timestamp;
+use repository::{BackupId, BackupRecord, ProofLevel};
+use serde::Serialize;
+
+/// One backup of a list.
+#[derive(Debug, Clone, Serialize)]
+pub struct ListItem {
+    /// Its id.
+    pub id: BackupId,
+    /// The target.
+    pub target: TargetName,
+    /// The database.
+    pub database: DatabaseName,
+    /// The engine; null for files that stock restic stored.
+    pub engine: Option<EngineKind>,
+    /// The consistency point.
+    pub time: Timestamp,
+    /// Size of its entries.
+    pub size_bytes: u64,
+    /// What it added to the repository.
+    pub added_bytes: u64,
+    /// Rows of all tables.
+    pub rows: Option<u64>,
+    /// How far it is proven; null where it was found damaged, or is not ours and was never verified.
+    pub proof: Option<ProofLevel>,
+    /// As of when.
+    pub proof_time: Option<Timestamp>,
+    /// The tags that its run was given.
+    pub tags: Vec<String>,
+    /// The host whose run it was.
+    pub host: String,
+    /// Where the database was.
+    pub connection: String,
+}
+
+impl From<BackupRecord> for ListItem {
+    fn from(record: BackupRecord) -> Self {
+        Self {
+            id: record.id,
+            target: record.target,
+            database: record.database,
+            engine: record.engine,
+            time: record.time,
+            size_bytes: record.size_bytes,
+            added_bytes: record.added_bytes,
+            rows: record.rows,
+            proof: record.proof.map(|proof| proof.level),
+            proof_time: record.proof.map(|proof| proof.time),
+            tags: record.tags,
+            host: record.host,
+            connection: record.connection,
+        }
+    }
+}
+
+/// The report's own part.
+#[derive(Debug, Clone, Serialize)]
+pub struct ListBody {
+    /// The backups, oldest first.
+    pub backups: Vec<ListItem>,
+}
+
+/// What to list: all, or what a target, a database of it, or a place has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListFilter {
+    /// Everything.
+    All,
+    /// One target, or one of its databases.
+    Target(TargetName, Option<DatabaseName>),
+    /// What was backed up at that place: a canonical path or a URL.
+    Place(String),
+}
+
+/// Lists the backups.
+pub fn run(services: &Services, filter: &ListFilter) -> Result<Report<ListBody>, OperationError> {
+    let started = Timestamp::now();
+    let target = match filter {
+        ListFilter::Target(target, _) => Some(target),
+        ListFilter::All | ListFilter::Place(_) => None,
+    };
+    let mut records = services.repository.backups(target, &services.context)?;
+    records.retain(|record| match filter {
+        ListFilter::All => true,
+        ListFilter::Target(_, database) => database.as_ref().is_none_or(|name| record.database == *name),
+        ListFilter::Place(place) => record.target.as_str() == place || record.connection == *place,
+    });
+    let backups = records.into_iter().map(ListItem::from).collect();
+    Ok(Report::new("list", started, Outcome::Complete, ListBody { backups }))
+}

@@ -1,0 +1,207 @@
+//! Runs a planned restore, or what is left of one after a crash.
+//!
+//! The engine records each step beside the target before it acts; the hooks' state goes into the same record before
+//! each hook. So a crash at any moment leaves a record that says what is owed: the rest of the steps or the way back,
+//! and the start command where the stop command was begun.
+
+use super::{Hooks, Planned, RestoreBody, RestorePerformance, StepTime};
+use crate::hooks::{self, Hook};
+use crate::journaling;
+use crate::report::{Outcome, Report, elapsed_ms};
+use crate::{OperationError, Services};
+use engines::{Restore, RestoreStep};
+use flow::{BackupReader, DatabaseRef, Event, Phase};
+use jiff::Timestamp;
+
+/// A restore under way.
+pub(super) struct Running<'a> {
+    pub(super) services: &'a Services,
+    pub(super) target: DatabaseRef,
+    pub(super) restore: Box<dyn Restore>,
+    pub(super) hooks: Hooks,
+    pub(super) steps: Vec<StepTime>,
+}
+
+pub(super) fn execute(
+    services: &Services,
+    planned: Planned,
+    started: Timestamp,
+) -> Result<Report<RestoreBody>, OperationError> {
+    let mut running = Running {
+        services,
+        target: planned.target.clone(),
+        restore: planned.restore,
+        hooks: planned.hooks,
+        steps: vec![],
+    };
+    let steps = running.restore.steps().to_vec();
+    running.finish_or_roll_back(&steps, planned.backup.as_ref())?;
+    let mut body = running.body(planned.verify, started);
+    body.backup = Some(planned.record.id);
+    body.backup_time = Some(planned.record.time);
+    body.plan = Some(planned.plan);
+    body.estimated_ms = Some(planned.estimated_ms);
+    Ok(Report::new("restore", started, Outcome::Complete, body))
+}
+
+impl Running<'_> {
+    /// Runs the steps; where one fails, everything is put back.
+    pub(super) fn finish_or_roll_back(
+        &mut self,
+        steps: &[RestoreStep],
+        backup: &dyn BackupReader,
+    ) -> Result<(), OperationError> {
+        let Err(error) = self.run_steps(steps, backup) else { return Ok(()) };
+        let cancelled = self.services.context.cancel.is_cancelled();
+        let error = if cancelled { OperationError::Cancelled } else { error };
+        match self.put_back() {
+            // Nothing was changed yet: the failure speaks for itself.
+            Ok(()) if self.steps.is_empty() => Err(error),
+            Ok(()) => Err(OperationError::Restore {
+                target: self.target.connection.clone(),
+                rolled_back: true,
+                hint: None,
+                source: Box::new(error),
+            }),
+            Err(rollback) => Err(OperationError::Restore {
+                target: self.target.connection.clone(),
+                rolled_back: false,
+                hint: Some(format!(
+                    "the way back failed too ({rollback}); mend that, then `backstay restore --rollback --target '{}'`",
+                    self.target.connection
+                )),
+                source: Box::new(error),
+            }),
+        }
+    }
+
+    fn run_steps(&mut self, steps: &[RestoreStep], backup: &dyn BackupReader) -> Result<(), OperationError> {
+        for step in steps {
+            self.services.context.cancel.check().map_err(|_| OperationError::Cancelled)?;
+            match step {
+                RestoreStep::Quiesce => self.stop()?,
+                RestoreStep::Finish => self.start_and_check()?,
+                _ => {}
+            }
+            self.timed(name(*step), |running| {
+                running.restore.run(*step, backup)?;
+                // The hooks join the record as soon as there is one.
+                if *step == RestoreStep::Preflight { running.note() } else { Ok(()) }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self) -> Result<(), OperationError> {
+        let notes = serde_json::to_value(&self.hooks).map_err(|error| OperationError::Local {
+            object: "the restore record".to_owned(),
+            message: error.to_string(),
+            hint: None,
+            source: Some(error.into()),
+        })?;
+        Ok(self.restore.note(notes)?)
+    }
+
+    fn stop(&mut self) -> Result<(), OperationError> {
+        let Some(command) = self.hooks.stop.clone() else { return Ok(()) };
+        self.hooks.stop_begun = true;
+        self.hooks.started = false;
+        self.note()?;
+        self.timed("stop", |running| {
+            Hook::new("stop", Some(&command), &running.target.target, Some(&running.target.name))
+                .run(running.services)
+        })
+    }
+
+    fn start_and_check(&mut self) -> Result<(), OperationError> {
+        self.start()?;
+        let Some(url) = self.hooks.health_url.clone() else { return Ok(()) };
+        self.timed("health", |running| hooks::health(&url, running.services))
+    }
+
+    /// Runs the start command where a stop command was begun, or where there is no stop command to go with it.
+    fn start(&mut self) -> Result<(), OperationError> {
+        let owed = self.hooks.stop.is_none() || self.hooks.stop_begun;
+        let Some(command) = self.hooks.start.clone().filter(|_| owed && !self.hooks.started) else {
+            return Ok(());
+        };
+        self.timed("start", |running| {
+            Hook::new("start", Some(&command), &running.target.target, Some(&running.target.name))
+                .run(running.services)
+        })?;
+        self.hooks.started = true;
+        self.note()
+    }
+
+    /// Puts the old database back and the service up. An interruption does not stop the way back.
+    pub(super) fn put_back(&mut self) -> Result<(), OperationError> {
+        let calm = Services {
+            context: flow::Context { cancel: flow::Cancel::new(), ..self.services.context.clone() },
+            ..self.services.clone()
+        };
+        let stopped = self.hooks.stop_begun;
+        // After a failed health check the service runs on the new database: it is stopped again first.
+        if stopped && self.hooks.started {
+            self.hooks.started = false;
+            Hook::new("stop", self.hooks.stop.as_deref(), &self.target.target, Some(&self.target.name))
+                .run(&calm)?;
+        }
+        let outcome = self.restore.roll_back().map_err(OperationError::from);
+        if stopped {
+            let start =
+                Hook::new("start", self.hooks.start.as_deref(), &self.target.target, Some(&self.target.name));
+            // The service is owed its start even where the way back failed: the target is then still whole.
+            let started = start.run(&calm);
+            return outcome.and(started);
+        }
+        outcome
+    }
+
+    fn timed(
+        &mut self,
+        name: &str,
+        work: impl FnOnce(&mut Self) -> Result<(), OperationError>,
+    ) -> Result<(), OperationError> {
+        let phase = Phase { name: format!("restoring: {name}"), total_bytes: None };
+        self.services.context.observer.event(Event::Phase(phase));
+        let began = Timestamp::now();
+        let outcome = work(self);
+        journaling::restore_step(self.services, &self.target, name, began, outcome.is_ok());
+        outcome?;
+        self.steps.push(StepTime { name: name.to_owned(), elapsed_ms: elapsed_ms(began, Timestamp::now()) });
+        Ok(())
+    }
+
+    pub(super) fn body(&self, verified: bool, started: Timestamp) -> RestoreBody {
+        let elapsed_ms = elapsed_ms(started, Timestamp::now());
+        let bytes_written = self.restore.plan().write_bytes;
+        RestoreBody {
+            backup: None,
+            backup_time: None,
+            target: self.target.connection.clone(),
+            safety_copy: self.restore.state().safety_copy,
+            verified,
+            rolled_back: false,
+            steps: self.steps.clone(),
+            performance: RestorePerformance {
+                bytes_written,
+                bytes_per_second: bytes_written.saturating_mul(1000) / elapsed_ms.max(1),
+                elapsed_ms,
+            },
+            plan: None,
+            estimated_ms: None,
+            dry_run: false,
+        }
+    }
+}
+
+fn name(step: RestoreStep) -> &'static str {
+    match step {
+        RestoreStep::Preflight => "preflight",
+        RestoreStep::Beside => "beside",
+        RestoreStep::Verify => "verify",
+        RestoreStep::Quiesce => "quiesce",
+        RestoreStep::Swap => "swap",
+        RestoreStep::Finish => "finish",
+    }
+}

@@ -1,0 +1,118 @@
+//! Takes up a restore that a crash left unfinished: to its end, or back. Needs nothing but what lies beside the
+//! target (and, to go on, the repository).
+
+use super::execute::Running;
+use super::{Hooks, RestoreBody};
+use crate::report::{Outcome, Report};
+use crate::{Engines, OperationError, Services};
+use engines::{RestoreState, RestoreStep};
+use flow::{Context, DatabaseRef, EngineKind, SourceError, SourceErrorKind};
+use jiff::Timestamp;
+use repository::BackupId;
+
+/// Which unfinished restore is meant.
+#[derive(Debug, Clone)]
+pub struct PendingOptions {
+    /// The database it lies beside.
+    pub target: DatabaseRef,
+    /// Its engine.
+    pub engine: EngineKind,
+    /// Tells what would happen, and changes nothing.
+    pub dry_run: bool,
+}
+
+impl PendingOptions {
+    /// Returns the state of the unfinished restore, so that whoever calls can open the repository that it names. Fails
+    /// where there is none, or where it still runs.
+    pub fn state(&self, engines: &Engines, context: &Context) -> Result<RestoreState, OperationError> {
+        let states = engines.get(self.engine)?.pending_restores(&self.target, context)?;
+        let Some(state) = states.into_iter().next() else {
+            return Err(OperationError::usage(
+                format!("no unfinished restore lies beside {}", self.target.connection),
+                "nothing is to be done: the target is what the last restore made of it".to_owned(),
+            ));
+        };
+        if state.owner_alive {
+            return Err(SourceError::new(
+                SourceErrorKind::InUse,
+                self.target.connection.clone(),
+                "the restore that lies beside it still runs",
+            )
+            .with_hint("wait for it, or end that process first")
+            .into());
+        }
+        Ok(state)
+    }
+}
+
+/// Runs the remaining steps.
+pub fn resume(services: &Services, options: &PendingOptions) -> Result<Report<RestoreBody>, OperationError> {
+    let started = Timestamp::now();
+    let state = options.state(&services.engines, &services.context)?;
+    if state.rolling_back {
+        return Err(OperationError::usage(
+            format!("the restore of {} was already being rolled back", options.target.connection),
+            format!("`backstay restore --rollback --target '{}'` finishes that", options.target.connection),
+        ));
+    }
+    let id = BackupId(state.request.backup.clone());
+    let verify = state.request.verify;
+    let backup = services.repository.open(&id, &services.context)?;
+    let mut running = take_up(services, options, state.clone())?;
+    let left: Vec<RestoreStep> = running
+        .restore
+        .steps()
+        .iter()
+        .copied()
+        .filter(|step| *step > state.step || (*step == state.step && !state.completed) || repeated(*step))
+        .collect();
+    let mut body;
+    if options.dry_run {
+        body = running.body(false, started);
+        body.plan = Some(running.restore.plan().clone());
+        body.dry_run = true;
+    } else {
+        running.finish_or_roll_back(&left, backup.as_ref())?;
+        body = running.body(verify, started);
+    }
+    body.backup = Some(id);
+    Ok(Report::new("restore", started, Outcome::Complete, body))
+}
+
+/// Nobody may use the target at the swap: that is looked at again, whatever was seen before the crash.
+fn repeated(step: RestoreStep) -> bool {
+    step == RestoreStep::Quiesce
+}
+
+/// Puts the old database back. Works without the repository.
+pub fn roll_back(
+    engines: &Engines,
+    services: &Services,
+    options: &PendingOptions,
+) -> Result<Report<RestoreBody>, OperationError> {
+    let started = Timestamp::now();
+    let state = options.state(engines, &services.context)?;
+    let id = BackupId(state.request.backup.clone());
+    let mut running = take_up(services, options, state)?;
+    if !options.dry_run {
+        running.put_back()?;
+    }
+    let mut body = running.body(false, started);
+    body.backup = Some(id);
+    body.safety_copy = None;
+    body.rolled_back = !options.dry_run;
+    body.dry_run = options.dry_run;
+    Ok(Report::new("restore", started, Outcome::Complete, body))
+}
+
+fn take_up<'a>(
+    services: &'a Services,
+    options: &PendingOptions,
+    state: RestoreState,
+) -> Result<Running<'a>, OperationError> {
+    // A record from before the hooks were noted has none: nothing was stopped then.
+    let hooks: Hooks = serde_json::from_value(state.notes.clone()).unwrap_or_default();
+    let target = state.request.target.clone();
+    let restore = services.engines.get(options.engine)?.resume_restore(state, services.context.clone())?;
+    Ok(Running { services, target, restore, hooks, steps: vec![] })
+}

@@ -1,0 +1,189 @@
+//! What a restore is going to do, before anything changes.
+
+use super::{Hooks, RestoreBody, RestorePerformance};
+use crate::reference::{Reference, resolve_one, short};
+use crate::{OperationError, Services};
+use engines::{Restore, RestoreMode, RestorePlan, RestoreRequest, Safety};
+use flow::{BackupReader, DatabaseRef, EngineKind, Event, Finding, Severity};
+use jiff::Timestamp;
+use repository::{BackupRecord, RepositoryError, RepositoryErrorKind};
+use std::sync::Arc;
+
+/// Where a restore goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// Where the backup came from.
+    Origin,
+    /// Another database, which need not exist.
+    Target(DatabaseRef, EngineKind),
+    /// A new one by that name, in the terms of its engine: a path for SQLite. Must not exist.
+    New(String),
+}
+
+/// What to restore, where to, and how.
+#[derive(Debug, Clone)]
+pub struct RestoreOptions {
+    /// The backup.
+    pub backup: Reference,
+    /// Where it goes.
+    pub destination: Destination,
+    /// Writes through the database system instead of renaming.
+    pub in_place: bool,
+    /// What becomes of the old database.
+    pub safety: Safety,
+    /// Whether what was written is compared and checked.
+    pub verify: bool,
+    /// Commands and checks around the swap.
+    pub hooks: Hooks,
+    /// Takes the next older backup where this one is damaged.
+    pub fallback: bool,
+    /// Tells what would happen, and changes nothing.
+    pub dry_run: bool,
+}
+
+/// A restore that is ready to run.
+pub struct Planned {
+    /// The backup.
+    pub record: BackupRecord,
+    /// The database that it goes to.
+    pub target: DatabaseRef,
+    /// What the engine is going to do.
+    pub plan: RestorePlan,
+    /// How long it is estimated to take, in milliseconds.
+    pub estimated_ms: u64,
+    pub(super) restore: Box<dyn Restore>,
+    pub(super) backup: Arc<dyn BackupReader>,
+    pub(super) hooks: Hooks,
+    pub(super) verify: bool,
+}
+
+/// Returns the backup that is meant. It must be one of a database.
+pub(super) fn choose(
+    services: &Services,
+    records: &[BackupRecord],
+    options: &RestoreOptions,
+) -> Result<BackupRecord, OperationError> {
+    let record = resolve_one(records, &options.backup, &services.host)?;
+    if record.engine.is_none() {
+        let id = short(&record.id.0);
+        return Err(OperationError::usage(
+            format!("{id} was stored by restic and holds files, no database"),
+            format!("`backstay restore {id} --to-new FOLDER` writes its files"),
+        ));
+    }
+    Ok(record)
+}
+
+/// A backup that a verify found damaged is not tried: its proof says so.
+pub(super) fn refuse_known_damage(services: &Services, record: &BackupRecord) -> Result<(), OperationError> {
+    if record.proof.is_some() {
+        return Ok(());
+    }
+    let proofs = services.repository.proofs(&services.context)?;
+    let newest = proofs.iter().filter(|proof| proof.backup == record.id).max_by_key(|proof| proof.time);
+    match newest.and_then(|proof| proof.problem.clone()) {
+        Some(problem) => Err(RepositoryError::new(
+            RepositoryErrorKind::Damaged,
+            format!("backup {}", short(&record.id.0)),
+            format!("a verify found it damaged: {problem}"),
+        )
+        .into()),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn plan(
+    services: &Services,
+    options: &RestoreOptions,
+    record: &BackupRecord,
+) -> Result<Planned, OperationError> {
+    let kind = record.engine.unwrap_or(EngineKind::Sqlite);
+    let origin = DatabaseRef {
+        target: record.target.clone(),
+        name: record.database.clone(),
+        connection: record.connection.clone(),
+    };
+    let (target, mode) = match &options.destination {
+        Destination::Origin => {
+            (origin, if options.in_place { RestoreMode::InPlace } else { RestoreMode::Swap })
+        }
+        Destination::Target(target, engine) if *engine == kind => {
+            (target.clone(), if options.in_place { RestoreMode::InPlace } else { RestoreMode::Swap })
+        }
+        Destination::Target(target, engine) => {
+            return Err(OperationError::usage(
+                format!("a backup of {kind} cannot be restored to {target}, which is {engine}"),
+                "name a target of the same system".to_owned(),
+            ));
+        }
+        Destination::New(connection) => {
+            (DatabaseRef { connection: connection.clone(), ..origin }, RestoreMode::ToNew)
+        }
+    };
+    let backup = services.repository.open(&record.id, &services.context)?;
+    let request = RestoreRequest {
+        target: target.clone(),
+        mode,
+        safety: options.safety.clone(),
+        verify: options.verify,
+        backup: record.id.0.clone(),
+        repository: services.repository.location(),
+        started: Timestamp::now(),
+        host: services.host.clone(),
+    };
+    let engine = services.engines.get(kind)?;
+    let restore = engine.begin_restore(&request, backup.manifest(), services.context.clone())?;
+    let plan = restore.plan().clone();
+    let estimated_ms = estimate(services, &plan, options.verify);
+    Ok(Planned {
+        record: record.clone(),
+        target,
+        plan,
+        estimated_ms,
+        restore,
+        backup,
+        hooks: options.hooks.clone(),
+        verify: options.verify,
+    })
+}
+
+/// Estimates by the rate of this machine's earlier restores, or by a cautious one where there was none.
+fn estimate(services: &Services, plan: &RestorePlan, verify: bool) -> u64 {
+    const CAUTIOUS_BYTES_PER_SECOND: u64 = 150_000_000;
+    let measured = crate::journaling::restore_rate(services);
+    let rate =
+        measured.unwrap_or(if verify { CAUTIOUS_BYTES_PER_SECOND } else { CAUTIOUS_BYTES_PER_SECOND * 2 });
+    100 + plan.write_bytes.saturating_mul(1000) / rate.max(1)
+}
+
+/// The report of a dry run: what would happen, space and time.
+pub(super) fn dry_run(planned: &Planned) -> RestoreBody {
+    RestoreBody {
+        backup: Some(planned.record.id.clone()),
+        backup_time: Some(planned.record.time),
+        target: planned.target.connection.clone(),
+        safety_copy: planned.plan.safety_copy.clone(),
+        verified: false,
+        rolled_back: false,
+        steps: vec![],
+        performance: RestorePerformance::default(),
+        plan: Some(planned.plan.clone()),
+        estimated_ms: Some(planned.estimated_ms),
+        dry_run: true,
+    }
+}
+
+/// Says aloud that an older backup is taken.
+pub(super) fn tell_fallback(
+    services: &Services,
+    from: &BackupRecord,
+    to: &BackupRecord,
+    error: &OperationError,
+) {
+    services.context.observer.event(Event::Finding(Finding {
+        severity: Severity::Warning,
+        object: format!("backup {}", short(&from.id.0)),
+        message: format!("{error}; taking {} of {} instead", short(&to.id.0), to.time),
+        hint: None,
+    }));
+}

@@ -1,0 +1,235 @@
+//! Reads back what is stored, every byte, and keeps the outcome in the repository as a proof.
+
+use crate::reference::{Reference, resolve};
+use crate::report::{Outcome, Report};
+use crate::{OperationError, Services};
+use flow::{Event, Finding, Phase, Severity};
+use jiff::Timestamp;
+use repository::{BackupId, BackupRecord, ProofLevel, ProofRecord};
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    /// `manifest`, `blobs`.
+    pub name: String,
+    /// Whether it passed.
+    pub passed: bool,
+    /// What was seen.
+    pub detail: String,
+}
+
+/// The verdict on one backup.
+#[derive(Debug, Clone, Serialize)]
+pub struct VerifyItem {
+    /// Its id.
+    pub id: BackupId,
+    /// The target.
+    pub target: String,
+    /// The database.
+    pub database: String,
+    /// Whether every byte is right.
+    pub valid: bool,
+    /// Size of its entries.
+    pub size_bytes: u64,
+    /// How old it is.
+    pub age_seconds: i64,
+    /// Where its time is from: `manifest`.
+    pub time_source: &'static str,
+    /// What is stored: `restic`.
+    pub format: &'static str,
+    /// How it is compressed: `zstd`.
+    pub compression: &'static str,
+    /// What was looked at.
+    pub checks: Vec<Check>,
+    /// What is wrong with it.
+    pub error: Option<String>,
+}
+
+/// How many are right.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct VerifySummary {
+    /// Backups that were looked at.
+    pub total_files: u64,
+    /// Those that are right.
+    pub valid: u64,
+    /// Those that are not.
+    pub invalid: u64,
+    /// Whether all are right, and there is at least one.
+    pub all_valid: bool,
+}
+
+/// How fast it went.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct VerifyPerformance {
+    /// Bytes of content that were read.
+    pub bytes_read: u64,
+    /// Per second.
+    pub bytes_per_second: u64,
+    /// Milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// The report's own part.
+#[derive(Debug, Clone, Serialize)]
+pub struct VerifyBody {
+    /// How many are right.
+    pub summary: VerifySummary,
+    /// One for each backup.
+    pub files: Vec<VerifyItem>,
+    /// How fast it went.
+    pub performance: VerifyPerformance,
+}
+
+/// Verifies what the references name: of each database the backup meant; without a reference, the newest backup of
+/// every database. Damage is not an error of this call: it is in the report, whose outcome is then `failed`.
+pub fn run(
+    services: &Services,
+    references: &[Reference],
+    dry_run: bool,
+) -> Result<Report<VerifyBody>, OperationError> {
+    let started = Timestamp::now();
+    let records = services.repository.backups(None, &services.context)?;
+    let chosen = choose(services, &records, references)?;
+    let total = chosen.iter().map(|record| record.size_bytes).sum();
+    let phase = Phase { name: format!("verifying {} backups", chosen.len()), total_bytes: Some(total) };
+    services.context.observer.event(Event::Phase(phase));
+    let mut body = VerifyBody {
+        summary: VerifySummary::default(),
+        files: vec![],
+        performance: VerifyPerformance::default(),
+    };
+    let mut proofs = Vec::new();
+    let mut outcome = Ok(());
+    for record in chosen {
+        if dry_run {
+            body.files.push(item(&record, vec![], None));
+            continue;
+        }
+        match verify(services, &record, &mut body) {
+            Ok(proof) => proofs.push(proof),
+            Err(error) => {
+                outcome = Err(error);
+                break;
+            }
+        }
+    }
+    // What was proven before an interruption is kept: it was paid for.
+    if !proofs.is_empty() {
+        keep(services, proofs);
+    }
+    outcome?;
+    close(&mut body, started);
+    let all = body.summary.all_valid || dry_run;
+    Ok(Report::new("verify", started, if all { Outcome::Complete } else { Outcome::Failed }, body))
+}
+
+fn choose(
+    services: &Services,
+    records: &[BackupRecord],
+    references: &[Reference],
+) -> Result<Vec<BackupRecord>, OperationError> {
+    if references.is_empty() {
+        let mut newest = std::collections::BTreeMap::new();
+        for record in records {
+            let key = (&record.target, &record.database, &record.host);
+            let slot = newest.entry(key).or_insert(record);
+            if record.time > slot.time {
+                *slot = record;
+            }
+        }
+        if newest.is_empty() {
+            return Err(OperationError::usage(
+                format!("{} holds no backup to verify", services.repository.location()),
+                "make one with `backstay backup SOURCE`".to_owned(),
+            ));
+        }
+        return Ok(newest.into_values().cloned().collect());
+    }
+    let mut seen = BTreeSet::new();
+    let mut chosen = Vec::new();
+    for reference in references {
+        for record in resolve(records, reference, &services.host)? {
+            if seen.insert(record.id.clone()) {
+                chosen.push(record);
+            }
+        }
+    }
+    Ok(chosen)
+}
+
+fn verify(
+    services: &Services,
+    record: &BackupRecord,
+    body: &mut VerifyBody,
+) -> Result<ProofRecord, OperationError> {
+    let time = Timestamp::now();
+    let found = services.repository.verify(&record.id, &services.context)?;
+    body.performance.bytes_read += found.read_bytes;
+    let problem = found.errors.first().map(|damage| format!("{} {}", damage.object, damage.problem));
+    let mut checks = vec![Check {
+        name: "blobs".to_owned(),
+        passed: problem.is_none(),
+        detail: match found.errors.len() {
+            0 => format!("{} bytes were read back and their hashes match", found.read_bytes),
+            count => format!("{count} objects are missing or damaged"),
+        },
+    }];
+    checks.extend(found.errors.iter().map(|damage| Check {
+        name: damage.object.clone(),
+        passed: false,
+        detail: damage.problem.clone(),
+    }));
+    body.files.push(item(record, checks, problem.clone()));
+    Ok(ProofRecord {
+        backup: record.id.clone(),
+        time,
+        level: problem.is_none().then_some(ProofLevel::Stored),
+        problem,
+        host: services.host.clone(),
+        rows: std::collections::BTreeMap::new(),
+    })
+}
+
+fn item(record: &BackupRecord, checks: Vec<Check>, error: Option<String>) -> VerifyItem {
+    VerifyItem {
+        id: record.id.clone(),
+        target: record.target.to_string(),
+        database: record.database.to_string(),
+        valid: error.is_none() && !checks.is_empty(),
+        size_bytes: record.size_bytes,
+        age_seconds: Timestamp::now().as_second() - record.time.as_second(),
+        time_source: "manifest",
+        format: "restic",
+        compression: "zstd",
+        checks,
+        error,
+    }
+}
+
+/// A proof that cannot be kept (a repository that may only be read) is worth a remark, and no more: what was read was
+/// read.
+fn keep(services: &Services, proofs: Vec<ProofRecord>) {
+    if let Err(error) = services.repository.append_proofs(proofs, &services.context) {
+        services.context.observer.event(Event::Finding(Finding {
+            severity: Severity::Warning,
+            object: services.repository.location(),
+            message: format!("the proof cannot be kept in the repository: {error}"),
+            hint: error.hint,
+        }));
+    }
+}
+
+fn close(body: &mut VerifyBody, started: Timestamp) {
+    let valid = body.files.iter().filter(|item| item.valid).count();
+    body.summary = VerifySummary {
+        total_files: body.files.len() as u64,
+        valid: valid as u64,
+        invalid: (body.files.len() - valid) as u64,
+        all_valid: valid == body.files.len() && valid > 0,
+    };
+    let elapsed_ms = crate::report::elapsed_ms(started, Timestamp::now());
+    body.performance.elapsed_ms = elapsed_ms;
+    body.performance.bytes_per_second = body.performance.bytes_read.saturating_mul(1000) / elapsed_ms.max(1);
+}
