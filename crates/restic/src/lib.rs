@@ -1,1 +1,37 @@
-//! To be filled.
+//! The restic repository format: version 2 written and read, version 1 read.
+//!
+//! A [`Repository`] is opened with a password; blobs go in through a [`BlobWriter`] and come out through
+//! [`Repository::read_blob`] and [`stream`]. Whoever writes takes a lock first ([`Repository::lock`]). The order of
+//! writing is packs, index, snapshot: a crash leaves blobs that no snapshot needs, never a snapshot without its blobs.
+//! Knows no database, no manifest and no retention.
+
+mod check;
+mod cut;
+mod error;
+mod id;
+mod index;
+mod lock;
+mod quoting;
+mod reader;
+mod repository;
+mod snapshot;
+mod tree;
+mod verify;
+mod writer;
+
+pub use check::{CheckOutcome, CheckProblem, Depth, check};
+pub use cut::{
+    CONTENT_AVERAGE_BYTES, CONTENT_MAX_BYTES, CONTENT_MIN_BYTES, ContentCutter, Cut, FIXED_MAX_BYTES,
+    cut_seed,
+};
+pub use error::{LockHolder, ResticError, ResticErrorKind};
+pub use id::{BlobKind, Id, IdError};
+pub use index::{BlobLocation, Index};
+pub use lock::{LockGuard, LockKind, LockOptions, LockOwner};
+pub use quoting::{quote, unquote};
+pub use reader::{ReadOptions, stream};
+pub use repository::{CreateOptions, OpenOptions, Repository, RepositoryConfig};
+pub use snapshot::Snapshot;
+pub use tree::{MODE_DIR, Node, NodeKind, Tree};
+pub use verify::{BlobProblem, VerifyOutcome, verify_blobs};
+pub use writer::{BlobWriter, StoredBlob, StreamError, WriterOptions, WriterReport};

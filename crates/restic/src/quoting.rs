@@ -1,0 +1,145 @@
+//! Text as Go writes it: quoted names, and JSON with Go's escapes.
+//!
+//! A folder's blob is named by the hash of its text, so the text must be the one that restic would write.
+
+use crate::error::{ResticError, ResticErrorKind};
+use serde::Serialize;
+use serde_json::ser::{CompactFormatter, Formatter};
+use std::io;
+
+/// Quotes a name as Go's `strconv.Quote` does, without the quotes around it.
+pub fn quote(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\x07' => out.push_str("\\a"),
+            '\x08' => out.push_str("\\b"),
+            '\x0c' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\x0b' => out.push_str("\\v"),
+            c if (c as u32) < 0x20 || c as u32 == 0x7f => out.push_str(&format!("\\x{:02x}", c as u32)),
+            c if is_printable(c) => out.push(c),
+            c if (c as u32) < 0x1_0000 => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c => out.push_str(&format!("\\U{:08x}", c as u32)),
+        }
+    }
+    out
+}
+
+/// Tells whether Go shows a character as it is. Rust's `escape_debug` draws nearly the same line; spaces other than
+/// the ASCII one are escaped by Go, and combining marks are not.
+fn is_printable(c: char) -> bool {
+    if c.is_ascii() {
+        return !c.is_ascii_control();
+    }
+    if c.is_whitespace() || c.is_control() {
+        return false;
+    }
+    // A character that Rust escapes only at the start of a text (a combining mark) is not escaped behind a letter.
+    let text = ['a', c].iter().collect::<String>();
+    text.escape_debug().count() == 2
+}
+
+/// Undoes [`quote`]. `None` where the text is not what `strconv.Quote` could have written. Bytes that are not UTF-8
+/// come back as the replacement character.
+pub fn unquote(text: &str) -> Option<String> {
+    if !text.contains('\\') {
+        return (!text.contains(['"', '\n'])).then(|| text.to_owned());
+    }
+    let mut out = Vec::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c == '"' || c == '\n' {
+            return None;
+        }
+        if c != '\\' {
+            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            continue;
+        }
+        unescape(&mut chars, &mut out)?;
+    }
+    Some(String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+}
+
+fn unescape(chars: &mut std::str::Chars<'_>, out: &mut Vec<u8>) -> Option<()> {
+    let simple = match chars.next()? {
+        'a' => 7,
+        'b' => 8,
+        'f' => 12,
+        'n' => b'\n',
+        'r' => b'\r',
+        't' => b'\t',
+        'v' => 11,
+        '\\' => b'\\',
+        '"' => b'"',
+        'x' => u8::try_from(number(chars, 2, 16)?).ok()?,
+        c @ '0'..='7' => {
+            let rest = number(chars, 2, 8)?;
+            u8::try_from(c.to_digit(8)? * 64 + rest).ok()?
+        }
+        c @ ('u' | 'U') => {
+            let c = char::from_u32(number(chars, if c == 'u' { 4 } else { 8 }, 16)?)?;
+            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            return Some(());
+        }
+        _ => return None,
+    };
+    out.push(simple);
+    Some(())
+}
+
+fn number(chars: &mut std::str::Chars<'_>, digits: usize, radix: u32) -> Option<u32> {
+    (0..digits).try_fold(0u32, |sum, _| sum.checked_mul(radix)?.checked_add(chars.next()?.to_digit(radix)?))
+}
+
+/// Serialises as Go's `encoding/json` does: no spaces, and `<`, `>`, `&` and the two line separators escaped.
+pub(crate) fn to_go_json<T: Serialize>(value: &T) -> Result<Vec<u8>, ResticError> {
+    let mut out = Vec::with_capacity(256);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, GoFormatter);
+    value.serialize(&mut serializer).map_err(|error| {
+        ResticError::new(ResticErrorKind::Failed, "JSON document", "cannot be written").with_source(error)
+    })?;
+    Ok(out)
+}
+
+struct GoFormatter;
+
+impl Formatter for GoFormatter {
+    fn write_string_fragment<W: io::Write + ?Sized>(&mut self, out: &mut W, text: &str) -> io::Result<()> {
+        let mut from = 0;
+        for (at, c) in text.char_indices() {
+            let escape = match c {
+                '<' => "\\u003c",
+                '>' => "\\u003e",
+                '&' => "\\u0026",
+                '\u{2028}' => "\\u2028",
+                '\u{2029}' => "\\u2029",
+                _ => continue,
+            };
+            CompactFormatter.write_string_fragment(out, &text[from..at])?;
+            out.write_all(escape.as_bytes())?;
+            from = at + c.len_utf8();
+        }
+        CompactFormatter.write_string_fragment(out, &text[from..])
+    }
+}
+
+/// A serde form for names.
+pub(crate) mod as_go_quotes {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[allow(clippy::ptr_arg, reason = "serde passes the field")]
+    pub(crate) fn serialize<S: Serializer>(name: &String, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::quote(name))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        super::unquote(&text)
+            .ok_or_else(|| serde::de::Error::custom(format!("{text:?} is not a quoted name")))
+    }
+}

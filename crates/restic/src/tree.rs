@@ -1,0 +1,178 @@
+//! Folders as restic stores them: a JSON list of nodes, one blob a folder.
+//!
+//! Written exactly as restic would write it, so that equal folders are one blob whoever wrote them; read leniently, so
+//! that a newer client's fields do no harm. Stock restic restores as many bytes as `size` says: it must be exact.
+
+use crate::error::ResticError;
+use crate::id::Id;
+use crate::quoting;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Go's bit for a folder in `mode`.
+pub const MODE_DIR: u32 = 1 << 31;
+
+/// What a node is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeKind {
+    /// A file: content and size.
+    File,
+    /// A folder: a subtree.
+    Dir,
+    /// A symbolic link.
+    Symlink,
+    /// Anything else that restic knows (devices, pipes, sockets), by its name in the format.
+    #[serde(untagged)]
+    Other(String),
+}
+
+/// An entry of a folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its name, as it is: quoted when written, unquoted when read.
+    #[serde(with = "quoting::as_go_quotes")]
+    pub name: String,
+    /// What it is.
+    #[serde(rename = "type")]
+    pub kind: NodeKind,
+    /// Permission bits, with Go's bits for the type ([`MODE_DIR`]).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mode: u32,
+    /// When its content changed.
+    #[serde(default = "epoch")]
+    pub mtime: Timestamp,
+    /// When it was read.
+    #[serde(default = "epoch")]
+    pub atime: Timestamp,
+    /// When its metadata changed.
+    #[serde(default = "epoch")]
+    pub ctime: Timestamp,
+    /// The owner's number.
+    #[serde(default)]
+    pub uid: u32,
+    /// The group's number.
+    #[serde(default)]
+    pub gid: u32,
+    /// The owner's name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub user: String,
+    /// The group's name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub group: String,
+    /// Its number in the filesystem, where it had one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub inode: u64,
+    /// Its device, where it had hard links.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub device_id: u64,
+    /// A file's exact size in bytes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub size: u64,
+    /// How many names it had.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub links: u64,
+    /// Where a link points.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub linktarget: String,
+    /// A file's blobs in order; `None` for everything else.
+    #[serde(default)]
+    pub content: Option<Vec<Id>>,
+    /// A folder's tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subtree: Option<Id>,
+}
+
+impl Node {
+    /// Makes a file, mode 0600, owned by nobody in particular. `size_bytes` must be the sum of its blobs' lengths.
+    pub fn file(name: impl Into<String>, time: Timestamp, size_bytes: u64, content: Vec<Id>) -> Self {
+        let mut node = Self::new(name.into(), NodeKind::File, time, 0o600);
+        node.size = size_bytes;
+        node.content = Some(content);
+        node
+    }
+
+    /// Makes a folder, mode 0700, owned by nobody in particular.
+    pub fn dir(name: impl Into<String>, time: Timestamp, subtree: Id) -> Self {
+        let mut node = Self::new(name.into(), NodeKind::Dir, time, MODE_DIR | 0o700);
+        node.subtree = Some(subtree);
+        node
+    }
+
+    fn new(name: String, kind: NodeKind, time: Timestamp, mode: u32) -> Self {
+        Self {
+            name,
+            kind,
+            mode,
+            mtime: time,
+            atime: time,
+            ctime: time,
+            uid: 0,
+            gid: 0,
+            user: String::new(),
+            group: String::new(),
+            inode: 0,
+            device_id: 0,
+            size: 0,
+            links: 0,
+            linktarget: String::new(),
+            content: None,
+            subtree: None,
+        }
+    }
+}
+
+/// A folder: its nodes, sorted by name when written.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Tree {
+    /// The nodes.
+    pub nodes: Vec<Node>,
+}
+
+#[derive(Deserialize)]
+struct TreeFile {
+    nodes: Option<Vec<Node>>,
+}
+
+#[derive(Serialize)]
+struct TreeFileRef<'a> {
+    nodes: &'a [&'a Node],
+}
+
+impl Tree {
+    /// Returns the node of that name.
+    pub fn find(&self, name: &str) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// Returns the blob that restic stores for this folder: nodes sorted by the bytes of their names, JSON as Go
+    /// writes it, one line. Two nodes of one name are refused.
+    pub fn to_blob(&self) -> Result<Vec<u8>, ResticError> {
+        let mut nodes: Vec<&Node> = self.nodes.iter().collect();
+        nodes.sort_by(|a, b| a.name.as_bytes().cmp(b.name.as_bytes()));
+        if let Some(pair) = nodes.windows(2).find(|pair| pair[0].name == pair[1].name) {
+            return Err(ResticError::new(
+                crate::ResticErrorKind::Failed,
+                format!("tree with {:?}", pair[0].name),
+                "the name is there twice",
+            ));
+        }
+        let mut json = quoting::to_go_json(&TreeFileRef { nodes: &nodes })?;
+        json.push(b'\n');
+        Ok(json)
+    }
+
+    /// Reads a folder's blob.
+    pub fn from_blob(blob: &[u8]) -> Result<Self, serde_json::Error> {
+        let file: TreeFile = serde_json::from_slice(blob)?;
+        Ok(Self { nodes: file.nodes.unwrap_or_default() })
+    }
+}
+
+fn epoch() -> Timestamp {
+    Timestamp::UNIX_EPOCH
+}
+
+fn is_zero<N: PartialEq + From<u8>>(number: &N) -> bool {
+    *number == N::from(0)
+}
