@@ -1,1 +1,21 @@
-//! To be filled.
+//! Settings: as somebody wrote them, and as the program uses them. Every error names the file, the line and the key,
+//! and says what to write instead; what this version cannot do is an error, never accepted and ignored.
+//!
+//! Also how the text of an argument becomes a source or a backup, since both depend on the configured names. Nothing
+//! here prints or reads the environment: places and variables come in as values. Files are only read.
+
+mod argument;
+mod error;
+mod find;
+mod position;
+mod read;
+mod settings;
+mod source;
+mod written;
+
+pub use argument::{ArgumentError, Arguments, BackupArgument, SourceArgument, Which};
+pub use error::ConfigError;
+pub use find::{Places, find};
+pub use read::{read, read_text};
+pub use settings::{Plan, RepositoryPlace, RestoreSettings, Settings, Target};
+pub use source::{SourceTextError, canonical_path, source};

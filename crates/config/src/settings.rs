@@ -1,0 +1,327 @@
+//! Settings resolved: names looked up, paths made absolute, commands and references checked.
+
+use crate::error::did_you_mean;
+use crate::source::{SourceTextError, normal, source};
+use crate::written::{Written, WrittenPlan, WrittenRepository, WrittenRestore, WrittenTarget};
+use flow::{SecretRef, TargetName, TargetRef};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A configuration, ready to use. Without a file it is empty, and everything is named in arguments.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The file it came from.
+    pub file: Option<PathBuf>,
+    /// The repository of plans that name none: the one that the configuration says, or its only one.
+    pub repository: Option<RepositoryPlace>,
+    /// The repositories by name.
+    pub repositories: BTreeMap<String, RepositoryPlace>,
+    /// The targets by name.
+    pub targets: BTreeMap<String, Target>,
+}
+
+/// Where a repository is and how it is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepositoryPlace {
+    /// Its configured name; `None` where only its path is given.
+    pub name: Option<String>,
+    /// Its folder, absolute.
+    pub path: PathBuf,
+    /// Where its password is to be had, where the configuration says so.
+    pub password: Option<SecretRef>,
+}
+
+/// A configured target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The target, as engines need it.
+    pub target: TargetRef,
+    /// A command to run before each backup: program and arguments.
+    pub before_backup: Option<Vec<String>>,
+    /// A command to run after each backup.
+    pub after_backup: Option<Vec<String>>,
+    /// How it is restored.
+    pub restore: RestoreSettings,
+    /// Its plans by name.
+    pub plans: BTreeMap<String, Plan>,
+}
+
+/// How a target is restored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RestoreSettings {
+    /// A command that stops what uses the database. `{tenant}` in it stands for the database's name.
+    pub stop: Option<Vec<String>>,
+    /// A command that starts it again.
+    pub start: Option<Vec<String>>,
+    /// A URL that answers once the service is well again.
+    pub health_url: Option<String>,
+    /// The folder for safety copies.
+    pub safety_dir: Option<PathBuf>,
+}
+
+/// One plan of a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Where its backups go; `None`: the default repository.
+    pub repository: Option<RepositoryPlace>,
+    /// Tags for its snapshots.
+    pub tags: Vec<String>,
+}
+
+/// A problem with the meaning of a key.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) path: Vec<String>,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Problem {
+    fn new(path: &[&str], message: impl Into<String>, hint: impl Into<Option<String>>) -> Self {
+        Self {
+            path: path.iter().map(|key| (*key).to_owned()).collect(),
+            message: message.into(),
+            hint: hint.into(),
+        }
+    }
+
+    fn source(path: &[&str], error: SourceTextError) -> Self {
+        Self::new(path, error.message, error.hint)
+    }
+}
+
+pub(crate) fn resolve(file: &Path, folder: &Path, written: Written) -> Result<Settings, Problem> {
+    let mut repositories = BTreeMap::new();
+    for (name, repository) in written.repositories {
+        let place = repository_place(&name, repository, folder)?;
+        repositories.insert(name, place);
+    }
+    let repository = match &written.repository {
+        Some(text) => Some(look_up(text, &repositories, folder, &["repository"])?),
+        None if repositories.len() == 1 => repositories.values().next().cloned(),
+        None => None,
+    };
+    let mut targets = BTreeMap::new();
+    for (name, target) in written.targets {
+        let resolved = target_settings(&name, target, &repositories, folder)?;
+        targets.insert(name, resolved);
+    }
+    Ok(Settings { file: Some(file.to_owned()), repository, repositories, targets })
+}
+
+fn repository_place(
+    name: &str,
+    written: WrittenRepository,
+    folder: &Path,
+) -> Result<RepositoryPlace, Problem> {
+    let at = |key| ["repositories", name, key];
+    if name.is_empty() || name.contains('/') || name.starts_with('.') {
+        return Err(Problem::new(
+            &["repositories", name],
+            "the name of a repository has no slash, and does not begin with a dot",
+            None,
+        ));
+    }
+    match written.layout.as_deref() {
+        None | Some("restic") => {}
+        Some("files") => {
+            return Err(Problem::new(
+                &at("layout"),
+                "this version does not have the layout `files` yet",
+                "write `restic`, or take the key out".to_owned(),
+            ));
+        }
+        Some(_) => return Err(Problem::new(&at("layout"), "the only layout is `restic`", None)),
+    }
+    let password = match (written.password_file, written.password_command) {
+        (None, None) => None,
+        (Some(path), None) => {
+            let path = local_path(&path, folder, &at("password_file"))?;
+            Some(SecretRef::File(path.to_string_lossy().into_owned()))
+        }
+        (None, Some(command)) => Some(SecretRef::Command(checked_command(command, &at("password_command"))?)),
+        (Some(_), Some(_)) => {
+            return Err(Problem::new(
+                &at("password_command"),
+                "`password_file` is given too",
+                "keep one of the two".to_owned(),
+            ));
+        }
+    };
+    let path = local_path(&written.path, folder, &at("path"))?;
+    Ok(RepositoryPlace { name: Some(name.to_owned()), path, password })
+}
+
+fn local_path(text: &str, folder: &Path, at: &[&str]) -> Result<PathBuf, Problem> {
+    if text.is_empty() {
+        return Err(Problem::new(at, "the path is empty", None));
+    }
+    if text.contains("://") {
+        return Err(Problem::new(
+            at,
+            "this version does not reach other machines yet",
+            "name a folder".to_owned(),
+        ));
+    }
+    if text == "~" || text.starts_with("~/") {
+        return Err(Problem::new(at, "`~` is not expanded here", "write the path in full".to_owned()));
+    }
+    Ok(normal(&folder.join(text)))
+}
+
+fn checked_command(command: Vec<String>, at: &[&str]) -> Result<Vec<String>, Problem> {
+    if command.first().is_none_or(String::is_empty) {
+        return Err(Problem::new(
+            at,
+            "the command is empty",
+            "write the program and its arguments, as in [\"systemctl\", \"stop\", \"shop\"]".to_owned(),
+        ));
+    }
+    Ok(command)
+}
+
+fn optional_command(command: Option<Vec<String>>, at: &[&str]) -> Result<Option<Vec<String>>, Problem> {
+    command.map(|command| checked_command(command, at)).transpose()
+}
+
+fn look_up(
+    text: &str,
+    repositories: &BTreeMap<String, RepositoryPlace>,
+    folder: &Path,
+    at: &[&str],
+) -> Result<RepositoryPlace, Problem> {
+    if let Some(place) = repositories.get(text) {
+        return Ok(place.clone());
+    }
+    if text.contains('/') || text.starts_with('~') {
+        let path = local_path(text, folder, at)?;
+        return Ok(repositories
+            .values()
+            .find(|place| place.path == path)
+            .cloned()
+            .unwrap_or(RepositoryPlace { name: None, path, password: None }));
+    }
+    let near = did_you_mean(text, repositories.keys().map(String::as_str));
+    let hint = match near {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("add [repositories.{text}], or write a path with a slash in it"),
+    };
+    Err(Problem::new(at, format!("there is no repository {text:?}"), hint))
+}
+
+fn target_settings(
+    name: &str,
+    written: WrittenTarget,
+    repositories: &BTreeMap<String, RepositoryPlace>,
+    folder: &Path,
+) -> Result<Target, Problem> {
+    let at = ["targets", name];
+    if name.contains(['/', '@', ':']) || name.starts_with('.') {
+        return Err(Problem::new(
+            &at,
+            "the name of a target has no `/`, `@` or `:`, and does not begin with a dot",
+            None,
+        ));
+    }
+    let target_name = TargetName::new(name).map_err(|error| Problem::new(&at, error.to_string(), None))?;
+    let target = source(Some(target_name), &written.source, folder)
+        .map_err(|error| Problem::source(&["targets", name, "source"], error))?;
+    let hooks = |key| ["targets", name, "hooks", key];
+    let mut plans = BTreeMap::new();
+    for (plan_name, plan) in written.plans {
+        let resolved = plan_settings(name, &plan_name, plan, repositories, folder)?;
+        plans.insert(plan_name, resolved);
+    }
+    Ok(Target {
+        target,
+        before_backup: optional_command(written.hooks.before_backup, &hooks("before_backup"))?,
+        after_backup: optional_command(written.hooks.after_backup, &hooks("after_backup"))?,
+        restore: restore_settings(name, written.restore, folder)?,
+        plans,
+    })
+}
+
+fn restore_settings(name: &str, written: WrittenRestore, folder: &Path) -> Result<RestoreSettings, Problem> {
+    let at = |key| ["targets", name, "restore", key];
+    if written
+        .health_url
+        .as_deref()
+        .is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://"))
+    {
+        return Err(Problem::new(
+            &at("health_url"),
+            "the URL begins neither with `http://` nor with `https://`",
+            None,
+        ));
+    }
+    Ok(RestoreSettings {
+        stop: optional_command(written.stop, &at("stop"))?,
+        start: optional_command(written.start, &at("start"))?,
+        health_url: written.health_url,
+        safety_dir: written
+            .safety_dir
+            .map(|path| local_path(&path, folder, &at("safety_dir")))
+            .transpose()?,
+    })
+}
+
+fn plan_settings(
+    target: &str,
+    name: &str,
+    written: WrittenPlan,
+    repositories: &BTreeMap<String, RepositoryPlace>,
+    folder: &Path,
+) -> Result<Plan, Problem> {
+    let at = |key| ["targets", target, "plans", name, key];
+    if name.is_empty() || name.contains(',') {
+        return Err(Problem::new(
+            &["targets", target, "plans", name],
+            "the name of a plan is not empty and has no comma",
+            None,
+        ));
+    }
+    let ours = |tag: &String| {
+        tag.is_empty()
+            || tag.contains(',')
+            || tag.starts_with("target=")
+            || tag.starts_with("plan=")
+            || tag == "backstay-state"
+    };
+    if written.tags.iter().any(ours) {
+        return Err(Problem::new(
+            &at("tags"),
+            "a tag is not empty, has no comma, and is none of `target=…`, `plan=…` and `backstay-state`",
+            None,
+        ));
+    }
+    let repository =
+        written.repository.map(|text| look_up(&text, repositories, folder, &at("repository"))).transpose()?;
+    Ok(Plan { repository, tags: written.tags })
+}
+
+impl Settings {
+    /// Returns the repository that a name or path stands for. Relative paths are meant from `working_folder`.
+    pub fn repository_named(
+        &self,
+        text: &str,
+        working_folder: &Path,
+    ) -> Result<RepositoryPlace, SourceTextError> {
+        if !text.contains("://")
+            && !self.repositories.contains_key(text)
+            && working_folder.join(text).exists()
+        {
+            return self.repository_at(&working_folder.join(text));
+        }
+        look_up(text, &self.repositories, working_folder, &[]).map_err(|problem| SourceTextError {
+            message: format!("repository {text:?}: {}", problem.message),
+            hint: problem.hint,
+        })
+    }
+
+    /// Returns the repository in a folder, with its configured password where it has one.
+    fn repository_at(&self, path: &Path) -> Result<RepositoryPlace, SourceTextError> {
+        let path = normal(path);
+        let known = self.repositories.values().find(|place| place.path == path).cloned();
+        Ok(known.unwrap_or(RepositoryPlace { name: None, path, password: None }))
+    }
+}

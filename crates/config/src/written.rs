@@ -1,0 +1,82 @@
+//! Settings as written: the keys that a configuration file may have, and those that a later version will have.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Written {
+    pub(crate) repository: Option<String>,
+    #[serde(default)]
+    pub(crate) repositories: BTreeMap<String, WrittenRepository>,
+    #[serde(default)]
+    pub(crate) targets: BTreeMap<String, WrittenTarget>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenRepository {
+    pub(crate) path: String,
+    pub(crate) layout: Option<String>,
+    pub(crate) password_file: Option<String>,
+    pub(crate) password_command: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenTarget {
+    pub(crate) source: String,
+    #[serde(default)]
+    pub(crate) hooks: WrittenHooks,
+    #[serde(default)]
+    pub(crate) restore: WrittenRestore,
+    #[serde(default)]
+    pub(crate) plans: BTreeMap<String, WrittenPlan>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenHooks {
+    pub(crate) before_backup: Option<Vec<String>>,
+    pub(crate) after_backup: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenRestore {
+    pub(crate) stop: Option<Vec<String>>,
+    pub(crate) start: Option<Vec<String>>,
+    pub(crate) health_url: Option<String>,
+    pub(crate) safety_dir: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenPlan {
+    pub(crate) repository: Option<String>,
+    #[serde(default)]
+    pub(crate) tags: Vec<String>,
+}
+
+/// Keys whose feature a later version brings, with what this one does not do.
+const NOT_YET: &[(&str, &str)] = &[
+    ("schedule", "run backups on a schedule"),
+    ("time_zone", "run backups on a schedule"),
+    ("keep", "remove old backups"),
+    ("prune", "remove old backups"),
+    ("objectives", "watch objectives"),
+    ("checks", "run checks of your own"),
+    ("form", "write plain dump files in a plan"),
+    ("passfile", "back up PostgreSQL"),
+    ("safety_keep", "remove safety copies"),
+    ("notify", "send messages"),
+    ("validation", "read the settings of folder tools"),
+    ("pruning", "read the settings of folder tools"),
+    ("restoration", "read the settings of folder tools"),
+    ("logging", "read the settings of folder tools"),
+];
+
+/// Returns what this version does not do yet, where a key stands for such a thing.
+pub(crate) fn not_yet(key: &str) -> Option<&'static str> {
+    NOT_YET.iter().find(|(name, _)| *name == key).map(|(_, what)| *what)
+}

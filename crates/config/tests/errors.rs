@@ -1,0 +1,177 @@
+//! Every error of a configuration names file, line and key, says what to write instead, and never quotes a value.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+
+fn refusal(file: &str, text: &str) -> (String, String) {
+    let error = config::read_text(Path::new(file), text).expect_err(text);
+    (error.to_string(), error.hint.unwrap_or_default())
+}
+
+const TOML: &[(&str, &str, &str)] = &[
+    (
+        "[repositories.main]\npath = \"/b\"\npasword_file = \"x\"\n",
+        "c.toml:3:1: `repositories.main.pasword_file`: unknown key",
+        "did you mean `password_file`?",
+    ),
+    ("repositry = \"main\"", "c.toml:1:1: `repositry`: unknown key", "did you mean `repository`?"),
+    (
+        "[repositories.main]\npath = \"/b\"\npassword = \"geheim\"\n",
+        "c.toml:3:1: `repositories.main.password`: unknown key",
+        "a password does not belong here; write `password_file` or `password_command`",
+    ),
+    (
+        "[repositories.main]\npath = \"/b\"\nlayout = \"files\"\n",
+        "c.toml:3:1: `repositories.main.layout`: this version does not have the layout `files` yet",
+        "write `restic`, or take the key out",
+    ),
+    (
+        "[targets.erp]\nsource = \"/x.db\"\n\n[targets.erp.plans.nightly]\nschedule = \"0 2 * * *\"\n",
+        "c.toml:5:1: `targets.erp.plans.nightly.schedule`: this version does not run backups on a schedule yet",
+        "take the key out",
+    ),
+    (
+        "[targets.erp]\nsource = \"/x.db\"\nobjectives = { rpo = \"26h\" }\n",
+        "c.toml:3:1: `targets.erp.objectives`: this version does not watch objectives yet",
+        "take the key out",
+    ),
+    (
+        "[targets.erp]\nsource = \"/x.db\"\n[[targets.erp.checks]]\nname = \"a\"\n",
+        "c.toml:3:15: `targets.erp.checks`: this version does not run checks of your own yet",
+        "take the key out",
+    ),
+    (
+        "[targets.erp]\nsource = \"/x.db\"\nrestore = { stop = [\"a\"],\n safety_keep = \"7d\" }\n",
+        "c.toml:4:2: `targets.erp.restore.safety_keep`: this version does not remove safety copies yet",
+        "take the key out",
+    ),
+    (
+        "[targets.erp]\nsource = \"postgres://u:geheim@db1/erp\"\n",
+        "c.toml:2:1: `targets.erp.source`: the URL holds a password, which does not belong here",
+        "take it out: the database's own password file or a command gives it",
+    ),
+    (
+        "[targets.erp]\nsource = \"postgres://u@db1/erp\"\n",
+        "c.toml:2:1: `targets.erp.source`: this version backs up SQLite only",
+        "name a SQLite file, a folder or a glob",
+    ),
+    (
+        "[targets.erp]\nsource = \"/x.db\"\n[targets.erp.plans.a]\nrepository = \"man\"\n[repositories.main]\npath = \"/b\"\n",
+        "c.toml:4:1: `targets.erp.plans.a.repository`: there is no repository \"man\"",
+        "did you mean `main`?",
+    ),
+    (
+        "[repositories.main]\npath = \"/b\"\npassword_command = \"echo geheim\"\n",
+        "c.toml:3:1: `repositories.main.password_command`: expected a sequence, found string",
+        "",
+    ),
+    (
+        "[repositories.main]\npath = \"s3://b/x\"\n",
+        "c.toml:2:1: `repositories.main.path`: this version does not reach other machines yet",
+        "name a folder",
+    ),
+    (
+        "[repositories.main]\nlayout = \"restic\"\n",
+        "c.toml:1:15: `repositories.main`: `path` is missing here",
+        "",
+    ),
+    (
+        "[targets.erp]\nsource = \"/x.db\"\nhooks = { before_backup = [] }\n",
+        "c.toml:3:11: `targets.erp.hooks.before_backup`: the command is empty",
+        "write the program and its arguments, as in [\"systemctl\", \"stop\", \"shop\"]",
+    ),
+    (
+        "[targets.\"a/b\"]\nsource = \"/x.db\"\n",
+        "c.toml:1:10: `targets.a/b`: the name of a target has no `/`, `@` or `:`, and does not begin with a dot",
+        "",
+    ),
+    (
+        "[targets.erp]\nsource = \"~/x.db\"\n",
+        "c.toml:2:1: `targets.erp.source`: `~` is not expanded here",
+        "write the path in full",
+    ),
+];
+
+#[test]
+fn errors_of_toml_name_line_key_and_remedy() {
+    for (text, message, hint) in TOML {
+        assert_eq!(refusal("c.toml", text), ((*message).to_owned(), (*hint).to_owned()), "{text}");
+    }
+}
+
+#[test]
+fn no_error_quotes_a_value_that_may_be_secret() {
+    for (text, ..) in TOML {
+        let (message, hint) = refusal("c.toml", text);
+        assert!(!message.contains("geheim") && !hint.contains("geheim"), "{message} {hint}");
+    }
+}
+
+#[test]
+fn broken_toml_names_the_line() {
+    let (message, _) = refusal("c.toml", "repository = \"main\"\n[targets.erp\nsource = 1\n");
+    assert!(message.starts_with("c.toml:2:"), "{message}");
+}
+
+#[test]
+fn errors_of_json_name_line_key_and_remedy() {
+    let text = "{\n \"repositories\": {\"main\": {\"path\": \"/b\",\n   \"pasword_file\": \"x\"}}}";
+    assert_eq!(
+        refusal("c.json", text),
+        (
+            "c.json:3:4: `repositories.main.pasword_file`: unknown key".to_owned(),
+            "did you mean `password_file`?".to_owned()
+        )
+    );
+    let (message, _) = refusal("c.json", "{\n\"validation\": {\"max_age_days\": 30}}");
+    assert_eq!(
+        message,
+        "c.json:2:1: `validation`: this version does not read the settings of folder tools yet"
+    );
+    let (message, _) =
+        refusal("c.json", "{\n\"targets\": {\"erp\": {\n\"source\": \"postgres://u:geheim@db/x\"}}}");
+    assert!(message.starts_with("c.json:3:1: `targets.erp.source`: the URL holds a password"), "{message}");
+    let (message, _) = refusal("c.json", "{\n\"repository\": \"a/b\"\n");
+    assert!(message.starts_with("c.json:3:") || message.starts_with("c.json:2:"), "{message}");
+    let (message, _) = refusal("c.json", "{}\n{}");
+    assert!(message.starts_with("c.json:2:"), "{message}");
+}
+
+#[test]
+fn settings_are_resolved_from_the_folder_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap();
+    let file = root.join("backstay.toml");
+    std::fs::write(
+        &file,
+        r#"
+[repositories.main]
+path = "backups/main"
+password_file = "keys/main.key"
+[targets.shops]
+source = "shops/{tenant}.db"
+hooks = { before_backup = ["vpn", "up"] }
+restore = { stop = ["systemctl", "stop", "shop@{tenant}"], safety_dir = "./safe" }
+[targets.shops.plans.hourly]
+tags = ["hot"]
+"#,
+    )
+    .unwrap();
+    let settings = config::read(&file).unwrap();
+    let main = settings.repository.as_ref().unwrap();
+    assert_eq!(main.path, root.join("backups/main"));
+    assert_eq!(
+        main.password,
+        Some(flow::SecretRef::File(root.join("keys/main.key").to_str().unwrap().to_owned()))
+    );
+    let shops = &settings.targets["shops"];
+    assert_eq!(shops.target.connection, root.join("shops/{tenant}.db").to_str().unwrap());
+    assert_eq!(shops.target.name.as_str(), "shops");
+    assert_eq!(shops.before_backup.as_deref(), Some(&["vpn".to_owned(), "up".to_owned()][..]));
+    assert_eq!(shops.restore.safety_dir, Some(root.join("safe")));
+    assert_eq!(shops.plans["hourly"].tags, ["hot"]);
+    assert_eq!(shops.plans["hourly"].repository, None);
+    assert_eq!(settings.repository_named("main", &root).unwrap(), *main);
+    assert_eq!(settings.repository_named("./backups/main", &root).unwrap(), *main);
+    assert!(settings.repository_named("mian", &root).unwrap_err().hint.unwrap().contains("main"));
+}
