@@ -72,10 +72,10 @@ pub struct Arguments<'a> {
 impl<'a> Arguments<'a> {
     /// Returns the source that a text names.
     pub fn source(&self, text: &str) -> Result<SourceArgument<'a>, ArgumentError> {
-        if !is_path_by_force(text) {
-            if let Some(found) = self.configured(text)? {
-                return Ok(found);
-            }
+        if !is_path_by_force(text)
+            && let Some(found) = self.configured(text)?
+        {
+            return Ok(found);
         }
         let near = (!text.contains('/'))
             .then(|| did_you_mean(text, self.settings.targets.keys().map(String::as_str)).map(str::to_owned));
