@@ -2,11 +2,13 @@
 //! database system.
 
 mod error;
+mod record;
 mod repository;
+pub mod restic_layout;
 
 pub use error::{RepositoryError, RepositoryErrorKind};
-pub use repository::{
-    BackupId, BackupRecord, CheckDepth, CheckReport, Damage, PartError, Proof, ProofLevel, ProofRecord,
-    Repository, SnapshotReport, SnapshotRequest, SnapshotWriter, StoredFile, StoredFiles, VerifyReport,
-    WrittenDatabase,
+pub use record::{
+    BackupId, BackupRecord, CheckDepth, CheckReport, Damage, Proof, ProofLevel, ProofRecord, SnapshotReport,
+    SnapshotRequest, StoredFile, VerifyReport, WrittenDatabase,
 };
+pub use repository::{PartError, Repository, SnapshotWriter, StoredFiles};

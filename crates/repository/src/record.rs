@@ -1,0 +1,208 @@
+//! The values that cross the seam between operations and a repository.
+
+use flow::{DatabaseName, EngineKind, TargetName};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The id of a backup: its snapshot's where that holds one database, else `SNAPSHOT:DATABASE`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BackupId(pub String);
+
+impl fmt::Display for BackupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How far a backup is proven. Ordered: a later one includes the earlier ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProofLevel {
+    /// The source ended cleanly and the manifest is written.
+    Recorded,
+    /// Every byte was read back and its hash matched.
+    Stored,
+    /// It was restored into a scratch database.
+    Restorable,
+    /// The restored content is the backed-up content.
+    Equal,
+    /// The user's own checks passed on it.
+    Usable,
+}
+
+impl fmt::Display for ProofLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            ProofLevel::Recorded => "recorded",
+            ProofLevel::Stored => "stored",
+            ProofLevel::Restorable => "restorable",
+            ProofLevel::Equal => "equal",
+            ProofLevel::Usable => "usable",
+        })
+    }
+}
+
+/// A proof level and since when it holds: the oldest moment at which a byte of the backup was last seen to be right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// How far.
+    pub level: ProofLevel,
+    /// As of when.
+    pub time: Timestamp,
+}
+
+/// What a list says of one backup.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BackupRecord {
+    /// Its id.
+    pub id: BackupId,
+    /// The snapshot that holds it.
+    pub snapshot: String,
+    /// The target.
+    pub target: TargetName,
+    /// The database.
+    pub database: DatabaseName,
+    /// The host whose run it was.
+    pub host: String,
+    /// The engine; `None` for files that stock restic stored.
+    pub engine: Option<EngineKind>,
+    /// Where the database was.
+    pub connection: String,
+    /// The run's consistency point.
+    pub time: Timestamp,
+    /// When the content last changed, as far as the runs tell.
+    pub changed: Timestamp,
+    /// Size of all entries.
+    pub size_bytes: u64,
+    /// What this run added to the repository for it.
+    pub added_bytes: u64,
+    /// Rows of all tables, where they were counted.
+    pub rows: Option<u64>,
+    /// Whether this run took the previous backup as it was.
+    pub unchanged: bool,
+    /// How far it is proven; `None` where a verify found it damaged or it is not ours.
+    pub proof: Option<Proof>,
+    /// The snapshot's tags that are not ours.
+    pub tags: Vec<String>,
+}
+
+/// A proof record, as it is kept in the repository.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProofRecord {
+    /// The backup.
+    pub backup: BackupId,
+    /// When it was tried.
+    pub time: Timestamp,
+    /// How far it was proven; `None` where it was found damaged.
+    pub level: Option<ProofLevel>,
+    /// What was found, where it was found damaged.
+    pub problem: Option<String>,
+    /// The host that tried.
+    pub host: String,
+    /// Rows of each table as counted then, by table; empty where nobody counted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rows: BTreeMap<String, u64>,
+}
+
+/// What a new snapshot is to hold.
+#[derive(Debug, Clone)]
+pub struct SnapshotRequest {
+    /// The target.
+    pub target: TargetName,
+    /// The plan, where there is one.
+    pub plan: Option<String>,
+    /// The host that runs it.
+    pub host: String,
+    /// The user that runs it.
+    pub user: String,
+    /// Further tags.
+    pub tags: Vec<String>,
+    /// The moment of the run.
+    pub time: Timestamp,
+}
+
+/// What became of one database of a snapshot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WrittenDatabase {
+    /// The backup as a list will show it.
+    pub record: BackupRecord,
+    /// Bytes that were read of the source.
+    pub read_bytes: u64,
+    /// How long reading it took, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// What a snapshot came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SnapshotReport {
+    /// Its id.
+    pub snapshot: String,
+    /// Its databases, in the order of their names.
+    pub databases: Vec<WrittenDatabase>,
+    /// Bytes that the run added to the repository, in all.
+    pub added_bytes: u64,
+}
+
+/// How deep a check looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckDepth {
+    /// Structure: everything that a snapshot needs is there.
+    Structure,
+    /// Every byte too.
+    Data,
+}
+
+/// Something damaged, and the backups that it affects.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Damage {
+    /// The object: `pack 3fa1…`, `index …`, `snapshot …`, `tree …`, `blob …`.
+    pub object: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// The backups that cannot be restored whole because of it.
+    pub backups: Vec<BackupId>,
+}
+
+/// What a check came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CheckReport {
+    /// What is damaged.
+    pub errors: Vec<Damage>,
+    /// What is odd but harmless: packs that no index names, leftovers.
+    pub remarks: Vec<String>,
+    /// How many snapshots were looked at.
+    pub snapshots: u64,
+    /// How many packs were looked at.
+    pub packs: u64,
+    /// How many bytes were read.
+    pub read_bytes: u64,
+}
+
+/// What a verification of one backup came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// What is damaged; empty where all is well.
+    pub errors: Vec<Damage>,
+    /// Bytes of content that were read and found right.
+    pub read_bytes: u64,
+}
+
+/// A file of a snapshot that stock restic wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredFile {
+    /// Its path in the snapshot, with `/` in front. Never holds `.` or `..` as a part.
+    pub path: String,
+    /// What it is: `file`, `dir`, `symlink`, or what else restic stored.
+    pub kind: String,
+    /// Its length.
+    pub size_bytes: u64,
+    /// Its permission bits.
+    pub mode: u32,
+    /// When it was modified.
+    pub modified: Option<Timestamp>,
+    /// Where it points, where it is a symbolic link.
+    pub link_target: Option<String>,
+}

@@ -1,0 +1,138 @@
+//! What a run knows of earlier ones: the previous line of each database, and when a blob was last read back.
+//!
+//! A blob that is reused counts from the time its pack was last read. The previous backup of the same database says
+//! when its own blobs were; a blob that came from anywhere else counts from the oldest proof in the repository.
+
+use super::layout::ResticRepository;
+use super::lines::Line;
+use super::list::Said;
+use super::proofs;
+use super::reader::{MANIFEST_FILE, as_repository_error};
+use super::writer::StoredPart;
+use crate::{RepositoryError, RepositoryErrorKind};
+use flow::{Context, DatabaseName, PartRef, TargetName};
+use jiff::Timestamp;
+use restic::{BlobKind, Id};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+pub(super) struct Known {
+    lines: BTreeMap<DatabaseName, Line>,
+    said: Said,
+    context: Context,
+    blobs: Mutex<BTreeMap<DatabaseName, Arc<HashSet<Id>>>>,
+    oldest: OnceLock<Timestamp>,
+}
+
+impl Known {
+    /// Loads what earlier runs of this host left of a target.
+    pub(super) fn load(
+        repository: &ResticRepository,
+        target: &TargetName,
+        host: &str,
+        context: &Context,
+    ) -> Result<Self, RepositoryError> {
+        let lines = repository.listing().latest(repository, target, host, context)?;
+        let proofs = proofs::load(repository, context)?;
+        let said = repository.listing().said(repository, &proofs, context)?;
+        Ok(Self { lines, said, context: context.clone(), blobs: Mutex::default(), oldest: OnceLock::new() })
+    }
+
+    /// Returns the previous line of a database.
+    pub(super) fn line(&self, database: &DatabaseName) -> Option<&Line> {
+        self.lines.get(database)
+    }
+
+    /// Returns when a line's backup was last proven: by its own run, or by a later verify. A backup that a verify
+    /// found damaged is no proof of anything: its blobs count from its own run still.
+    pub(super) fn proof_time(&self, line: &Line) -> Timestamp {
+        self.said.proof(line).map_or(line.proof_time, |proof| proof.time)
+    }
+
+    /// Returns when a blob that was there before this run was last read back.
+    pub(super) fn last_read(
+        &self,
+        repository: &ResticRepository,
+        database: &DatabaseName,
+        id: &Id,
+    ) -> Timestamp {
+        match self.lines.get(database) {
+            Some(line) if self.blobs_of(repository, line).contains(id) => self.proof_time(line),
+            _ => self.oldest(repository),
+        }
+    }
+
+    /// Forgets what was loaded for a database: it is settled.
+    pub(super) fn release(&self, database: &DatabaseName) {
+        self.blobs.lock().unwrap_or_else(PoisonError::into_inner).remove(database);
+    }
+
+    fn blobs_of(&self, repository: &ResticRepository, line: &Line) -> Arc<HashSet<Id>> {
+        let mut loaded = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = loaded.entry(line.database.clone()).or_insert_with(|| {
+            let blobs = line.subtree.and_then(|subtree| {
+                let index = repository.index().ok()?;
+                repository.restic().blobs_of(&index, &subtree).ok()
+            });
+            let data = blobs.unwrap_or_default().into_iter().filter(|(kind, _)| *kind == BlobKind::Data);
+            Arc::new(data.map(|(_, id)| id).collect())
+        });
+        Arc::clone(slot)
+    }
+
+    /// The oldest proof of all backups: no stored blob that a backup needs was read before it.
+    fn oldest(&self, repository: &ResticRepository) -> Timestamp {
+        *self.oldest.get_or_init(|| {
+            let times = repository.listing().load(repository, None, &self.context).map(|listed| {
+                let records = listed.records(&self.said);
+                records.iter().filter_map(|record| record.proof.map(|proof| proof.time)).min()
+            });
+            // An interrupted run's packs, without any backup yet, were confirmed before their index was written; when,
+            // nobody knows.
+            times.ok().flatten().unwrap_or(Timestamp::UNIX_EPOCH)
+        })
+    }
+
+    /// Returns a part of the previous backup as it is stored, and when it was last proven.
+    pub(super) fn previous_part(
+        &self,
+        repository: &ResticRepository,
+        part: &PartRef,
+        context: &Context,
+    ) -> Result<(StoredPart, Timestamp), RepositoryError> {
+        let missing = |what: &str| {
+            RepositoryError::new(RepositoryErrorKind::Invalid, part.database.to_string(), what.to_owned())
+        };
+        let line = self.line(&part.database.name);
+        let line =
+            line.ok_or_else(|| missing("a part of its previous backup is to be reused, and it has none"))?;
+        let subtree = repository.subtree_of(line)?;
+        let source = repository.source(context)?;
+        let tree = source.read_tree(&subtree).map_err(as_repository_error)?;
+        let manifest = source.read_manifest(&tree).map_err(as_repository_error)?;
+        let entry =
+            manifest.entry(&part.entry).ok_or_else(|| missing("the previous backup has no such entry"))?;
+        let known = usize::try_from(part.previous_index)
+            .ok()
+            .and_then(|index| Some((index, entry.parts.get(index)?)));
+        let (index, known) = known.ok_or_else(|| missing("the previous backup has no such part"))?;
+        let before: u64 = entry.parts.iter().take(index).map(|part| part.blobs).sum();
+        let node = source.entry_node(&tree, &part.entry).map_err(as_repository_error)?;
+        let content = node.content.unwrap_or_default();
+        let range = usize::try_from(before).ok().zip(usize::try_from(before + known.blobs).ok());
+        let blobs = range.and_then(|(from, to)| content.get(from..to)).ok_or_else(|| {
+            RepositoryError::new(
+                RepositoryErrorKind::Damaged,
+                format!("{MANIFEST_FILE} of {}", part.database),
+                "its parts do not fit its entry",
+            )
+        })?;
+        let stored = StoredPart {
+            size_bytes: known.size_bytes,
+            blobs: blobs.to_vec(),
+            rows: known.rows,
+            digest: known.digest,
+        };
+        Ok((stored, self.proof_time(line)))
+    }
+}

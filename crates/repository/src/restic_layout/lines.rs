@@ -1,0 +1,68 @@
+//! `databases.jsonl`: one line for each database of a snapshot. `list` and the next run read nothing else.
+
+use flow::{DatabaseName, EngineKind, Marks, TargetName};
+use jiff::Timestamp;
+use restic::Id;
+use serde::{Deserialize, Serialize};
+
+/// The file's name, at the root of each snapshot.
+pub(super) const FILE: &str = "databases.jsonl";
+
+/// The schema that lines of this version name.
+pub(super) const SCHEMA: &str = "backstay.database/1";
+
+/// One database of one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Line {
+    /// [`SCHEMA`].
+    pub(super) schema: String,
+    pub(super) target: TargetName,
+    pub(super) database: DatabaseName,
+    pub(super) connection: String,
+    /// Null where the database failed.
+    pub(super) engine: Option<EngineKind>,
+    /// The folder with its entries and manifest; null where the database failed.
+    pub(super) subtree: Option<Id>,
+    /// `complete` or `failed`.
+    pub(super) outcome: LineOutcome,
+    /// Why it failed.
+    pub(super) error: Option<String>,
+    /// Consistency point of this run.
+    pub(super) time: Timestamp,
+    /// When the content last changed, as far as the runs tell.
+    pub(super) changed: Timestamp,
+    /// By what the next run knows it as unchanged.
+    pub(super) marks: Option<Marks>,
+    pub(super) size_bytes: u64,
+    pub(super) read_bytes: u64,
+    pub(super) added_bytes: u64,
+    pub(super) rows: Option<u64>,
+    pub(super) elapsed_ms: u64,
+    /// The oldest moment at which a byte of it was last read back and found right.
+    pub(super) proof_time: Timestamp,
+}
+
+/// What became of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LineOutcome {
+    /// It is backed up.
+    Complete,
+    /// It is not.
+    Failed,
+}
+
+/// Writes the file: lines in the order given, which is that of the databases' names.
+pub(super) fn write(lines: &[Line]) -> Result<Vec<u8>, serde_json::Error> {
+    let mut out = Vec::new();
+    for line in lines {
+        serde_json::to_writer(&mut out, line)?;
+        out.push(b'\n');
+    }
+    Ok(out)
+}
+
+/// Reads the file. Fields of later versions are passed over; a line that lacks a field of this one is an error.
+pub(super) fn read(content: &[u8]) -> Result<Vec<Line>, serde_json::Error> {
+    content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(serde_json::from_slice).collect()
+}

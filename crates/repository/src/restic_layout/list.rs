@@ -1,0 +1,325 @@
+//! Which backups there are: of each snapshot its list of databases, read once.
+//!
+//! A snapshot that cannot be read hides no other: it is named in a remark and passed over.
+
+use super::failure::repository_error;
+use super::layout::ResticRepository;
+use super::lines::{Line, LineOutcome};
+use super::names;
+use super::proofs::{self, Proofs};
+use super::writer;
+use crate::{BackupId, BackupRecord, Proof, ProofLevel, RepositoryError, RepositoryErrorKind};
+use flow::{Context, DatabaseName, Event, Finding, Severity, TargetName};
+use jiff::Timestamp;
+use restic::{Id, NodeKind, Snapshot};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The lines of a snapshot; `None` for one that stock restic wrote.
+type Lines = Option<Arc<Vec<Line>>>;
+
+/// What was read so far. Snapshots never change, so what was read stays right.
+#[derive(Default)]
+pub(super) struct Listing {
+    snapshots: Mutex<HashMap<Id, Snapshot>>,
+    lines: Mutex<HashMap<Id, Lines>>,
+    sizes: Mutex<HashMap<Id, u64>>,
+}
+
+/// One snapshot with its lines.
+pub(super) struct Listed {
+    pub(super) id: Id,
+    pub(super) snapshot: Snapshot,
+    pub(super) lines: Lines,
+    size_bytes: u64,
+}
+
+/// What the newest verification said of each folder: when, and how far it was proven; `None` for damaged. It holds for
+/// each backup that has the same folder: they are the same blobs.
+#[derive(Default)]
+pub(super) struct Said(HashMap<Id, (Timestamp, Option<ProofLevel>)>);
+
+impl Said {
+    /// The run's own proof, unless a later verification says more, or found damage.
+    pub(super) fn proof(&self, line: &Line) -> Option<Proof> {
+        let own = Proof { level: ProofLevel::Stored, time: line.proof_time };
+        match line.subtree.and_then(|subtree| self.0.get(&subtree)) {
+            Some((time, level)) if *time >= line.proof_time => {
+                level.map(|level| Proof { level: level.max(own.level), time: *time })
+            }
+            _ => Some(own),
+        }
+    }
+}
+
+/// The snapshots of a listing, oldest first.
+pub(super) struct ListedSnapshots(pub(super) Vec<Listed>);
+
+impl Listing {
+    /// Loads all snapshots that can be read, oldest first, state snapshots too.
+    pub(super) fn snapshots(
+        &self,
+        repository: &ResticRepository,
+        context: &Context,
+    ) -> Result<Vec<(Id, Snapshot)>, RepositoryError> {
+        let stored = repository.restic().storage().list("snapshots").map_err(|error| {
+            let object = format!("snapshots of {}", repository.location_text());
+            RepositoryError::new(RepositoryErrorKind::Failed, object, error.to_string()).with_source(error)
+        })?;
+        let mut known = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = Vec::new();
+        for object in stored {
+            let name = object.name.as_str();
+            let Some(id) = name.rsplit('/').next().and_then(|name| name.parse::<Id>().ok()) else { continue };
+            let snapshot = match known.get(&id) {
+                Some(snapshot) => snapshot.clone(),
+                None => match repository.restic().snapshot(&id) {
+                    Ok(snapshot) => known.entry(id).or_insert(snapshot).clone(),
+                    Err(error) => {
+                        remark(context, &format!("snapshot {id}"), &error.to_string());
+                        continue;
+                    }
+                },
+            };
+            found.push((id, snapshot));
+        }
+        found.sort_by(|a, b| (a.1.time, a.0).cmp(&(b.1.time, b.0)));
+        Ok(found)
+    }
+
+    /// Loads the snapshots of backups, of one target or of all.
+    pub(super) fn load(
+        &self,
+        repository: &ResticRepository,
+        target: Option<&TargetName>,
+        context: &Context,
+    ) -> Result<ListedSnapshots, RepositoryError> {
+        let mut listed = Vec::new();
+        for (id, snapshot) in self.snapshots(repository, context)? {
+            let of_target = names::tag_value(&snapshot.tags, "target");
+            let wanted = target.is_none_or(|target| of_target.as_deref() == Some(target.as_str()));
+            if proofs::is_state(&snapshot) || !wanted {
+                continue;
+            }
+            match self.lines(repository, &id, &snapshot, context) {
+                Ok(lines) => {
+                    let size_bytes = match lines {
+                        Some(_) => 0,
+                        None => self.size(repository, &snapshot.tree, context),
+                    };
+                    listed.push(Listed { id, snapshot, lines, size_bytes });
+                }
+                Err(error) if error.kind == RepositoryErrorKind::Cancelled => return Err(error),
+                Err(error) => remark(context, &format!("snapshot {id}"), &error.to_string()),
+            }
+        }
+        Ok(ListedSnapshots(listed))
+    }
+
+    fn lines(
+        &self,
+        repository: &ResticRepository,
+        id: &Id,
+        snapshot: &Snapshot,
+        context: &Context,
+    ) -> Result<Lines, RepositoryError> {
+        if let Some(lines) = self.lines.lock().unwrap_or_else(PoisonError::into_inner).get(id) {
+            return Ok(lines.clone());
+        }
+        let lines = if names::tag_value(&snapshot.tags, "target").is_some() {
+            let source = repository.source(context)?;
+            source.read_lines(&snapshot.tree).map_err(super::reader::as_repository_error)?.map(Arc::new)
+        } else {
+            None
+        };
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, lines.clone());
+        Ok(lines)
+    }
+
+    /// Sums up the files of a folder. A folder that cannot be read counts as empty: its damage is told elsewhere.
+    fn size(&self, repository: &ResticRepository, tree: &Id, context: &Context) -> u64 {
+        if let Some(size) = self.sizes.lock().unwrap_or_else(PoisonError::into_inner).get(tree) {
+            return *size;
+        }
+        let Ok(source) = repository.source(context) else { return 0 };
+        let Ok(nodes) = source.read_tree(tree) else { return 0 };
+        let sum = nodes.nodes.iter().map(|node| match (&node.kind, node.subtree) {
+            (NodeKind::Dir, Some(below)) => self.size(repository, &below, context),
+            (NodeKind::File, _) => node.size,
+            _ => 0,
+        });
+        let size = sum.sum();
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner).insert(*tree, size);
+        size
+    }
+
+    /// Returns the folder of a backup, by its full id.
+    pub(super) fn find(
+        &self,
+        repository: &ResticRepository,
+        id: &BackupId,
+        context: &Context,
+    ) -> Result<Id, RepositoryError> {
+        let (snapshot_id, database) = match id.0.split_once(':') {
+            Some((snapshot, database)) => (snapshot, Some(database)),
+            None => (id.0.as_str(), None),
+        };
+        let none = || {
+            RepositoryError::new(
+                RepositoryErrorKind::NoBackup,
+                format!("backup {id}"),
+                format!("{} holds no such backup", repository.location_text()),
+            )
+        };
+        let parsed: Id = snapshot_id.parse().map_err(|_| none())?;
+        let known = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner).get(&parsed).cloned();
+        let snapshot = match known {
+            Some(snapshot) => snapshot,
+            None => repository.restic().snapshot(&parsed).map_err(repository_error)?,
+        };
+        match (self.lines(repository, &parsed, &snapshot, context)?, database) {
+            (None, _) => Ok(snapshot.tree),
+            (Some(lines), None) if lines.len() == 1 => {
+                lines.first().map_or_else(|| Err(none()), |line| repository.subtree_of(line))
+            }
+            (Some(lines), Some(database)) => {
+                let line = lines.iter().find(|line| line.database.as_str() == database).ok_or_else(none)?;
+                repository.subtree_of(line)
+            }
+            (Some(_), None) => Err(none()),
+        }
+    }
+
+    /// Returns what verifications said of folders.
+    pub(super) fn said(
+        &self,
+        repository: &ResticRepository,
+        proofs: &Proofs,
+        context: &Context,
+    ) -> Result<Said, RepositoryError> {
+        let mut said = Said::default();
+        if proofs.is_empty() {
+            return Ok(said);
+        }
+        self.snapshots(repository, context)?;
+        for record in proofs.values() {
+            // A backup that is gone, or cannot be listed, has nothing to be said of.
+            if let Ok(subtree) = self.find(repository, &record.backup, context) {
+                let slot = said.0.entry(subtree).or_insert((record.time, record.level));
+                if record.time > slot.0 {
+                    *slot = (record.time, record.level);
+                }
+            }
+        }
+        Ok(said)
+    }
+
+    /// Returns the newest complete line of each database of a target as this host backed it up, looking back as far
+    /// as the newest run's databases need.
+    pub(super) fn latest(
+        &self,
+        repository: &ResticRepository,
+        target: &TargetName,
+        host: &str,
+        context: &Context,
+    ) -> Result<BTreeMap<DatabaseName, Line>, RepositoryError> {
+        const RUNS_MAX: usize = 20;
+        let mut snapshots = self.snapshots(repository, context)?;
+        snapshots.retain(|(_, snapshot)| {
+            snapshot.hostname == host
+                && names::tag_value(&snapshot.tags, "target").as_deref() == Some(target.as_str())
+        });
+        let mut latest: BTreeMap<DatabaseName, Line> = BTreeMap::new();
+        let mut wanted: Option<Vec<DatabaseName>> = None;
+        for (id, snapshot) in snapshots.iter().rev().take(RUNS_MAX) {
+            let Ok(Some(lines)) = self.lines(repository, id, snapshot, context) else { continue };
+            for line in lines.iter().filter(|line| line.outcome == LineOutcome::Complete) {
+                latest.entry(line.database.clone()).or_insert_with(|| line.clone());
+            }
+            let wanted =
+                wanted.get_or_insert_with(|| lines.iter().map(|line| line.database.clone()).collect());
+            if wanted.iter().all(|name| latest.contains_key(name)) {
+                break;
+            }
+        }
+        Ok(latest)
+    }
+}
+
+impl ListedSnapshots {
+    /// Returns the records, with what later verifications said.
+    pub(super) fn records(&self, said: &Said) -> Vec<BackupRecord> {
+        let mut records = Vec::new();
+        for listed in &self.0 {
+            let Some(lines) = &listed.lines else {
+                records.extend(foreign(listed, said));
+                continue;
+            };
+            let tags: Vec<String> = foreign_tags(&listed.snapshot);
+            for line in lines.iter().filter(|line| line.outcome == LineOutcome::Complete) {
+                let alone = lines.len() == 1;
+                let mut record =
+                    writer::record(line, &listed.id, alone, &listed.snapshot.hostname, tags.clone());
+                record.proof = said.proof(line);
+                records.push(record);
+            }
+        }
+        records.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
+        records
+    }
+
+    /// Returns the ids of the backups of a snapshot, with their folders.
+    pub(super) fn backups_of(&self, snapshot: &Id) -> Vec<(BackupId, Id)> {
+        let Some(listed) = self.0.iter().find(|listed| listed.id == *snapshot) else { return vec![] };
+        match &listed.lines {
+            None => vec![(BackupId(snapshot.to_string()), listed.snapshot.tree)],
+            Some(lines) => {
+                let id = |line: &Line| writer::record(line, snapshot, lines.len() == 1, "", vec![]).id;
+                lines.iter().filter_map(|line| Some((id(line), line.subtree?))).collect()
+            }
+        }
+    }
+}
+
+fn foreign_tags(snapshot: &Snapshot) -> Vec<String> {
+    let ours = |tag: &String| tag.starts_with("target=") || tag.starts_with("plan=");
+    snapshot.tags.iter().filter(|tag| !ours(tag)).cloned().collect()
+}
+
+/// A snapshot that stock restic wrote, as one backup of files.
+fn foreign(listed: &Listed, said: &Said) -> Option<BackupRecord> {
+    let snapshot = &listed.snapshot;
+    let id = BackupId(listed.id.to_string());
+    let paths = if snapshot.paths.is_empty() { "files".to_owned() } else { snapshot.paths.join(", ") };
+    let last = paths.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("files").to_owned();
+    let proof =
+        said.0.get(&snapshot.tree).and_then(|(time, level)| Some(Proof { level: (*level)?, time: *time }));
+    // JSON can hold a NUL where no path can: such a snapshot is nobody's, and not listed.
+    let (target, database) = (TargetName::new(paths.clone()).ok()?, DatabaseName::new(last).ok()?);
+    Some(BackupRecord {
+        snapshot: listed.id.to_string(),
+        id,
+        target,
+        database,
+        host: snapshot.hostname.clone(),
+        engine: None,
+        connection: paths,
+        time: snapshot.time,
+        changed: snapshot.time,
+        size_bytes: listed.size_bytes,
+        added_bytes: 0,
+        rows: None,
+        unchanged: false,
+        proof,
+        tags: snapshot.tags.clone(),
+    })
+}
+
+fn remark(context: &Context, object: &str, message: &str) {
+    context.observer.event(Event::Finding(Finding {
+        severity: Severity::Warning,
+        object: object.to_owned(),
+        message: format!("it cannot be listed: {message}"),
+        hint: Some("`backstay check` names what is damaged".to_owned()),
+    }));
+}

@@ -1,0 +1,19 @@
+//! Layout `restic`: deduplicated, compressed, encrypted, and a valid restic repository at any moment.
+//!
+//! A run of a target is a snapshot `/TARGET/DATABASE/…` with `databases.jsonl` at its root; proofs are small snapshots
+//! of their own, tagged `backstay-state`. What exactly is written is fixed in FORMAT.md.
+
+mod assemble;
+mod check;
+mod failure;
+mod known;
+mod layout;
+mod lines;
+mod list;
+mod names;
+mod proofs;
+mod reader;
+mod writer;
+
+pub use layout::{ResticLayout, ResticOptions};
+pub use restic::LockOwner;
