@@ -1,1 +1,18 @@
-//! To be filled.
+//! For tests only: faulty and recording storages, fakes of the seams, and one conformance suite for each seam.
+//!
+//! A suite runs the same on a fake and on the real thing, and is itself proven by mutants: implementations that
+//! break one promise each.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failing test should say where")]
+
+pub mod crash;
+mod faulty;
+mod memory;
+mod recording;
+mod storage_suite;
+mod suite;
+
+pub use faulty::{Fault, FaultyStorage};
+pub use memory::MemoryStorage;
+pub use recording::{Call, RecordingStorage, Verb};
+pub use storage_suite::{FreshStorage, broken_storage_promises, storage_conformance};
+pub use suite::{Broken, Random, assert_caught};
