@@ -5,6 +5,7 @@
 //! uses what was stored and indexed.
 
 use crate::hooks::{self, Hook};
+use crate::journaling;
 use crate::report::{ErrorReport, Outcome, Report};
 use crate::{OperationError, Services};
 use engines::Skipped;
@@ -107,6 +108,21 @@ pub struct BackupResult {
 /// the result, one for each database that failed.
 pub fn run(services: &Services, options: &BackupOptions) -> Result<BackupResult, OperationError> {
     let started = Timestamp::now();
+    if options.dry_run {
+        return all_targets(services, options, started);
+    }
+    let names: Vec<&str> = options.targets.iter().map(|target| target.target.name.as_str()).collect();
+    let recorded = journaling::begin(services, "backup", Some(names.join(", ")), started);
+    let outcome = all_targets(services, options, started);
+    journaling::finish(services, &recorded, outcome.as_ref().map(|result| &result.report));
+    outcome
+}
+
+fn all_targets(
+    services: &Services,
+    options: &BackupOptions,
+    started: Timestamp,
+) -> Result<BackupResult, OperationError> {
     let mut body = BackupBody {
         backups: vec![],
         suspicions: vec![],

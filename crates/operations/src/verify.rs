@@ -1,5 +1,6 @@
 //! Reads back what is stored, every byte, and keeps the outcome in the repository as a proof.
 
+use crate::journaling;
 use crate::reference::{Reference, resolve};
 use crate::report::{Outcome, Report};
 use crate::{OperationError, Services};
@@ -90,6 +91,21 @@ pub fn run(
     dry_run: bool,
 ) -> Result<Report<VerifyBody>, OperationError> {
     let started = Timestamp::now();
+    if dry_run {
+        return verify_all(services, references, true, started);
+    }
+    let recorded = journaling::begin(services, "verify", None, started);
+    let outcome = verify_all(services, references, false, started);
+    journaling::finish(services, &recorded, outcome.as_ref());
+    outcome
+}
+
+fn verify_all(
+    services: &Services,
+    references: &[Reference],
+    dry_run: bool,
+    started: Timestamp,
+) -> Result<Report<VerifyBody>, OperationError> {
     let records = services.repository.backups(None, &services.context)?;
     let chosen = choose(services, &records, references)?;
     let total = chosen.iter().map(|record| record.size_bytes).sum();

@@ -27,6 +27,17 @@ pub(super) fn execute(
     planned: Planned,
     started: Timestamp,
 ) -> Result<Report<RestoreBody>, OperationError> {
+    let recorded = journaling::begin(services, "restore", Some(planned.target.connection.clone()), started);
+    let outcome = run_planned(services, planned, started);
+    journaling::finish(services, &recorded, outcome.as_ref());
+    outcome
+}
+
+fn run_planned(
+    services: &Services,
+    planned: Planned,
+    started: Timestamp,
+) -> Result<Report<RestoreBody>, OperationError> {
     let mut running = Running {
         services,
         target: planned.target.clone(),

@@ -66,6 +66,7 @@ impl ResticLayout {
             host: options.owner.host.clone(),
             user: options.owner.user.clone(),
             cache: options.cache.clone(),
+            ..restic::CreateOptions::default()
         };
         let restic = restic::Repository::create(storage, password, create).map_err(repository_error)?;
         Ok(Self::over(restic, options))
