@@ -1,1 +1,114 @@
-//! SQLite.
+//! SQLite: a consistent image of all pages, taken beside whoever uses the database, and restored by rename.
+//!
+//! Nothing of the source is ever changed: pages are read through a connection of SQLite's own, which alone knows its
+//! locks. A crash leaves nothing behind but, at worst, a staged copy in the scratch folder (see [`open`]).
+
+mod cut;
+mod discover;
+mod dump;
+mod export;
+mod failure;
+mod header;
+mod holders;
+mod image;
+mod inspect;
+mod live;
+mod marks;
+mod open;
+mod pages;
+mod record;
+mod restore;
+mod rows;
+mod schema;
+mod sql_text;
+mod stage;
+mod targets;
+
+pub use cut::{cut_bytes, part_bytes};
+pub use discover::{DiscoverLimits, discover};
+
+use crate::restore::{Restore, RestoreError, RestoreRequest, RestoreState};
+use crate::{Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, Query};
+use flow::{
+    BackupReader, Context, DatabaseRef, Dump, DumpRequest, EngineKind, Facts, Manifest, SourceError,
+    TargetRef,
+};
+use std::io::Write;
+
+/// The one entry of a SQLite backup: the image of the database file.
+pub const IMAGE_ENTRY: &str = "database.sqlite";
+
+/// The engine for SQLite 3 database files. Holds no state: calls may come from any thread.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SqliteEngine;
+
+impl Engine for SqliteEngine {
+    fn kind(&self) -> EngineKind {
+        EngineKind::Sqlite
+    }
+
+    fn databases(&self, target: &TargetRef, context: &Context) -> Result<Enumeration, SourceError> {
+        targets::databases(target, context)
+    }
+
+    fn probe(
+        &self,
+        database: &DatabaseRef,
+        integrity: bool,
+        context: &Context,
+    ) -> Result<DatabaseInfo, SourceError> {
+        inspect::probe(database, integrity, context)
+    }
+
+    fn facts(
+        &self,
+        database: &DatabaseRef,
+        depth: FactsDepth,
+        context: &Context,
+    ) -> Result<Facts, SourceError> {
+        live::facts(database, depth, context)
+    }
+
+    fn query(&self, database: &DatabaseRef, query: &Query, context: &Context) -> Result<Answer, SourceError> {
+        live::query(database, query, context)
+    }
+
+    fn begin_dump(&self, request: &DumpRequest, context: Context) -> Result<Box<dyn Dump>, SourceError> {
+        dump::begin(request, context)
+    }
+
+    fn begin_restore(
+        &self,
+        request: &RestoreRequest,
+        manifest: &Manifest,
+        context: Context,
+    ) -> Result<Box<dyn Restore>, RestoreError> {
+        restore::begin(request, manifest, context)
+    }
+
+    fn pending_restores(
+        &self,
+        database: &DatabaseRef,
+        context: &Context,
+    ) -> Result<Vec<RestoreState>, SourceError> {
+        restore::pending(database, context)
+    }
+
+    fn resume_restore(
+        &self,
+        state: RestoreState,
+        context: Context,
+    ) -> Result<Box<dyn Restore>, RestoreError> {
+        restore::resume(state, context)
+    }
+
+    fn export(
+        &self,
+        backup: &dyn BackupReader,
+        form: ExportForm,
+        out: &mut (dyn Write + Send),
+        context: &Context,
+    ) -> Result<ExportSummary, RestoreError> {
+        export::export(backup, form, out, context)
+    }
+}

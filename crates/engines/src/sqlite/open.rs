@@ -1,0 +1,310 @@
+//! Opening a database without harm: to the database, to whoever uses it, and to what lies beside it.
+//!
+//! Three traps are dealt with here. A file that this process has open through SQLite must not be opened and closed by
+//! other means, or its locks are gone: hence the registry of files in use. Closing the last connection writes a
+//! `-wal` back into the database: that is switched off where the `-wal` was there before us. And what cannot be
+//! recovered in place, for lack of rights, is copied to scratch together with its `-wal` or `-journal`: the only time
+//! a database is staged. The copy goes when it is closed; after a crash it stays in the scratch folder.
+
+use super::failure;
+use super::header::{Content, SNIFF_BYTES, classify};
+use super::holders::lock_holders;
+use super::marks::beside;
+use super::stage::{Staged, stage};
+use flow::{Cancel, Context, SourceError, SourceErrorKind};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+use rustix::fs::{Access, access};
+use std::collections::BTreeSet;
+use std::fs::{File, Metadata};
+use std::io::Read;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How a database came to be open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OpenedAs {
+    /// As an application opens it; what a crash left is recovered.
+    ReadWrite,
+    /// Read-only in place.
+    ReadOnly,
+    /// As a copy in scratch.
+    Staged,
+}
+
+/// An open database. Dropped, it is closed and leaves nothing behind that was not there before.
+pub(super) struct Opened {
+    // The order matters: closed first, then free for others, then removed.
+    connection: Connection,
+    pub(super) path: PathBuf,
+    pub(super) access: OpenedAs,
+    _claim: Claim,
+    _staged: Option<Staged>,
+}
+
+/// Files that this process has open through SQLite, by device and inode.
+static IN_USE: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
+
+/// The exclusive use of one file within this process.
+struct Claim((u64, u64));
+
+impl Claim {
+    fn try_take(identity: (u64, u64)) -> Option<Self> {
+        let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+        in_use.insert(identity).then_some(Self(identity))
+    }
+
+    fn take(identity: (u64, u64), path: &Path, wait: Duration, cancel: &Cancel) -> Result<Self, SourceError> {
+        let started = Instant::now();
+        loop {
+            if let Some(claim) = Self::try_take(identity) {
+                return Ok(claim);
+            }
+            if cancel.wait(Duration::from_millis(20)) {
+                return Err(SourceError::cancelled(path.display().to_string()));
+            }
+            if started.elapsed() >= wait {
+                let message = "is being read by another piece of work of this process";
+                return Err(SourceError::new(SourceErrorKind::Busy, path.display().to_string(), message)
+                    .with_hint("try again when that is done"));
+            }
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        IN_USE.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
+/// Returns the metadata of a regular file; says what else it is.
+pub(super) fn regular_file(path: &Path) -> Result<Metadata, SourceError> {
+    let metadata = std::fs::metadata(path).map_err(|error| failure::io(path, error))?;
+    let kind = metadata.file_type();
+    let what = if kind.is_file() {
+        return Ok(metadata);
+    } else if kind.is_dir() {
+        "is a folder, not a database file"
+    } else if kind.is_fifo() || kind.is_socket() {
+        "is a pipe or socket, not a database file"
+    } else {
+        "is a device, not a database file"
+    };
+    let error = SourceError::new(SourceErrorKind::NotADatabase, path.display().to_string(), what);
+    Err(error.with_hint("name the SQLite file itself; a folder of databases is named as the target"))
+}
+
+/// Tells what a regular file is by its first bytes; `None` where this process has it open as a database.
+pub(super) fn sniff(path: &Path) -> Result<Option<Content>, SourceError> {
+    let metadata = regular_file(path)?;
+    let Some(claim) = Claim::try_take((metadata.dev(), metadata.ino())) else { return Ok(None) };
+    let content = first_bytes(path).map(|bytes| classify(&bytes));
+    drop(claim);
+    content.map(Some)
+}
+
+/// Reads the first bytes of a file that this process does not have open otherwise.
+fn first_bytes(path: &Path) -> Result<Vec<u8>, SourceError> {
+    let mut bytes = Vec::with_capacity(SNIFF_BYTES);
+    File::open(path)
+        .and_then(|file| file.take(SNIFF_BYTES as u64).read_to_end(&mut bytes))
+        .map_err(|error| failure::io(path, error))?;
+    Ok(bytes)
+}
+
+/// Opens the database at `path` for reading. Waits up to `wait` for locks, in small steps that a cancellation ends.
+pub(super) fn open(path: &Path, wait: Duration, context: &Context) -> Result<Opened, SourceError> {
+    let metadata = regular_file(path)?;
+    let claim = Claim::take((metadata.dev(), metadata.ino()), path, wait, &context.cancel)?;
+    let wal_mode = match classify(&first_bytes(path)?) {
+        Content::Empty => false,
+        Content::Database(header) => header.wal,
+        Content::Other { reason, hint } => {
+            let kind = if reason.contains("damaged") || reason.contains("cut off") || reason.contains("zeros")
+            {
+                SourceErrorKind::Damaged
+            } else {
+                SourceErrorKind::NotADatabase
+            };
+            return Err(SourceError::new(kind, path.display().to_string(), reason).with_hint(hint));
+        }
+    };
+    let may_write = |path: &Path| access(path, Access::WRITE_OK).is_ok();
+    let writable = may_write(path) && path.parent().is_some_and(may_write);
+    let there = |suffix| beside(path, suffix).exists();
+    // Without rights to write, SQLite could not make (or could make and not remove) what WAL mode needs beside it.
+    let in_place = writable || !wal_mode || (there("-wal") && there("-shm"));
+    if in_place {
+        let way = if writable { OpenedAs::ReadWrite } else { OpenedAs::ReadOnly };
+        match connect(path, way, wait, context)? {
+            Ok(connection) => {
+                return Ok(Opened {
+                    connection,
+                    path: path.to_owned(),
+                    access: way,
+                    _claim: claim,
+                    _staged: None,
+                });
+            }
+            Err(error) if !failure::needs_recovery_elsewhere(&error) => {
+                return Err(explain(path, error));
+            }
+            Err(_) => {}
+        }
+    }
+    let staged = stage(path, context)?;
+    let connection =
+        connect(staged.path(), OpenedAs::ReadWrite, wait, context)?.map_err(|error| explain(path, error))?;
+    let opened = Opened {
+        connection,
+        path: path.to_owned(),
+        access: OpenedAs::Staged,
+        _claim: claim,
+        _staged: Some(staged),
+    };
+    Ok(opened)
+}
+
+/// Connects and reads the first page once, so that whatever is wrong shows now. The inner error is for the caller to
+/// find another way; the outer one is final.
+fn connect(
+    path: &Path,
+    way: OpenedAs,
+    wait: Duration,
+    context: &Context,
+) -> Result<rusqlite::Result<Connection>, SourceError> {
+    let leftover = std::fs::metadata(beside(path, "-wal")).is_ok_and(|wal| wal.len() > 0);
+    let access = match way {
+        OpenedAs::ReadOnly => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        OpenedAs::ReadWrite | OpenedAs::Staged => OpenFlags::SQLITE_OPEN_READ_WRITE,
+    };
+    let connection = match Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX) {
+        Ok(connection) => connection,
+        Err(error) => return Ok(Err(error)),
+    };
+    if let Err(error) = settle(&connection, leftover) {
+        return Ok(Err(error));
+    }
+    let first_look = patiently(path, wait, &context.cancel, || {
+        begin_read(&connection)?;
+        connection.execute_batch("COMMIT")
+    })?;
+    Ok(first_look.map(|()| connection))
+}
+
+/// Sets what holds for every connection of ours to somebody's database.
+fn settle(connection: &Connection, keep_wal: bool) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::ZERO)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep_wal)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.pragma_update(None, "cache_size", 64)?;
+    connection.execute_batch("PRAGMA query_only=ON; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY;")
+}
+
+/// Begins a read transaction and takes its lock, or leaves none.
+fn begin_read(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("BEGIN")?;
+    let looked = connection
+        .prepare_cached("SELECT length(data) FROM sqlite_dbpage WHERE pgno=1")
+        .and_then(|mut statement| statement.query([])?.next().map(|_| ()));
+    if looked.is_err() {
+        let _rolled_back = connection.execute_batch("ROLLBACK");
+    }
+    looked
+}
+
+/// Repeats what meets a lock until it does not, `wait` is over, or the work is cancelled. Errors that are not about
+/// locks are the inner result.
+pub(super) fn patiently<T>(
+    path: &Path,
+    wait: Duration,
+    cancel: &Cancel,
+    mut attempt: impl FnMut() -> rusqlite::Result<T>,
+) -> Result<rusqlite::Result<T>, SourceError> {
+    let started = Instant::now();
+    let mut step = Duration::from_millis(1);
+    loop {
+        let cancelled = || SourceError::cancelled(path.display().to_string());
+        cancel.check().map_err(|_| cancelled())?;
+        match attempt() {
+            Err(error) if failure::is_busy(&error) => {
+                if started.elapsed() >= wait {
+                    return Err(busy(path, wait, error));
+                }
+                if cancel.wait(step) {
+                    return Err(cancelled());
+                }
+                step = (step * 2).min(Duration::from_millis(50));
+            }
+            other => return Ok(other),
+        }
+    }
+}
+
+fn busy(path: &Path, wait: Duration, error: rusqlite::Error) -> SourceError {
+    let names: Vec<String> = lock_holders(path)
+        .into_iter()
+        .map(|holder| match holder.pid {
+            Some(pid) => format!("{} (process {pid})", holder.name),
+            None => holder.name,
+        })
+        .collect();
+    let who = if names.is_empty() { "another process".to_owned() } else { names.join(", ") };
+    let message = format!("is locked by {who}; waited {} s", wait.as_secs());
+    SourceError::new(SourceErrorKind::Busy, path.display().to_string(), message)
+        .with_hint("let its long transaction end, or stop it for the backup; WAL mode (`PRAGMA journal_mode=WAL`) lets both work at once")
+        .with_source(error)
+}
+
+/// Makes the error of a database that does not open, with what the file itself tells.
+fn explain(path: &Path, error: rusqlite::Error) -> SourceError {
+    let no_pages = error.to_string().contains("sqlite_dbpage");
+    if no_pages {
+        let message =
+            "the SQLite that this program was built with cannot read pages (sqlite_dbpage is missing)";
+        return SourceError::new(SourceErrorKind::Failed, path.display().to_string(), message)
+            .with_hint("build with LIBSQLITE3_FLAGS=-DSQLITE_ENABLE_DBPAGE_VTAB, as .cargo/config.toml does")
+            .with_source(error);
+    }
+    if matches!(
+        error.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+    ) && let Ok(bytes) = first_bytes(path)
+        && let Content::Database(header) = classify(&bytes)
+    {
+        let length = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let expected = u64::from(header.page_count.unwrap_or(0)) * u64::from(header.page_bytes);
+        if expected > length {
+            let message = format!("is cut off: its header tells of {expected} bytes, the file has {length}");
+            return failure::damaged(path, message).with_source(error);
+        }
+    }
+    failure::sqlite(path, error)
+}
+
+impl Opened {
+    /// Returns the connection, for reading within [`Self::lock`].
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Begins a read transaction: from now to [`Self::unlock`] the database does not change.
+    pub(super) fn lock(&self, wait: Duration, cancel: &Cancel) -> Result<(), SourceError> {
+        patiently(&self.path, wait, cancel, || begin_read(&self.connection))?
+            .map_err(|error| self.error(error))
+    }
+
+    /// Ends the read transaction.
+    pub(super) fn unlock(&self) -> Result<(), SourceError> {
+        self.connection.execute_batch("COMMIT").map_err(|error| self.error(error))
+    }
+
+    /// Makes the source's error of one of SQLite's about this database.
+    pub(super) fn error(&self, error: rusqlite::Error) -> SourceError {
+        failure::sqlite(&self.path, error)
+    }
+}
