@@ -90,3 +90,81 @@ impl ContentCutter {
         lengths
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fixed pseudorandom text: xorshift64.
+    fn text(length: usize, seed: u64) -> Vec<u8> {
+        let mut state = seed;
+        let mut text = Vec::with_capacity(length + 8);
+        while text.len() < length {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            text.extend_from_slice(&state.to_le_bytes());
+        }
+        text.truncate(length);
+        text
+    }
+
+    #[test]
+    fn the_seed_of_a_polynomial_stays_as_it_is() {
+        assert_eq!(cut_seed(0x003D_A335_8B4D_C173), GOLDEN_SEED);
+        assert_ne!(cut_seed(0x003D_A335_8B4D_C173), cut_seed(0x0025_B468_838D_CB75));
+    }
+
+    #[test]
+    fn the_cuts_of_a_seed_stay_as_they_are() {
+        let text = text(12 << 20, 0x9E37_79B9_7F4A_7C15);
+        assert_eq!(ContentCutter::new(0x0123_4567_89AB_CDEF).lengths(&text), GOLDEN_CUTS);
+        assert_eq!(ContentCutter::new(1).lengths(&vec![0; 9 << 20]), GOLDEN_CUTS_OF_ZEROS);
+    }
+
+    #[test]
+    fn cuts_depend_on_the_content_alone() {
+        let cutter = ContentCutter::new(42);
+        let text = text(20 << 20, 77);
+        let whole = cutter.lengths(&text);
+        // However much is there beyond what is needed to tell, the answer is the same.
+        for shown in [300 << 10, 1 << 20, 3 << 20, 4 << 20, 8 << 20] {
+            let (mut at, mut lengths) = (0, Vec::new());
+            let mut visible = shown.min(text.len());
+            while at < text.len() {
+                match cutter.next(&text[at..visible], visible == text.len()) {
+                    Some(length) => {
+                        lengths.push(length);
+                        at += length;
+                        visible = visible.max((at + shown).min(text.len()));
+                    }
+                    None => visible = (visible + 100_000).min(text.len()),
+                }
+            }
+            assert_eq!(lengths, whole, "{shown}");
+        }
+        assert!(whole.iter().rev().skip(1).all(|n| (CONTENT_MIN_BYTES..=CONTENT_MAX_BYTES).contains(n)));
+    }
+
+    #[test]
+    fn an_insertion_moves_few_cuts() {
+        let cutter = ContentCutter::new(42);
+        let old = text(20 << 20, 5);
+        let mut new = old.clone();
+        new.splice(7_000_000..7_000_000, *b"inserted");
+        let hashes = |text: &[u8]| -> std::collections::HashSet<crate::Id> {
+            let mut rest = text;
+            let cut = |length: usize| {
+                let (blob, after) = rest.split_at(length);
+                rest = after;
+                crate::Id::of(blob)
+            };
+            cutter.lengths(text).into_iter().map(cut).collect()
+        };
+        assert!(hashes(&new).difference(&hashes(&old)).count() <= 3);
+    }
+
+    const GOLDEN_SEED: u64 = 0;
+    const GOLDEN_CUTS: &[usize] = &[];
+    const GOLDEN_CUTS_OF_ZEROS: &[usize] = &[];
+}

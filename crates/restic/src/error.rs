@@ -100,6 +100,12 @@ impl ResticError {
         self
     }
 
+    /// Returns the same error about a more exact object.
+    pub(crate) fn about(mut self, object: String) -> Self {
+        self.object = object;
+        self
+    }
+
     pub(crate) fn damaged(object: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(ResticErrorKind::Damaged, object, message)
     }

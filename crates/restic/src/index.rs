@@ -1,5 +1,12 @@
-//! Stub.
+//! The index in memory: which pack holds which blob, 48 bytes a blob, sorted.
+//!
+//! Built from index files once and then never changed. What the current run adds is the writer's own knowledge.
+
+use crate::crypto::SEAL_BYTES;
 use crate::id::{BlobKind, Id};
+use crate::index_file::IndexFile;
+use crate::pack::{PackBlob, overhead_bytes};
+use std::collections::{HashMap, HashSet};
 
 /// Where a blob lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,21 +24,82 @@ pub struct BlobLocation {
 impl BlobLocation {
     /// Returns the length of the blob's plaintext.
     pub fn plaintext_length(&self) -> u64 {
-        u64::from(self.uncompressed_length.unwrap_or_else(|| self.length.saturating_sub(32)))
+        u64::from(self.uncompressed_length.unwrap_or_else(|| self.length.saturating_sub(SEAL_BYTES as u32)))
     }
 }
 
-/// Which pack holds which blob. At most about 100 bytes a blob; never changes once loaded.
+/// The kind is the highest bit of `pack`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    id: Id,
+    pack: u32,
+    offset: u32,
+    length: u32,
+    uncompressed_length: u32,
+}
+
+const TREE_BIT: u32 = 1 << 31;
+
+impl Entry {
+    fn kind(&self) -> BlobKind {
+        if self.pack & TREE_BIT == 0 { BlobKind::Data } else { BlobKind::Tree }
+    }
+
+    fn pack(&self) -> usize {
+        (self.pack & !TREE_BIT) as usize
+    }
+}
+
+/// Which pack holds which blob. About 50 bytes a blob; never changes once loaded.
 #[derive(Debug, Default)]
 pub struct Index {
-    blobs: Vec<()>,
+    entries: Vec<Entry>,
+    packs: Vec<Id>,
 }
 
 impl Index {
+    /// Puts index files together. Those that another one supersedes are left out. `stored` tells which packs count.
+    pub(crate) fn build(files: Vec<(Id, IndexFile)>, stored: impl Fn(&Id, u64) -> bool) -> Self {
+        let superseded = superseded(&files);
+        let mut numbers = HashMap::new();
+        let mut index = Self::default();
+        let live = files.into_iter().filter(|(id, _)| !superseded.contains(id));
+        for pack in live.flat_map(|(_, file)| file.packs) {
+            if !stored(&pack.id, pack_bytes(&pack.blobs)) {
+                continue;
+            }
+            let number = *numbers.entry(pack.id).or_insert_with(|| {
+                index.packs.push(pack.id);
+                (index.packs.len() - 1) as u32
+            });
+            index.entries.extend(pack.blobs.iter().map(|blob| Entry {
+                id: blob.id,
+                pack: number | if blob.kind == BlobKind::Tree { TREE_BIT } else { 0 },
+                offset: blob.offset,
+                length: blob.length,
+                uncompressed_length: blob.uncompressed_length,
+            }));
+        }
+        index.entries.sort_unstable();
+        index.entries.dedup();
+        index.entries.shrink_to_fit();
+        index
+    }
+
     /// Returns where a blob lies; the first place, where it is stored more than once.
     pub fn find(&self, kind: BlobKind, id: &Id) -> Option<BlobLocation> {
-        let _ = (kind, id);
-        None
+        self.locations(kind, id).next()
+    }
+
+    /// Returns all places where a blob lies.
+    pub fn locations(&self, kind: BlobKind, id: &Id) -> impl Iterator<Item = BlobLocation> + '_ {
+        let id = *id;
+        let first = self.entries.partition_point(|entry| entry.id < id);
+        self.entries[first..]
+            .iter()
+            .take_while(move |entry| entry.id == id)
+            .filter(move |entry| entry.kind() == kind)
+            .map(|entry| self.location(entry))
     }
 
     /// Tells whether the blob is indexed.
@@ -41,11 +109,116 @@ impl Index {
 
     /// Returns the number of indexed blobs, copies included.
     pub fn len(&self) -> usize {
-        self.blobs.len()
+        self.entries.len()
     }
 
     /// Tells whether nothing is indexed.
     pub fn is_empty(&self) -> bool {
-        self.blobs.is_empty()
+        self.entries.is_empty()
+    }
+
+    /// Returns the packs that hold indexed blobs.
+    pub fn packs(&self) -> &[Id] {
+        &self.packs
+    }
+
+    /// Returns each pack with its blobs in the order in which they lie in it.
+    pub(crate) fn blobs_by_pack(&self) -> Vec<(Id, Vec<PackBlob>)> {
+        let mut packs: Vec<(Id, Vec<PackBlob>)> = self.packs.iter().map(|id| (*id, Vec::new())).collect();
+        for entry in &self.entries {
+            if let Some((_, blobs)) = packs.get_mut(entry.pack()) {
+                blobs.push(PackBlob {
+                    kind: entry.kind(),
+                    id: entry.id,
+                    offset: entry.offset,
+                    length: entry.length,
+                    uncompressed_length: entry.uncompressed_length,
+                });
+            }
+        }
+        for (_, blobs) in &mut packs {
+            blobs.sort_by_key(|blob| (blob.offset, blob.id));
+        }
+        packs
+    }
+
+    fn location(&self, entry: &Entry) -> BlobLocation {
+        BlobLocation {
+            pack: self.packs.get(entry.pack()).copied().unwrap_or(Id([0; 32])),
+            offset: entry.offset,
+            length: entry.length,
+            uncompressed_length: (entry.uncompressed_length != 0).then_some(entry.uncompressed_length),
+        }
+    }
+}
+
+/// Returns the size of a pack that holds exactly these blobs.
+pub(crate) fn pack_bytes(blobs: &[PackBlob]) -> u64 {
+    blobs.iter().map(|blob| u64::from(blob.length)).sum::<u64>()
+        + overhead_bytes(blobs.iter().map(|blob| blob.uncompressed_length))
+}
+
+/// Returns the index files that another one replaces. Two that claim to replace each other both stay.
+fn superseded(files: &[(Id, IndexFile)]) -> HashSet<Id> {
+    let pairs: HashSet<(Id, Id)> =
+        files.iter().flat_map(|(by, file)| file.supersedes.iter().map(|old| (*by, *old))).collect();
+    pairs.iter().filter(|(by, old)| by != old && !pairs.contains(&(*old, *by))).map(|(_, old)| *old).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index_file::IndexedPack;
+
+    fn blob(kind: BlobKind, name: &str, offset: u32) -> PackBlob {
+        PackBlob { kind, id: Id::of(name.as_bytes()), offset, length: 100, uncompressed_length: 0 }
+    }
+
+    fn file(name: &str, supersedes: &[&str], packs: &[(&str, &[PackBlob])]) -> (Id, IndexFile) {
+        let packs = packs
+            .iter()
+            .map(|(id, blobs)| IndexedPack { id: Id::of(id.as_bytes()), blobs: blobs.to_vec() })
+            .collect();
+        let supersedes = supersedes.iter().map(|id| Id::of(id.as_bytes())).collect();
+        (Id::of(name.as_bytes()), IndexFile { supersedes, packs })
+    }
+
+    #[test]
+    fn an_entry_takes_48_bytes() {
+        assert_eq!(size_of::<Entry>(), 48);
+    }
+
+    #[test]
+    fn blobs_are_found_by_kind_in_every_copy() {
+        let (data, tree) = (blob(BlobKind::Data, "x", 0), blob(BlobKind::Tree, "x", 7));
+        let files = vec![
+            file("i", &[], &[("p", &[data]), ("q", &[tree])]),
+            file("j", &[], &[("r", &[data]), ("p", &[data])]),
+        ];
+        let index = Index::build(files, |_, _| true);
+        let id = Id::of(b"x");
+        let packs: Vec<Id> = index.locations(BlobKind::Data, &id).map(|location| location.pack).collect();
+        assert_eq!(packs, [Id::of(b"p"), Id::of(b"r")]);
+        assert_eq!(index.find(BlobKind::Tree, &id).map(|location| location.offset), Some(7));
+        assert!(!index.contains(BlobKind::Data, &Id::of(b"y")));
+        assert_eq!(index.len(), 3);
+    }
+
+    #[test]
+    fn superseded_files_and_packs_that_are_not_stored_do_not_count() {
+        let one = blob(BlobKind::Data, "x", 0);
+        let two = blob(BlobKind::Data, "y", 0);
+        let build = |supersedes_back: &[&str]| {
+            let files =
+                vec![file("old", supersedes_back, &[("p", &[one])]), file("new", &["old"], &[("q", &[two])])];
+            Index::build(files, |_, _| true)
+        };
+        assert!(!build(&[]).contains(BlobKind::Data, &one.id));
+        assert!(build(&["new"]).contains(BlobKind::Data, &one.id), "none of a pair is left out");
+        let stored = Index::build(vec![file("i", &[], &[("p", &[one]), ("q", &[two])])], |id, bytes| {
+            assert_eq!(bytes, 100 + 37 + 32 + 4);
+            *id == Id::of(b"q")
+        });
+        assert!(!stored.contains(BlobKind::Data, &one.id) && stored.contains(BlobKind::Data, &two.id));
     }
 }

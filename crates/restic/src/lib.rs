@@ -5,17 +5,28 @@
 //! writing is packs, index, snapshot: a crash leaves blobs that no snapshot needs, never a snapshot without its blobs.
 //! Knows no database, no manifest and no retention.
 
+mod blob;
+mod cache;
 mod check;
+mod check_pack;
+mod crypto;
 mod cut;
 mod error;
+mod fetch;
 mod id;
 mod index;
+mod index_file;
+mod key_file;
 mod lock;
+mod pack;
+mod parallel;
+mod polynomial;
 mod quoting;
 mod reader;
 mod repository;
 mod snapshot;
 mod tree;
+mod vault;
 mod verify;
 mod writer;
 

@@ -143,3 +143,49 @@ pub(crate) mod as_go_quotes {
             .ok_or_else(|| serde::de::Error::custom(format!("{text:?} is not a quoted name")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_are_quoted_as_go_does() {
+        for (name, quoted) in [
+            ("plain name.sql", "plain name.sql"),
+            ("q\"b\\", "q\\\"b\\\\"),
+            ("\x07\x08\x0c\n\r\t\x0b", "\\a\\b\\f\\n\\r\\t\\v"),
+            ("\0\x1f\x7f", "\\x00\\x1f\\x7f"),
+            ("größe 日本 🦀 e\u{301}", "größe 日本 🦀 e\u{301}"),
+            ("\u{a0}\u{2028}\u{200b}\u{feff}\u{ad}", "\\u00a0\\u2028\\u200b\\ufeff\\u00ad"),
+            ("\u{10ffff}\u{e000}\u{85}", "\\U0010ffff\\ue000\\u0085"),
+            ("it's <&>", "it's <&>"),
+        ] {
+            assert_eq!(quote(name), quoted);
+            assert_eq!(unquote(quoted).as_deref(), Some(name));
+        }
+    }
+
+    #[test]
+    fn what_go_cannot_have_written_is_refused() {
+        for text in ["\"", "a\nb", "\\", "\\q", "\\x1", "\\xzz", "\\ud800", "\\U00110000", "\\400", "\\'"] {
+            assert_eq!(unquote(text), None, "{text:?}");
+        }
+        assert_eq!(unquote("\\xff\\377").as_deref(), Some("\u{fffd}\u{fffd}"));
+        assert_eq!(unquote("\\xc3\\xa4").as_deref(), Some("ä"));
+    }
+
+    #[test]
+    fn json_is_escaped_as_go_does() {
+        let json = to_go_json(&["<a & b>\u{2028}\"\\\n\u{1}ä"]).unwrap();
+        assert_eq!(json, br#"["\u003ca \u0026 b\u003e\u2028\"\\\n\u0001"#.iter().chain("ä\"]".as_bytes()).copied().collect::<Vec<u8>>());
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_survives(name in any::<String>()) {
+            prop_assert_eq!(unquote(&quote(&name)), Some(name));
+        }
+    }
+}

@@ -1,14 +1,30 @@
-//! Stub.
+//! Opening and creating a repository, and what hangs on it by name: snapshots and the index.
+//!
+//! Creating writes the key first and the config last: interrupted, it leaves no repository, and a stray key that
+//! opens nothing.
+
+use crate::cache::Cache;
+use crate::crypto::random;
+use crate::cut::cut_seed;
 use crate::error::{ResticError, ResticErrorKind};
-use crate::id::{BlobKind, Id};
+use crate::id::Id;
 use crate::index::Index;
+use crate::index_file::{self, IndexFile};
+use crate::key_file::{self, KeyProblem};
+use crate::parallel::{self, REQUESTS};
+use crate::polynomial::{is_irreducible, random_irreducible};
+use crate::quoting::to_go_json;
 use crate::snapshot::Snapshot;
-use crate::tree::Tree;
+use crate::vault::{ObjectKind, Vault, list_objects, object_name};
 use flow::Secret;
 use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use storage::Storage;
+use storage::{ObjectName, Storage, StorageErrorKind};
+
+/// More key files than that are not tried: each costs half a second.
+const KEYS_MAX: usize = 64;
 
 /// The `config` object of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,16 +69,22 @@ pub struct CreateOptions {
     pub user: String,
     /// As in [`OpenOptions`].
     pub cache: Option<PathBuf>,
+    /// How many passes of scrypt the key takes; `None`: as many as take half a second here, like restic. Fewer make
+    /// a weak password easier to guess.
+    pub derivation_passes: Option<u32>,
 }
 
-/// An open repository: its key is known. Cheap to share.
+/// An open repository: its key is known. Shared by all threads that work on it.
 pub struct Repository {
     config: RepositoryConfig,
-    storage: Arc<dyn Storage>,
+    vault: Vault,
+    cache: Option<Cache>,
 }
 
-fn stub<T>() -> Result<T, ResticError> {
-    Err(ResticError::new(ResticErrorKind::Unsupported, "stub", "stub"))
+impl std::fmt::Debug for Repository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Repository({} at {})", self.config.id.short(), self.location())
+    }
 }
 
 impl Repository {
@@ -73,8 +95,35 @@ impl Repository {
         password: &Secret,
         options: CreateOptions,
     ) -> Result<Self, ResticError> {
-        let _ = (storage, password, options);
-        stub()
+        let location = storage.location();
+        let exists = || ResticError::new(ResticErrorKind::Exists, &location, "there is a repository already");
+        let name = config_name()?;
+        match storage.stat(&name) {
+            Ok(_) => return Err(exists()),
+            Err(error) if error.kind == StorageErrorKind::Missing => {}
+            Err(error) => return Err(ResticError::storage(format!("config in {location}"), error)),
+        }
+        if !list_objects(&*storage, ObjectKind::Key)?.is_empty() {
+            return Err(exists());
+        }
+        let (key, file) =
+            key_file::create(password, &options.user, &options.host, options.derivation_passes)?;
+        let mut id = [0; 32];
+        random(&mut id)?;
+        let config = RepositoryConfig { version: 2, id: Id(id), chunker_polynomial: random_irreducible()? };
+        let sealed = key.seal(&to_go_json(&config)?)?;
+        let put = |name: &ObjectName, content: &[u8]| {
+            storage.put(name, &[content]).and_then(|()| storage.confirm(name, &Id::of(content).0))
+        };
+        put(&object_name(ObjectKind::Key, &Id::of(&file))?, &file)
+            .map_err(|error| ResticError::storage(format!("key in {location}"), error))?;
+        put(&name, &sealed).map_err(|error| match error.kind {
+            StorageErrorKind::Exists => exists(),
+            _ => ResticError::storage(format!("config in {location}"), error),
+        })?;
+        let cache = options.cache.map(|folder| Cache::new(&folder, &config.id));
+        let vault = Vault { storage, key: Arc::new(key), version: config.version };
+        Ok(Self { config, vault, cache })
     }
 
     /// Opens a repository. [`ResticErrorKind::NotFound`] where there is no `config`, [`ResticErrorKind::WrongPassword`]
@@ -84,8 +133,31 @@ impl Repository {
         password: &Secret,
         options: OpenOptions,
     ) -> Result<Self, ResticError> {
-        let _ = (storage, password, options);
-        stub()
+        let location = storage.location();
+        let object = format!("config in {location}");
+        let sealed = storage.get(&config_name()?).map_err(|error| match error.kind {
+            StorageErrorKind::Missing => {
+                ResticError::new(ResticErrorKind::NotFound, &location, "there is no repository")
+                    .with_source(error)
+            }
+            _ => ResticError::storage(&object, error),
+        })?;
+        let key = search_key(&*storage, password)?;
+        let json = key.open(sealed).map_err(|error| {
+            ResticError::damaged(&object, "cannot be opened with the repository's key").with_source(error)
+        })?;
+        let config: RepositoryConfig = serde_json::from_slice(&json)
+            .map_err(|error| ResticError::damaged(&object, "is no configuration").with_source(error))?;
+        if !(1..=2).contains(&config.version) {
+            let message = format!("has the format version {}, and only 1 and 2 are known", config.version);
+            return Err(ResticError::new(ResticErrorKind::Unsupported, object, message));
+        }
+        if !is_irreducible(config.chunker_polynomial) {
+            return Err(ResticError::damaged(object, "has a chunker polynomial that is not irreducible"));
+        }
+        let cache = options.cache.map(|folder| Cache::new(&folder, &config.id));
+        let vault = Vault { storage, key: Arc::new(key), version: config.version };
+        Ok(Self { config, vault, cache })
     }
 
     /// Returns the repository's id as 64 hexadecimal digits.
@@ -103,72 +175,191 @@ impl Repository {
         &self.config
     }
 
+    /// Returns the seed of the repository's content-defined cuts, a secret.
+    pub fn cut_seed(&self) -> u64 {
+        cut_seed(self.config.chunker_polynomial)
+    }
+
     /// Returns the storage below.
     pub fn storage(&self) -> &Arc<dyn Storage> {
-        &self.storage
+        &self.vault.storage
     }
 
     /// Returns where the repository is, without secrets.
     pub fn location(&self) -> String {
-        self.storage.location()
+        self.vault.storage.location()
+    }
+
+    pub(crate) fn vault(&self) -> &Vault {
+        &self.vault
     }
 
     /// Loads all snapshots, oldest first. One that cannot be read is an error that names it.
     pub fn snapshots(&self) -> Result<Vec<(Id, Snapshot)>, ResticError> {
-        stub()
+        let ids: Vec<Id> = self.vault.list(ObjectKind::Snapshot)?.into_iter().map(|(id, _)| id).collect();
+        let loaded = parallel::map(&ids, REQUESTS, |id| self.snapshot(id).map(|snapshot| (*id, snapshot)));
+        let mut snapshots = Vec::with_capacity(ids.len());
+        for snapshot in loaded {
+            match snapshot {
+                Ok(snapshot) => snapshots.push(snapshot),
+                // Somebody removed it after it was listed.
+                Err(error) if error.kind == ResticErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.retain_cached(ObjectKind::Snapshot, &ids);
+        snapshots.sort_by_key(|(id, snapshot)| (snapshot.time, *id));
+        Ok(snapshots)
     }
 
-    /// Loads one snapshot.
+    /// Loads one snapshot. [`ResticErrorKind::NotFound`] where there is none of that id.
     pub fn snapshot(&self, id: &Id) -> Result<Snapshot, ResticError> {
-        let _ = id;
-        stub()
+        let json = self.load_document(ObjectKind::Snapshot, id)?;
+        self.parse_snapshot(id, &json)
+    }
+
+    /// Like [`Repository::snapshot`], past the cache.
+    pub(crate) fn snapshot_as_stored(&self, id: &Id) -> Result<Snapshot, ResticError> {
+        let sealed = self.vault.load_sealed(ObjectKind::Snapshot, id)?;
+        self.parse_snapshot(id, &self.vault.open_document(ObjectKind::Snapshot, id, sealed)?)
+    }
+
+    fn parse_snapshot(&self, id: &Id, json: &[u8]) -> Result<Snapshot, ResticError> {
+        serde_json::from_slice(json).map_err(|error| {
+            ResticError::damaged(self.vault.describe(ObjectKind::Snapshot, id), "is no snapshot")
+                .with_source(error)
+        })
     }
 
     /// Returns the id of the one snapshot whose id begins with these digits. [`ResticErrorKind::NotFound`] or
     /// [`ResticErrorKind::Ambiguous`] otherwise.
     pub fn resolve_snapshot(&self, prefix: &str) -> Result<Id, ResticError> {
-        let _ = prefix;
-        stub()
+        let object = || format!("snapshot {prefix} in {}", self.location());
+        let snapshots = self.vault.list(ObjectKind::Snapshot)?;
+        let digits = prefix.to_ascii_lowercase();
+        let mut fitting = snapshots
+            .iter()
+            .map(|(id, _)| *id)
+            .filter(|id| !digits.is_empty() && id.to_string().starts_with(&digits));
+        match (fitting.next(), fitting.next()) {
+            (Some(id), None) => Ok(id),
+            (None, _) => Err(ResticError::new(ResticErrorKind::NotFound, object(), "there is none")),
+            (Some(a), Some(b)) => {
+                let message = format!("fits more than one: {}, {}", a.short(), b.short());
+                Err(ResticError::new(ResticErrorKind::Ambiguous, object(), message))
+            }
+        }
     }
 
     /// Writes a snapshot; durable and confirmed when it returns. What it refers to must be indexed before.
     pub fn save_snapshot(&self, snapshot: &Snapshot) -> Result<Id, ResticError> {
-        let _ = snapshot;
-        stub()
+        self.vault.save_document(ObjectKind::Snapshot, &to_go_json(snapshot)?)
     }
 
     /// Removes a snapshot; its blobs stay until a prune.
     pub fn remove_snapshot(&self, id: &Id) -> Result<(), ResticError> {
-        let _ = id;
-        stub()
+        self.vault.remove(ObjectKind::Snapshot, id)
     }
 
-    /// Loads the index: all that the index files say.
+    /// Loads the index: all that the index files say. One that cannot be read is an error that names it.
     pub fn load_index(&self) -> Result<Index, ResticError> {
-        stub()
+        Ok(Index::build(self.index_files()?, |_, _| true))
     }
 
     /// Loads the index and leaves out packs that are not stored, or with another size than they must have: what they
     /// held is stored again by the next backup that has it.
     pub fn load_index_of_stored_packs(&self) -> Result<Index, ResticError> {
-        stub()
+        let files = self.index_files()?;
+        // Listed after the index was read: a pack that the index names was stored before that.
+        let stored: HashMap<Id, u64> = self.vault.list(ObjectKind::Pack)?.into_iter().collect();
+        Ok(Index::build(files, |id, bytes| stored.get(id) == Some(&bytes)))
     }
 
-    /// Reads a blob: opened, decompressed, and its hash compared with its id.
-    pub fn read_blob(&self, index: &Index, kind: BlobKind, id: &Id) -> Result<Vec<u8>, ResticError> {
-        let _ = (index, kind, id);
-        stub()
+    fn index_file(&self, id: &Id) -> Result<IndexFile, ResticError> {
+        let json = self.load_document(ObjectKind::Index, id)?;
+        self.parse_index(id, &json)
     }
 
-    /// Reads a folder.
-    pub fn read_tree(&self, index: &Index, id: &Id) -> Result<Tree, ResticError> {
-        let _ = (index, id);
-        stub()
+    /// Loads one index file, past the cache.
+    pub(crate) fn index_file_as_stored(&self, id: &Id) -> Result<IndexFile, ResticError> {
+        let sealed = self.vault.load_sealed(ObjectKind::Index, id)?;
+        self.parse_index(id, &self.vault.open_document(ObjectKind::Index, id, sealed)?)
     }
 
-    /// Lists each blob, once, that a folder and all below it need, trees included.
-    pub fn blobs_of(&self, index: &Index, tree: &Id) -> Result<Vec<(BlobKind, Id)>, ResticError> {
-        let _ = (index, tree);
-        stub()
+    fn parse_index(&self, id: &Id, json: &[u8]) -> Result<IndexFile, ResticError> {
+        index_file::from_json(json).map_err(|error| {
+            ResticError::damaged(self.vault.describe(ObjectKind::Index, id), "is no index").with_source(error)
+        })
     }
+
+    fn index_files(&self) -> Result<Vec<(Id, IndexFile)>, ResticError> {
+        let ids: Vec<Id> = self.vault.list(ObjectKind::Index)?.into_iter().map(|(id, _)| id).collect();
+        let loaded = parallel::map(&ids, REQUESTS, |id| self.index_file(id).map(|file| (*id, file)));
+        let files = loaded.into_iter().collect::<Result<_, _>>()?;
+        self.retain_cached(ObjectKind::Index, &ids);
+        Ok(files)
+    }
+
+    /// Returns the JSON of a document, from the cache where that has a good copy.
+    fn load_document(&self, kind: ObjectKind, id: &Id) -> Result<Vec<u8>, ResticError> {
+        let cached = self.cache.as_ref().and_then(|cache| cache.get(kind.folder(), id));
+        let sealed = match cached {
+            Some(sealed) => sealed,
+            None => {
+                let sealed = self.vault.load_sealed(kind, id)?;
+                if let Some(cache) = &self.cache {
+                    cache.put(kind.folder(), id, &sealed);
+                }
+                sealed
+            }
+        };
+        self.vault.open_document(kind, id, sealed)
+    }
+
+    fn retain_cached(&self, kind: ObjectKind, ids: &[Id]) {
+        if let Some(cache) = &self.cache {
+            cache.retain(kind.folder(), &ids.iter().copied().collect::<HashSet<_>>());
+        }
+    }
+}
+
+fn config_name() -> Result<ObjectName, ResticError> {
+    ObjectName::new("config").map_err(|error| ResticError::storage("config", error))
+}
+
+/// Tries the key files in order. Where none opens, a wrong password is the likely reason unless none could be tried.
+fn search_key(storage: &dyn Storage, password: &Secret) -> Result<crate::crypto::SealingKey, ResticError> {
+    let location = storage.location();
+    let mut tried = false;
+    let mut problem = None;
+    for (id, _) in list_objects(storage, ObjectKind::Key)?.into_iter().take(KEYS_MAX) {
+        let object = format!("key {id} in {location}");
+        let file = match storage.get(&object_name(ObjectKind::Key, &id)?) {
+            Ok(file) => file,
+            // Removed a moment ago.
+            Err(error) if error.kind == StorageErrorKind::Missing => continue,
+            Err(error) => return Err(ResticError::storage(object, error)),
+        };
+        match key_file::open(&file, password) {
+            Ok(key) => return Ok(key),
+            // A damaged file is as likely to fail here as a wrong password is.
+            Err(KeyProblem::Password) if Id::of(&file) == id => tried = true,
+            Err(KeyProblem::Password) => {
+                problem = Some(ResticError::damaged(object, "its content is damaged"));
+            }
+            Err(KeyProblem::Damaged(message)) => problem = Some(ResticError::damaged(object, message)),
+            Err(KeyProblem::Unsupported(message)) => {
+                problem = Some(ResticError::new(ResticErrorKind::Unsupported, object, message));
+            }
+        }
+    }
+    Err(match problem {
+        _ if tried => ResticError::new(
+            ResticErrorKind::WrongPassword,
+            location,
+            "the password opens no key of the repository",
+        ),
+        Some(problem) => problem,
+        None => ResticError::damaged(location, "the repository has no key"),
+    })
 }

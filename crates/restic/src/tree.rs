@@ -176,3 +176,63 @@ fn epoch() -> Timestamp {
 fn is_zero<N: PartialEq + From<u8>>(number: &N) -> bool {
     *number == N::from(0)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn node() -> impl Strategy<Value = Node> {
+        let ids = proptest::collection::vec(any::<[u8; 32]>().prop_map(Id), 0..4);
+        (any::<String>(), any::<bool>(), any::<u64>(), ids, 0i64..4_000_000_000).prop_map(
+            |(name, is_file, size, ids, seconds)| {
+                let time = Timestamp::from_second(seconds).unwrap();
+                if is_file { Node::file(name, time, size, ids) } else { Node::dir(name, time, Id([7; 32])) }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_tree_survives_and_has_one_form(nodes in proptest::collection::btree_map(any::<String>(), node(), 0..8)) {
+            let nodes: Vec<Node> = nodes.into_iter().map(|(name, node)| Node { name, ..node }).collect();
+            let tree = Tree { nodes };
+            let mut backwards = tree.clone();
+            backwards.nodes.reverse();
+            let blob = tree.to_blob().unwrap();
+            prop_assert_eq!(&backwards.to_blob().unwrap(), &blob);
+            prop_assert_eq!(Tree::from_blob(&blob).unwrap(), tree);
+        }
+    }
+
+    #[test]
+    fn a_node_is_written_as_restic_writes_it() {
+        let time: Timestamp = "2026-01-02T03:04:05.6Z".parse().unwrap();
+        let tree =
+            Tree { nodes: vec![Node::dir("d", time, Id([1; 32])), Node::file("a\"b", time, 0, vec![])] };
+        let times = r#""mtime":"2026-01-02T03:04:05.6Z","atime":"2026-01-02T03:04:05.6Z","ctime":"2026-01-02T03:04:05.6Z""#;
+        let expected = format!(
+            concat!(
+                r#"{{"nodes":[{{"name":"a\\\"b","type":"file","mode":384,{times},"uid":0,"gid":0,"content":[]}},"#,
+                r#"{{"name":"d","type":"dir","mode":2147484096,{times},"uid":0,"gid":0,"content":null,"subtree":"{id}"}}]}}"#,
+                "\n"
+            ),
+            times = times,
+            id = Id([1; 32]),
+        );
+        assert_eq!(String::from_utf8(tree.to_blob().unwrap()).unwrap(), expected);
+    }
+
+    #[test]
+    fn unknown_fields_are_passed_over_and_two_equal_names_refused() {
+        let json =
+            br#"{"nodes":[{"name":"f","type":"fifo","new":1,"mtime":"2026-01-02T03:04:05+01:00"}],"x":[]}"#;
+        let tree = Tree::from_blob(json).unwrap();
+        assert_eq!(tree.find("f").unwrap().kind, NodeKind::Other("fifo".to_owned()));
+        let node = tree.nodes[0].clone();
+        assert!(Tree { nodes: vec![node.clone(), node] }.to_blob().is_err());
+        assert_eq!(Tree::from_blob(br#"{"nodes":null}"#).unwrap(), Tree::default());
+        assert!(Tree::from_blob(b"{}").is_ok() && Tree::from_blob(b"[]").is_err());
+    }
+}

@@ -1,7 +1,10 @@
-//! Stub.
+//! Reading blobs back to prove that they are stored: each once, in the order in which they lie.
+
 use crate::error::ResticError;
+use crate::fetch::{Piece, Run};
 use crate::id::{BlobKind, Id};
 use crate::index::Index;
+use crate::parallel;
 use crate::repository::Repository;
 use flow::Cancel;
 
@@ -40,6 +43,60 @@ pub fn verify_blobs(
     cancel: &Cancel,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<VerifyOutcome, ResticError> {
-    let _ = (repository, index, blobs, threads, cancel, progress);
-    Ok(VerifyOutcome::default())
+    let mut wanted = blobs.to_vec();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let mut outcome = VerifyOutcome::default();
+    let mut pieces = Vec::with_capacity(wanted.len());
+    for (kind, id) in wanted {
+        match index.find(kind, &id) {
+            Some(location) => pieces.push(Piece { kind, id, location }),
+            None => {
+                let error = ResticError::missing_blob(kind, &id, &repository.location());
+                outcome.errors.push(BlobProblem { kind, id, pack: None, error });
+            }
+        }
+    }
+    pieces.sort_unstable_by_key(|piece| (piece.location.pack, piece.location.offset));
+    let mut runs: Vec<Run> = Vec::new();
+    for piece in pieces {
+        if !runs.last_mut().is_some_and(|run| run.extend(piece)) {
+            runs.push(Run::new(piece));
+        }
+    }
+    let read = parallel::map(&runs, threads.max(1), |run| {
+        if cancel.is_cancelled() {
+            return VerifyOutcome::default();
+        }
+        let outcome = verify_run(repository, index, run);
+        progress(outcome.read_bytes);
+        outcome
+    });
+    if cancel.is_cancelled() {
+        return Err(ResticError::cancelled(repository.location()));
+    }
+    for part in read {
+        outcome.errors.extend(part.errors);
+        outcome.blobs += part.blobs;
+        outcome.read_bytes += part.read_bytes;
+    }
+    outcome.errors.sort_by_key(|problem| (problem.kind, problem.id));
+    Ok(outcome)
+}
+
+fn verify_run(repository: &Repository, index: &Index, run: &Run) -> VerifyOutcome {
+    let mut outcome = VerifyOutcome::default();
+    for (piece, blob) in run.pieces.iter().zip(run.read(repository, index)) {
+        match blob {
+            Ok(blob) => {
+                outcome.blobs += 1;
+                outcome.read_bytes += blob.len() as u64;
+            }
+            Err(error) => {
+                let Piece { kind, id, location } = *piece;
+                outcome.errors.push(BlobProblem { kind, id, pack: Some(location.pack), error });
+            }
+        }
+    }
+    outcome
 }

@@ -1,0 +1,203 @@
+//! Key files: the repository's master key, sealed with a key derived from a password by scrypt.
+//!
+//! What a key file asks for is bounded before anything is computed: it is not authenticated yet.
+
+use crate::crypto::{SealingKey, random};
+use crate::error::{ResticError, ResticErrorKind};
+use crate::quoting::to_go_json;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flow::Secret;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
+
+/// What new key files ask for: 32 MiB of memory, and as many passes as take half a second here. That is what restic
+/// calibrates itself to.
+const LOG_N: u8 = 15;
+const R: u32 = 8;
+const PASSES_MAX: u32 = 8;
+const TARGET: Duration = Duration::from_millis(500);
+
+/// The most that a key file may ask for: memory, and memory times passes.
+const MEMORY_BYTES_MAX: u64 = 1 << 30;
+const WORK_BYTES_MAX: u64 = 1 << 33;
+
+#[derive(Serialize, Deserialize)]
+struct KeyFile {
+    created: Timestamp,
+    username: String,
+    hostname: String,
+    kdf: String,
+    #[serde(rename = "N")]
+    n: u64,
+    r: u32,
+    p: u32,
+    salt: String,
+    data: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MasterKeyJson {
+    mac: MacKeyJson,
+    encrypt: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MacKeyJson {
+    k: String,
+    r: String,
+}
+
+/// Why a key file does not open.
+pub(crate) enum KeyProblem {
+    /// It is in order, as far as that can be told, but belongs to another password.
+    Password,
+    /// It is no key file.
+    Damaged(String),
+    /// It asks for what this program will not do.
+    Unsupported(String),
+}
+
+/// Makes a master key and the key file that opens it with the password.
+pub(crate) fn create(
+    password: &Secret,
+    user: &str,
+    host: &str,
+    passes: Option<u32>,
+) -> Result<(SealingKey, Vec<u8>), ResticError> {
+    let mut master = [0; 64];
+    random(&mut master)?;
+    mask(&mut master);
+    let json = to_go_json(&MasterKeyJson {
+        mac: MacKeyJson { k: STANDARD.encode(&master[32..48]), r: STANDARD.encode(&master[48..]) },
+        encrypt: STANDARD.encode(&master[..32]),
+    })?;
+    let mut salt = [0; 64];
+    random(&mut salt)?;
+    let fail = |message: String| ResticError::new(ResticErrorKind::Failed, "key file", message);
+    let passes = match passes {
+        Some(passes) => passes,
+        None => calibrate().map_err(fail)?,
+    };
+    let derived = derive(password, &salt, 1 << LOG_N, R, passes).map_err(fail)?;
+    let file = to_go_json(&KeyFile {
+        created: Timestamp::now(),
+        username: user.to_owned(),
+        hostname: host.to_owned(),
+        kdf: "scrypt".to_owned(),
+        n: 1 << LOG_N,
+        r: R,
+        p: passes,
+        salt: STANDARD.encode(salt),
+        data: STANDARD.encode(derived.seal(&json)?),
+    })?;
+    Ok((SealingKey::new(&master), file))
+}
+
+/// Opens a key file.
+pub(crate) fn open(file: &[u8], password: &Secret) -> Result<SealingKey, KeyProblem> {
+    let damaged = |problem: &str| KeyProblem::Damaged(problem.to_owned());
+    let file: KeyFile = serde_json::from_slice(file).map_err(|_| damaged("is not the JSON of a key"))?;
+    if file.kdf != "scrypt" {
+        return Err(KeyProblem::Unsupported(format!("asks for the key derivation {:?}", file.kdf)));
+    }
+    let salt = STANDARD.decode(&file.salt).map_err(|_| damaged("has a salt that is not base64"))?;
+    let data = STANDARD.decode(&file.data).map_err(|_| damaged("has data that are not base64"))?;
+    let derived = derive(password, &salt, file.n, file.r, file.p).map_err(KeyProblem::Unsupported)?;
+    let json = derived.open(data).map_err(|_| KeyProblem::Password)?;
+    let master: MasterKeyJson = serde_json::from_slice(&json).map_err(|_| damaged("holds no master key"))?;
+    let parts = [&master.encrypt, &master.mac.k, &master.mac.r].map(|part| STANDARD.decode(part));
+    let [Ok(encrypt), Ok(k), Ok(r)] = parts else {
+        return Err(damaged("holds a master key that is not base64"));
+    };
+    let key: [u8; 64] =
+        [encrypt, k, r].concat().try_into().map_err(|_| damaged("holds a master key of a wrong length"))?;
+    if key[..32].iter().all(|b| *b == 0) || key[32..].iter().all(|b| *b == 0) {
+        return Err(damaged("holds an empty master key"));
+    }
+    Ok(SealingKey::new(&key))
+}
+
+fn calibrate() -> Result<u32, String> {
+    let begin = Instant::now();
+    derive(&Secret::new("calibration"), &[0; 64], 1 << LOG_N, R, 1)?;
+    let passes = TARGET.as_micros() / begin.elapsed().as_micros().max(1);
+    Ok(u32::try_from(passes).unwrap_or(PASSES_MAX).clamp(1, PASSES_MAX))
+}
+
+fn derive(password: &Secret, salt: &[u8], n: u64, r: u32, p: u32) -> Result<SealingKey, String> {
+    let memory = n.checked_mul(u64::from(r)).and_then(|nr| nr.checked_mul(128));
+    let work = memory.and_then(|memory| memory.checked_mul(u64::from(p)));
+    let bounded = n.is_power_of_two()
+        && n > 1
+        && memory.is_some_and(|memory| memory <= MEMORY_BYTES_MAX)
+        && work.is_some_and(|work| (1..=WORK_BYTES_MAX).contains(&work));
+    let refusal = || format!("asks for scrypt with N={n}, r={r}, p={p}, beyond what is allowed");
+    if !bounded {
+        return Err(refusal());
+    }
+    let log_n = u8::try_from(n.ilog2()).map_err(|_| refusal())?;
+    let params = scrypt::Params::new(log_n, r, p).map_err(|_| refusal())?;
+    let mut key = [0; 64];
+    scrypt::scrypt(password.expose().as_bytes(), salt, &params, &mut key).map_err(|_| refusal())?;
+    Ok(SealingKey::new(&key))
+}
+
+/// Clears the bits of r that Poly1305 does not use, as restic does before it stores a key.
+fn mask(key: &mut [u8; 64]) {
+    for at in [3, 7, 11, 15] {
+        key[48 + at] &= 15;
+    }
+    for at in [4, 8, 12] {
+        key[48 + at] &= 252;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_key_opens_with_its_password_alone() {
+        let (master, file) = create(&Secret::new("geheim"), "u", "h", Some(1)).unwrap();
+        let opened = open(&file, &Secret::new("geheim")).ok().unwrap();
+        assert_eq!(opened.open(master.seal(b"text").unwrap()).unwrap(), b"text");
+        assert!(matches!(open(&file, &Secret::new("Geheim")), Err(KeyProblem::Password)));
+        assert!(matches!(open(&file[1..], &Secret::new("geheim")), Err(KeyProblem::Damaged(_))));
+    }
+
+    #[test]
+    fn greedy_key_files_are_refused_before_they_cost_anything() {
+        let ask = |n: u64, r: u32, p: u32| {
+            let file = KeyFile {
+                created: Timestamp::UNIX_EPOCH,
+                username: String::new(),
+                hostname: String::new(),
+                kdf: "scrypt".to_owned(),
+                n,
+                r,
+                p,
+                salt: String::new(),
+                data: String::new(),
+            };
+            open(&serde_json::to_vec(&file).unwrap(), &Secret::new("x"))
+        };
+        for (n, r, p) in [
+            (1 << 40, 8, 1),
+            (u64::MAX, 8, 1),
+            (1 << 63, u32::MAX, u32::MAX),
+            (1 << 15, 8, u32::MAX),
+            (1 << 15, u32::MAX, 1),
+            (0, 8, 1),
+            (1, 8, 1),
+            (3, 8, 1),
+            (1 << 15, 0, 1),
+            (1 << 15, 8, 0),
+        ] {
+            assert!(matches!(ask(n, r, p), Err(KeyProblem::Unsupported(_))), "{n} {r} {p}");
+        }
+        assert!(matches!(ask(2, 1, 1), Err(KeyProblem::Password)), "one within bounds is tried");
+    }
+}

@@ -1,0 +1,177 @@
+//! Storing blobs: a bounded pipeline of threads.
+//!
+//! Callers read and cut their streams; workers hash, look up, compress and seal into packs of their own; storing
+//! threads put and confirm the packs and write the index. Bounded queues between them hold the memory down. A crash
+//! leaves packs without an index, or whole ones that the next run finds and uses: never a snapshot, which the caller
+//! writes after [`BlobWriter::finish`].
+
+mod feed;
+mod shared;
+mod storing;
+mod worker;
+
+pub use feed::StreamError;
+pub use shared::{StoredBlob, WriterOptions};
+pub use storing::WriterReport;
+
+use crate::cut::{ContentCutter, Cut};
+use crate::error::{ResticError, ResticErrorKind};
+use crate::id::BlobKind;
+use crate::index::Index;
+use crate::repository::Repository;
+use crossbeam_channel::{Sender, bounded, unbounded};
+use shared::{Job, Shared};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use storing::Stored;
+use worker::OpenPack;
+
+/// Two, so that one pack is written while another waits for the disk.
+const STORING_THREADS: usize = 2;
+const PACK_BYTES_MIN: u32 = 1 << 20;
+const PACK_BYTES_MAX: u32 = 128 << 20;
+
+/// A bounded pipeline of threads that stores blobs.
+pub struct BlobWriter {
+    shared: Arc<Shared>,
+    stored: Arc<Stored>,
+    jobs: Option<Sender<Job>>,
+    packs: Option<Sender<OpenPack>>,
+    workers: Vec<JoinHandle<Vec<OpenPack>>>,
+    storing: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for BlobWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BlobWriter({} workers)", self.workers.len())
+    }
+}
+
+impl BlobWriter {
+    /// Starts the threads. The caller holds a lock for as long as the writer lives.
+    pub fn begin(
+        repository: Arc<Repository>,
+        index: Arc<Index>,
+        options: WriterOptions,
+    ) -> Result<Self, ResticError> {
+        if repository.version() < 2 {
+            let message =
+                "a repository of format version 1 is only read; `restic migrate upgrade_repo_v2` upgrades it";
+            return Err(ResticError::new(ResticErrorKind::Unsupported, repository.location(), message));
+        }
+        if !(PACK_BYTES_MIN..=PACK_BYTES_MAX).contains(&options.pack_bytes) {
+            let message = format!("packs of {} bytes are out of bounds", options.pack_bytes);
+            return Err(ResticError::new(ResticErrorKind::Unsupported, repository.location(), message));
+        }
+        let workers = options.workers.max(1);
+        let cutter = ContentCutter::new(repository.cut_seed());
+        let shared = Arc::new(Shared::new(repository.vault().clone(), index, options, cutter));
+        let stored = Arc::new(Stored::default());
+        let (jobs, job_queue) = bounded(workers);
+        let (packs, pack_queue) = bounded(1);
+        let mut writer = Self {
+            shared: shared.clone(),
+            stored: stored.clone(),
+            jobs: Some(jobs),
+            packs: Some(packs),
+            workers: Vec::new(),
+            storing: Vec::new(),
+        };
+        for number in 0..workers {
+            // The writer alone holds senders beside its threads, or those would wait forever should a start fail.
+            let Some(packs) = writer.packs.clone() else { break };
+            let (shared, jobs) = (shared.clone(), job_queue.clone());
+            let thread = named(format!("seal-{number}"), move || worker::run(&shared, &jobs, &packs))?;
+            writer.workers.push(thread);
+        }
+        for number in 0..STORING_THREADS {
+            let (shared, stored, packs) = (shared.clone(), stored.clone(), pack_queue.clone());
+            let thread = named(format!("store-{number}"), move || storing::run(&shared, &stored, &packs))?;
+            writer.storing.push(thread);
+        }
+        Ok(writer)
+    }
+
+    /// Stores a stream: reads it to its end (`Ok(0)`), cuts it, and returns its blobs in order once each is hashed
+    /// and taken. They are durable and indexed after [`BlobWriter::finish`]. May be called from many threads at once.
+    pub fn write_stream<E>(
+        &self,
+        read: &mut dyn FnMut(&mut [u8]) -> Result<usize, E>,
+        cut: &Cut,
+    ) -> Result<Vec<StoredBlob>, StreamError<E>> {
+        let jobs = self.jobs.as_ref().ok_or_else(|| self.shared.failure())?;
+        feed::write_stream(&self.shared, jobs, read, cut)
+    }
+
+    /// Stores one blob; durable and indexed after [`BlobWriter::finish`].
+    pub fn save_blob(&self, kind: BlobKind, content: Vec<u8>) -> Result<StoredBlob, ResticError> {
+        self.shared.check()?;
+        let (reply, answer) = unbounded();
+        let job = Job { kind, lengths: vec![content.len()], buffer: content, sequence: 0, reply };
+        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+        let blobs = answer.iter().next().filter(|_| sent);
+        blobs.and_then(|(_, blobs)| blobs.first().copied()).ok_or_else(|| self.shared.failure())
+    }
+
+    /// Writes what is left, confirms it, and writes the index. When it returns `Ok`, every blob that any call
+    /// returned is durable and indexed.
+    pub fn finish(mut self) -> Result<WriterReport, ResticError> {
+        let packs = self.end_workers();
+        for pack in worker::merge(&self.shared, packs) {
+            self.shared.check()?;
+            let sent = self.packs.as_ref().is_some_and(|packs| packs.send(pack).is_ok());
+            if !sent {
+                return Err(self.shared.failure());
+            }
+        }
+        self.end_storing();
+        self.shared.check()?;
+        self.stored.write_last_index(&self.shared)?;
+        Ok(self.stored.take_report())
+    }
+
+    fn end_workers(&mut self) -> Vec<OpenPack> {
+        self.jobs = None;
+        let mut packs = Vec::new();
+        for thread in self.workers.drain(..) {
+            match thread.join() {
+                Ok(open) => packs.extend(open),
+                Err(_) => self.shared.fail(panicked(&self.shared)),
+            }
+        }
+        packs
+    }
+
+    fn end_storing(&mut self) {
+        self.packs = None;
+        for thread in self.storing.drain(..) {
+            if thread.join().is_err() {
+                self.shared.fail(panicked(&self.shared));
+            }
+        }
+    }
+}
+
+impl Drop for BlobWriter {
+    /// Given up, or failed: what is stored and confirmed is named in an index if possible, so that the next run can
+    /// use it.
+    fn drop(&mut self) {
+        drop(self.end_workers());
+        self.end_storing();
+        drop(self.stored.write_last_index(&self.shared));
+    }
+}
+
+fn panicked(shared: &Shared) -> ResticError {
+    let location = shared.vault.storage.location();
+    ResticError::new(ResticErrorKind::Failed, location, "a thread of the writer panicked")
+}
+
+fn named<T: Send + 'static>(
+    name: String,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, ResticError> {
+    std::thread::Builder::new().name(name).spawn(work).map_err(|error| {
+        ResticError::new(ResticErrorKind::Failed, "writer", "no thread can be started").with_source(error)
+    })
+}

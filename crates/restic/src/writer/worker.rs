@@ -1,0 +1,163 @@
+//! Hashes, looks up, compresses and seals: where a writer's time goes. Each worker fills packs of its own.
+//!
+//! Compressed bytes are written where the sealed blob will lie in the pack and sealed there; nothing is copied.
+
+use super::shared::{Job, Shared, StoredBlob};
+use crate::crypto::{IV_BYTES, SEAL_BYTES};
+use crate::error::{ResticError, ResticErrorKind};
+use crate::id::{BlobKind, Id};
+use crate::pack::PackBlob;
+use crossbeam_channel::{Receiver, Sender};
+use zstd::bulk::Compressor;
+
+/// A header of so many blobs is far below restic's limit of 16 MiB.
+const PACK_BLOBS_MAX: usize = 32_768;
+
+/// A pack being filled, without its header.
+pub(super) struct OpenPack {
+    pub(super) kind: BlobKind,
+    /// Longer than what is used.
+    pub(super) bytes: Vec<u8>,
+    pub(super) used: usize,
+    pub(super) blobs: Vec<PackBlob>,
+}
+
+impl OpenPack {
+    fn new(kind: BlobKind, bytes: Vec<u8>) -> Self {
+        Self { kind, bytes, used: 0, blobs: Vec::new() }
+    }
+
+    fn is_full(&self, shared: &Shared) -> bool {
+        self.used >= shared.options.pack_bytes as usize || self.blobs.len() >= PACK_BLOBS_MAX
+    }
+
+    /// Adds a blob and returns its length as stored. What does not shrink is stored as it is.
+    fn add(
+        &mut self,
+        shared: &Shared,
+        compressor: &mut Compressor<'static>,
+        id: Id,
+        plain: &[u8],
+    ) -> Result<u64, ResticError> {
+        let fail = |message: &str| {
+            ResticError::new(ResticErrorKind::Failed, format!("{} blob {id}", self.kind), message)
+        };
+        let plain_length = u32::try_from(plain.len()).map_err(|_| fail("is larger than 4 GiB"))?;
+        let offset = u32::try_from(self.used).map_err(|_| fail("has no room in its pack"))?;
+        let room = zstd::zstd_safe::compress_bound(plain.len());
+        let needed = self.used + room + SEAL_BYTES;
+        if self.bytes.len() < needed {
+            self.bytes.resize(needed, 0);
+        }
+        let begin = self.used + IV_BYTES;
+        let packed = compressor
+            .compress_to_buffer(plain, &mut self.bytes[begin..begin + room])
+            .map_err(|error| fail("cannot be compressed").with_source(error))?;
+        let (stored, uncompressed_length) = if packed < plain.len() {
+            (packed, plain_length)
+        } else {
+            self.bytes[begin..begin + plain.len()].copy_from_slice(plain);
+            (plain.len(), 0)
+        };
+        let end = self.used + stored + SEAL_BYTES;
+        let length = u32::try_from(stored + SEAL_BYTES).map_err(|_| fail("is larger than 4 GiB"))?;
+        shared.vault.key.seal_in_place(&mut self.bytes[self.used..end])?;
+        self.used = end;
+        self.blobs.push(PackBlob { kind: self.kind, id, offset, length, uncompressed_length });
+        Ok(u64::from(length))
+    }
+
+    /// Takes in the blobs of another pack of the same kind, if both fit into one.
+    fn absorb(&mut self, shared: &Shared, other: OpenPack) -> Result<(), OpenPack> {
+        let sum = self.used + other.used;
+        let fits = sum <= shared.options.pack_bytes as usize
+            && self.blobs.len() + other.blobs.len() <= PACK_BLOBS_MAX
+            && self.kind == other.kind;
+        let Some(begin) = u32::try_from(self.used).ok().filter(|_| fits) else { return Err(other) };
+        if self.bytes.len() < sum {
+            self.bytes.resize(sum, 0);
+        }
+        self.bytes[self.used..sum].copy_from_slice(&other.bytes[..other.used]);
+        self.used = sum;
+        self.blobs
+            .extend(other.blobs.into_iter().map(|blob| PackBlob { offset: begin + blob.offset, ..blob }));
+        shared.return_pack_buffer(other.bytes);
+        Ok(())
+    }
+}
+
+/// Puts the last, partly filled packs of all workers together where they fit into one.
+pub(super) fn merge(shared: &Shared, mut packs: Vec<OpenPack>) -> Vec<OpenPack> {
+    packs.sort_by_key(|pack| (pack.kind, pack.used));
+    let mut merged: Vec<OpenPack> = Vec::new();
+    for pack in packs {
+        match merged.last_mut() {
+            Some(last) => {
+                if let Err(pack) = last.absorb(shared, pack) {
+                    merged.push(pack);
+                }
+            }
+            None => merged.push(pack),
+        }
+    }
+    merged
+}
+
+/// Works until no more jobs can come; returns the packs that are not full. After a failure it only empties the queue.
+pub(super) fn run(shared: &Shared, jobs: &Receiver<Job>, packs: &Sender<OpenPack>) -> Vec<OpenPack> {
+    let mut compressor = match Compressor::new(shared.options.level) {
+        Ok(compressor) => compressor,
+        Err(error) => {
+            let message = format!("cannot compress at level {}", shared.options.level);
+            let location = shared.vault.storage.location();
+            shared.fail(ResticError::new(ResticErrorKind::Failed, location, message).with_source(error));
+            jobs.iter().for_each(drop);
+            return Vec::new();
+        }
+    };
+    let mut open = [None, None];
+    for job in jobs {
+        if shared.check().is_err() {
+            continue;
+        }
+        match work(shared, &mut compressor, &mut open, packs, &job) {
+            // Whoever asked may be gone: its source failed meanwhile.
+            Ok(blobs) => drop(job.reply.send((job.sequence, blobs))),
+            Err(error) => shared.fail(error),
+        }
+        shared.return_buffer(job.buffer);
+    }
+    open.into_iter().flatten().collect()
+}
+
+fn work(
+    shared: &Shared,
+    compressor: &mut Compressor<'static>,
+    open: &mut [Option<OpenPack>; 2],
+    packs: &Sender<OpenPack>,
+    job: &Job,
+) -> Result<Vec<StoredBlob>, ResticError> {
+    let mut stored = Vec::with_capacity(job.lengths.len());
+    let mut rest = &job.buffer[..];
+    for length in &job.lengths {
+        let (plain, after) = rest.split_at(*length);
+        rest = after;
+        let id = Id::of(plain);
+        let length = plain.len() as u64;
+        let indexed = shared.index.contains(job.kind, &id);
+        if indexed || !shared.claim(job.kind, &id) {
+            stored.push(StoredBlob { id, length, added_bytes: 0, reused: true, indexed });
+            continue;
+        }
+        let place = &mut open[job.kind as usize];
+        let pack = place.get_or_insert_with(|| OpenPack::new(job.kind, shared.pack_buffer()));
+        let added_bytes = pack.add(shared, compressor, id, plain)?;
+        stored.push(StoredBlob { id, length, added_bytes, reused: false, indexed });
+        if pack.is_full(shared)
+            && let Some(full) = place.take()
+        {
+            packs.send(full).map_err(|_| shared.failure())?;
+        }
+    }
+    Ok(stored)
+}
