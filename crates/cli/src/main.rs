@@ -1,1 +1,108 @@
-fn main() {}
+//! The binary `backstay`: the only part that prints, reads the environment or exits.
+//!
+//! A command returns what it came to; here that is shown, written where it was asked for, and turned into the exit
+//! code. An interruption reaches the work through its `Cancel`, so that this function is always reached again.
+
+mod absent;
+mod args;
+mod commands;
+mod confirm;
+mod console;
+mod errors;
+mod globals;
+mod json;
+mod opening;
+mod password;
+mod places;
+mod progress;
+mod references;
+mod session;
+mod signals;
+mod wording;
+
+use args::{Cli, Command};
+use clap::{CommandFactory, Parser};
+use console::Console;
+use errors::{Failure, exit};
+use json::Finished;
+use session::Session;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed pipe is nobody's problem; help was asked for, anything else was wrong usage.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
+        }
+    };
+    let globals = cli.globals.normal();
+    let console = Console::new(&globals);
+    let started = jiff::Timestamp::now();
+    let name = cli.command.name();
+    let outcome = Session::begin(globals.clone(), console.clone())
+        .and_then(|session| check_report_place(session).and_then(|session| run(session, cli.command)));
+    console.progress().clear();
+    let (object, failure) = match outcome {
+        Ok(Some(finished)) => (Some(finished.object), finished.failure),
+        Ok(None) => (None, None),
+        Err(failure) => (Some(json::failed(name, started, &failure)), Some(failure)),
+    };
+    if let Some(failure) = &failure {
+        failure.show(&console);
+    }
+    let mut code = failure.map_or(0, |failure| failure.exit_code);
+    let mut deliver = |delivery: Result<(), Failure>| {
+        if let Err(failure) = delivery {
+            failure.show(&console);
+            code = if code == 0 { failure.exit_code } else { code };
+        }
+    };
+    if let (Some(path), Some(object)) = (&globals.report, &object) {
+        deliver(json::write(path, object));
+    }
+    if let (true, Some(object)) = (globals.json, &object) {
+        deliver(json::print(&console, object).map_err(Failure::from));
+    }
+    ExitCode::from(code)
+}
+
+/// A report that has nowhere to go is found out before the work, not after it.
+fn check_report_place(session: Session) -> Result<Session, Failure> {
+    if let Some(report) = &session.globals.report {
+        let path = session.absolute(report);
+        let folder = path.parent().is_some_and(std::path::Path::is_dir);
+        if path.is_dir() || !folder {
+            return Err(Failure::usage(
+                format!("the report cannot be written to {}", report.display()),
+                "name a file in a folder that exists",
+            ));
+        }
+    }
+    Ok(session)
+}
+
+fn run(mut session: Session, command: Command) -> Result<Option<Finished>, Failure> {
+    signals::listen(session.context.cancel.clone())
+        .map_err(|error| Failure::new(exit::FAILED, "signals cannot be listened for").with_cause(&error))?;
+    if command.wants_settings() {
+        session.read_settings()?;
+    }
+    match command {
+        Command::Demo(options) => commands::demo::run(&session, &options).map(Some),
+        Command::Init(options) => commands::init::run(&mut session, &options).map(Some),
+        Command::Doctor(options) => commands::doctor::run(&session, &options).map(Some),
+        Command::Backup(options) => commands::backup::run(&session, &options).map(Some),
+        Command::List(options) => commands::list::run(&session, &options).map(Some),
+        Command::Show(options) => commands::show::run(&session, &options).map(Some),
+        Command::Verify(options) => commands::verify::run(&session, &options).map(Some),
+        Command::Restore(options) => commands::restore::run(&session, &options).map(Some),
+        Command::Export(options) => commands::export::run(&session, &options).map(Some),
+        Command::Check(options) => commands::check::run(&session, &options).map(Some),
+        Command::Completions(options) => {
+            commands::completions::run(&session, &options, Cli::command()).map(|()| None)
+        }
+        Command::Man(options) => commands::man::run(&session, &options, Cli::command()).map(|()| None),
+    }
+}

@@ -1,0 +1,71 @@
+//! A repository that is not there: for work that needs none (a roll-back, a look at what would be backed up). Whatever
+//! is asked of it fails, and nothing is written.
+
+use flow::{BackupReader, Context, DatabaseName, Previous, TargetName};
+use repository::{
+    BackupId, BackupRecord, CheckDepth, CheckReport, ProofRecord, Repository, RepositoryError,
+    RepositoryErrorKind, SnapshotRequest, SnapshotWriter, StoredFiles, VerifyReport,
+};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The place where a repository would be.
+pub(crate) struct Absent(pub(crate) PathBuf);
+
+impl Absent {
+    fn refuse<T>(&self) -> Result<T, RepositoryError> {
+        Err(RepositoryError::new(RepositoryErrorKind::NotFound, self.location(), "there is no repository"))
+    }
+}
+
+impl Repository for Absent {
+    fn id(&self) -> &str {
+        ""
+    }
+
+    fn location(&self) -> String {
+        self.0.display().to_string()
+    }
+
+    fn backups(&self, _: Option<&TargetName>, _: &Context) -> Result<Vec<BackupRecord>, RepositoryError> {
+        self.refuse()
+    }
+
+    fn open(&self, _: &BackupId, _: &Context) -> Result<Arc<dyn BackupReader>, RepositoryError> {
+        self.refuse()
+    }
+
+    fn files(&self, _: &str, _: &Context) -> Result<Box<dyn StoredFiles>, RepositoryError> {
+        self.refuse()
+    }
+
+    fn previous(
+        &self,
+        _: &TargetName,
+        _: &str,
+        _: &Context,
+    ) -> Result<BTreeMap<DatabaseName, Previous>, RepositoryError> {
+        self.refuse()
+    }
+
+    fn begin(&self, _: SnapshotRequest, _: &Context) -> Result<Box<dyn SnapshotWriter>, RepositoryError> {
+        self.refuse()
+    }
+
+    fn verify(&self, _: &BackupId, _: &Context) -> Result<VerifyReport, RepositoryError> {
+        self.refuse()
+    }
+
+    fn check(&self, _: CheckDepth, _: &Context) -> Result<CheckReport, RepositoryError> {
+        self.refuse()
+    }
+
+    fn proofs(&self, _: &Context) -> Result<Vec<ProofRecord>, RepositoryError> {
+        self.refuse()
+    }
+
+    fn append_proofs(&self, _: Vec<ProofRecord>, _: &Context) -> Result<(), RepositoryError> {
+        self.refuse()
+    }
+}

@@ -1,0 +1,81 @@
+//! The command line: one definition, of which parsing, help, completions, man pages and `docs/cli.md` are made.
+
+use crate::commands::{
+    backup, check, completions, demo, doctor, export, init, list, man, restore, show, verify,
+};
+use crate::globals::Globals;
+use clap::{Parser, Subcommand};
+
+const ABOUT: &str = "Backs up databases, restores them, and proves that every restore will work";
+
+const AFTER_HELP: &str = "\
+Examples:
+  backstay demo                              see it all happen with a sample database
+  backstay backup /srv/shop/shop.db          back up a SQLite database
+  backstay list                              the backups there are
+  backstay restore /srv/shop/shop.db@latest  put the newest one back
+  backstay verify                            read back the newest backup of each database
+
+Exit codes:
+    0  done
+    1  failed: the repository's side, its disk full among it
+    2  wrong usage or configuration, an ambiguous name, or a question and no terminal
+    3  finished, but some databases failed
+   10  repository not found
+   11  repository locked, or restore target in use
+   12  wrong password, or none
+   20  the database side failed: missing, unreadable, not a database, busy
+   21  a FAIL of verify or check
+  130  interrupted";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "backstay", version, about = ABOUT, after_help = AFTER_HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands, in the order in which a person meets them.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Demo(demo::Options),
+    Init(init::Options),
+    Doctor(doctor::Options),
+    Backup(backup::Options),
+    List(list::Options),
+    Show(show::Options),
+    Verify(verify::Options),
+    Restore(restore::Options),
+    Export(export::Options),
+    Check(check::Options),
+    Completions(completions::Options),
+    Man(man::Options),
+}
+
+impl Command {
+    /// Returns the name by which reports call the command.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Demo(_) => "demo",
+            Self::Init(_) => "init",
+            Self::Doctor(_) => "doctor",
+            Self::Backup(_) => "backup",
+            Self::List(_) => "list",
+            Self::Show(_) => "show",
+            Self::Verify(_) => "verify",
+            Self::Restore(_) => "restore",
+            Self::Export(_) => "export",
+            Self::Check(_) => "check",
+            Self::Completions(_) => "completions",
+            Self::Man(_) => "man",
+        }
+    }
+
+    /// Tells whether the command reads the configuration. `init` looks for one by itself.
+    pub(crate) fn wants_settings(&self) -> bool {
+        !matches!(self, Self::Demo(_) | Self::Init(_) | Self::Completions(_) | Self::Man(_))
+    }
+}

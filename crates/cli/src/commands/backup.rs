@@ -1,0 +1,319 @@
+//! `backup`: which targets go to which repository, one run of the verb for each repository, and what came of it.
+
+use crate::errors::{Failure, exit, exit_code};
+use crate::globals::DryRun;
+use crate::json::Finished;
+use crate::opening::{self, Place};
+use crate::session::Session;
+use crate::wording::{count, duration, size};
+use clap::Args;
+use config::{Plan, RepositoryPlace, SourceArgument};
+use flow::DumpOptions;
+use operations::OperationError;
+use operations::backup::{BackupBody, BackupItem, BackupOptions, BackupTarget};
+use operations::reference::short;
+use operations::report::{Outcome, Report};
+use std::time::Duration;
+
+/// Back up databases
+///
+/// A database that has not changed since its last backup is not read again. A backup counts once its source ended
+/// cleanly and every byte of it was read back from the repository.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  backstay backup /srv/shop/shop.db
+  backstay backup '/srv/shops/*.db'       all that match, in one run
+  backstay backup erp shops/acme          configured targets
+  backstay backup --all --json            everything configured, for a script")]
+pub(crate) struct Options {
+    /// What to back up: a configured target, one tenant of it (shops/acme), a SQLite file, a folder, or a glob
+    #[arg(value_name = "SOURCE")]
+    sources: Vec<String>,
+
+    /// Back up every configured target
+    #[arg(long, conflicts_with = "sources")]
+    all: bool,
+
+    /// Tag of the backup, beside those of its plan (may be repeated)
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+
+    /// How many parts are read at once; never changes what is stored
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+
+    /// Read databases that seem unchanged too
+    #[arg(long)]
+    read_all: bool,
+
+    /// How many seconds to wait for a database that somebody keeps locked
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    lock_wait: u64,
+
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+/// The targets that go to one repository.
+struct Job {
+    place: Place,
+    targets: Vec<BackupTarget>,
+}
+
+pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Failure> {
+    check_tags(&options.tag)?;
+    let sources = sources(session, options)?;
+    let mut jobs: Vec<Job> = Vec::new();
+    for source in &sources {
+        for (place, target) in plans(session, source, &options.tag)? {
+            let known = jobs.iter_mut().find(|job| job.place.repository.path == place.repository.path);
+            match known {
+                Some(job) => job.targets.push(target),
+                None => jobs.push(Job { place, targets: vec![target] }),
+            }
+        }
+    }
+    let dump = DumpOptions {
+        read_all: options.read_all,
+        jobs: usize::from(options.jobs.unwrap_or_else(default_jobs)),
+        lock_wait: Duration::from_secs(options.lock_wait),
+    };
+    let mut whole = Whole::new(session, options.dry_run.dry_run);
+    for job in jobs {
+        let attempt = run_job(session, job, &dump, options.dry_run.dry_run);
+        match attempt {
+            Ok(result) => whole.take(result),
+            Err(failure) if whole.is_empty() => return Err(failure),
+            Err(failure) => return whole.finish(session, Some(failure)),
+        }
+    }
+    whole.finish(session, None)
+}
+
+fn default_jobs() -> u16 {
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
+    u16::try_from(cores).unwrap_or(8).clamp(1, 8)
+}
+
+fn check_tags(tags: &[String]) -> Result<(), Failure> {
+    let ours = |tag: &str| tag.starts_with("target=") || tag.starts_with("plan=") || tag == "backstay-state";
+    match tags.iter().find(|tag| tag.is_empty() || tag.contains(',') || ours(tag)) {
+        Some(tag) => Err(Failure::usage(
+            format!("`{tag}` cannot be a tag"),
+            "a tag is not empty, has no comma, and is none of `target=…`, `plan=…` and `backstay-state`",
+        )),
+        None => Ok(()),
+    }
+}
+
+fn sources<'a>(session: &'a Session, options: &Options) -> Result<Vec<SourceArgument<'a>>, Failure> {
+    let names: Vec<String> = if options.all {
+        session.settings.targets.keys().cloned().collect()
+    } else {
+        options.sources.clone()
+    };
+    if names.is_empty() {
+        let configured: Vec<&str> = session.settings.targets.keys().map(String::as_str).collect();
+        return Err(if options.all {
+            Failure::usage(
+                "no target is configured",
+                "name a file, or let `backstay init` write a configuration",
+            )
+        } else if configured.is_empty() {
+            Failure::usage(
+                "nothing to back up is named",
+                "name a SQLite file: backstay backup /path/of/app.db",
+            )
+        } else {
+            Failure::usage(
+                "nothing to back up is named",
+                format!("name one of {}, or say --all", configured.join(", ")),
+            )
+        });
+    }
+    let mut sources: Vec<SourceArgument<'a>> = Vec::new();
+    for name in names {
+        let source = session.arguments().source(&name)?;
+        if !sources.iter().any(|earlier| earlier.target == source.target && earlier.only == source.only) {
+            sources.push(source);
+        }
+    }
+    Ok(sources)
+}
+
+/// Returns where a source goes: once for each of its plans; those of another repository than the one that was asked
+/// for are left out.
+fn plans(
+    session: &Session,
+    source: &SourceArgument<'_>,
+    tags: &[String],
+) -> Result<Vec<(Place, BackupTarget)>, Failure> {
+    let asked = opening::asked_for(session)?;
+    let default = || opening::default_place(session);
+    let target = |plan: Option<(&String, &Plan)>| BackupTarget {
+        target: source.target.clone(),
+        plan: plan.map(|(name, _)| name.clone()),
+        only: source.only.clone(),
+        before: source.configured.and_then(|configured| configured.before_backup.clone()),
+        after: source.configured.and_then(|configured| configured.after_backup.clone()),
+        tags: plan
+            .map(|(_, plan)| plan.tags.clone())
+            .unwrap_or_default()
+            .into_iter()
+            .chain(tags.iter().cloned())
+            .collect(),
+    };
+    let mut planned = Vec::new();
+    for plan in source.configured.iter().flat_map(|configured| &configured.plans) {
+        let own: Option<&RepositoryPlace> = plan.1.repository.as_ref();
+        let place = match own {
+            Some(repository) => Place::named(repository.clone()),
+            None => default()?,
+        };
+        if asked.as_ref().is_none_or(|asked| asked.repository.path == place.repository.path) {
+            planned.push((place, target(Some(plan))));
+        }
+    }
+    if planned.is_empty() {
+        let place = match asked {
+            Some(asked) => asked,
+            None => default()?,
+        };
+        planned.push((place, target(None)));
+    }
+    Ok(planned)
+}
+
+fn run_job(
+    session: &Session,
+    job: Job,
+    dump: &DumpOptions,
+    dry_run: bool,
+) -> Result<operations::backup::BackupResult, Failure> {
+    let services = opening::for_backup(session, &job.place, dry_run)?;
+    let options = BackupOptions { targets: job.targets, dump: dump.clone(), dry_run };
+    Ok(operations::backup::run(&services, &options)?)
+}
+
+/// What the runs of all repositories came to together.
+struct Whole {
+    report: Option<Report<BackupBody>>,
+    errors: Vec<OperationError>,
+    dry_run: bool,
+    started: jiff::Timestamp,
+}
+
+impl Whole {
+    fn new(session: &Session, dry_run: bool) -> Self {
+        Self { report: None, errors: vec![], dry_run, started: session.started }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.report.is_none()
+    }
+
+    fn take(&mut self, result: operations::backup::BackupResult) {
+        self.errors.extend(result.errors);
+        match &mut self.report {
+            None => self.report = Some(result.report),
+            Some(report) => {
+                report.body.backups.extend(result.report.body.backups);
+                report.body.suspicions.extend(result.report.body.suspicions);
+                report.body.skipped.extend(result.report.body.skipped);
+            }
+        }
+    }
+
+    fn finish(self, session: &Session, broken: Option<Failure>) -> Result<Finished, Failure> {
+        let Some(report) = self.report else {
+            return Err(
+                broken.unwrap_or_else(|| Failure::usage("nothing to back up is named", "name a source"))
+            );
+        };
+        let failed = self.errors.len();
+        let all = report.body.backups.len();
+        let outcome = match (failed, &broken) {
+            (0, None) => Outcome::Complete,
+            (failed, None) if failed >= all => Outcome::Failed,
+            _ => Outcome::Incomplete,
+        };
+        let report = Report::new("backup", self.started, outcome, report.body);
+        show(session, &report, self.dry_run)?;
+        let failure = broken.or_else(|| verdict(session, self.errors, all));
+        let finished = Finished::new(&report)?;
+        Ok(match failure {
+            Some(failure) => finished.failing(failure),
+            None => finished,
+        })
+    }
+}
+
+/// Shows each failure of several and returns the one that decides the exit code.
+fn verdict(session: &Session, errors: Vec<OperationError>, all: usize) -> Option<Failure> {
+    let failed = errors.len();
+    let first_code = errors.first().map(exit_code)?;
+    let mut failures: Vec<Failure> = errors.into_iter().map(Failure::from).collect();
+    if all == 1 && failures.len() == 1 {
+        return failures.pop();
+    }
+    for failure in &failures {
+        failure.show(&session.console);
+    }
+    let code = if failed >= all { first_code } else { exit::INCOMPLETE };
+    Some(Failure::new(code, format!("{failed} of {all} databases failed")))
+}
+
+fn show(session: &Session, report: &Report<BackupBody>, dry_run: bool) -> Result<(), Failure> {
+    let console = &session.console;
+    for skipped in &report.body.skipped {
+        console.detail(&format!("Passed over {}: {}.", skipped.object, skipped.reason));
+    }
+    for suspicion in &report.body.suspicions {
+        console.warn(suspicion, None);
+    }
+    let done: Vec<&BackupItem> = report.body.backups.iter().filter(|item| item.error.is_none()).collect();
+    if dry_run {
+        for item in &done {
+            console.data(&format!(
+                "would back up {} ({})",
+                label(session, item),
+                size(item.size_bytes.unwrap_or(0))
+            ))?;
+        }
+        console.say("Nothing was backed up: this was a dry run.");
+        return Ok(());
+    }
+    for item in &done {
+        if let Some(id) = &item.id {
+            let proof = item.proof.map(|level| level.to_string()).unwrap_or_default();
+            let change = match item.unchanged {
+                Some(true) => "unchanged".to_owned(),
+                _ => format!("{} new", size(item.added_bytes.unwrap_or(0))),
+            };
+            let line = format!(
+                "{}  {}  {}, {change}, {proof}",
+                short(&id.0),
+                label(session, item),
+                size(item.size_bytes.unwrap_or(0))
+            );
+            console.data(&line)?;
+        }
+    }
+    if !done.is_empty() {
+        let added = done.iter().filter_map(|item| item.added_bytes).sum();
+        let unchanged = done.iter().filter(|item| item.unchanged == Some(true)).count() as u64;
+        let same = if unchanged == 0 { String::new() } else { format!(", {} of them unchanged", unchanged) };
+        console.say(&format!(
+            "Backed up {} ({} new{same}) in {}.",
+            count(done.len() as u64, "database", "databases"),
+            size(added),
+            duration(report.elapsed_ms)
+        ));
+    }
+    Ok(())
+}
+
+fn label(session: &Session, item: &BackupItem) -> String {
+    session.label(item.target.as_str(), item.database.as_ref().map(flow::DatabaseName::as_str), None)
+}

@@ -1,0 +1,115 @@
+//! `export`: a stored backup as one plain file.
+
+use crate::errors::{Failure, exit};
+use crate::globals::DryRun;
+use crate::json::Finished;
+use crate::opening;
+use crate::references::{find, reference};
+use crate::session::Session;
+use crate::wording::{duration, quoted, size};
+use clap::{Args, ValueEnum};
+use engines::ExportForm;
+use operations::export::ExportOut;
+use operations::reference::{Moment, Selector, short};
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+/// The form of a stream, which has no ending to go by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StreamForm {
+    /// The database file, byte for byte
+    Db,
+    /// SQL text
+    Sql,
+}
+
+/// Write a backup as one plain file
+///
+/// The form follows from the ending: .db or .sql, then .gz, .zst, .lz4, .xz or .bz2 where it shall be compressed. A
+/// file that exists is never written over.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  backstay export shop.db@latest --out shop.sql.zst
+  backstay export 3fa1c0de --out - | sqlite3 -readonly /dev/stdin .tables")]
+pub(crate) struct Options {
+    /// The backup: an id, SOURCE@latest, SOURCE@latest~2, SOURCE@2026-11-20T02:00, or latest
+    #[arg(value_name = "BACKUP")]
+    backup: String,
+
+    /// The file, or - for standard output
+    #[arg(long, value_name = "FILE|-")]
+    out: PathBuf,
+
+    /// The form, with --out -
+    #[arg(long, value_name = "FORM")]
+    form: Option<StreamForm>,
+
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Failure> {
+    let to_stream = options.out.as_os_str() == "-";
+    check(session, options, to_stream)?;
+    let mut reference = reference(session, &options.backup)?;
+    let services = opening::for_backup_argument(session, &options.backup)?;
+    if matches!(reference.moment, Moment::At(_)) {
+        let record = find(session, &services, &reference)?;
+        let (prefix, database) = match record.id.0.split_once(':') {
+            Some((prefix, database)) => (prefix.to_owned(), Some(database.to_owned())),
+            None => (record.id.0.clone(), None),
+        };
+        reference.selector = Selector::Id { prefix, database };
+    }
+    let mut stream = std::io::stdout();
+    let out = if to_stream {
+        let form = match options.form {
+            Some(StreamForm::Sql) => ExportForm::Sql,
+            _ => ExportForm::Image,
+        };
+        ExportOut::Stream(&mut stream, form)
+    } else {
+        ExportOut::File(session.absolute(&options.out))
+    };
+    let report = operations::export::run(&services, &reference, out, options.dry_run.dry_run)?;
+    stream.flush().map_err(|error| {
+        // Who wanted the bytes did not get them all: that is a failure here, whoever closed the pipe.
+        Failure::new(exit::FAILED, "standard output cannot be written").with_cause(&error)
+    })?;
+    let body = &report.body;
+    let place = body.path.as_deref().unwrap_or("standard output");
+    let (from, bytes) = (short(&body.backup.0), size(body.written_bytes));
+    if body.dry_run {
+        session
+            .console
+            .say(&format!("Would export {from} to {place}. Nothing was written: this was a dry run."));
+    } else {
+        let time = duration(report.elapsed_ms);
+        session.console.say(&format!("Exported {from} to {} ({bytes}) in {time}.", quoted(place)));
+    }
+    Finished::new(&report)
+}
+
+fn check(session: &Session, options: &Options, to_stream: bool) -> Result<(), Failure> {
+    if to_stream && session.globals.json {
+        return Err(Failure::usage(
+            "`--out -` and `--json` both want standard output",
+            "write the object to a file with --report FILE",
+        ));
+    }
+    if !to_stream && options.form.is_some() {
+        return Err(Failure::usage(
+            "`--form` goes with `--out -` only",
+            "the ending of the file gives its form",
+        ));
+    }
+    let binary = options.form != Some(StreamForm::Sql);
+    if to_stream && binary && !options.dry_run.dry_run && std::io::stdout().is_terminal() {
+        return Err(Failure::usage(
+            "a terminal cannot show a database file",
+            "add --form sql, or redirect the output",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,284 @@
+//! `init`: looks for databases, writes a commented configuration, makes the repository and its key. With
+//! `--repository`: makes just that repository. Nothing that exists is written over.
+//!
+//! The repository is made before the configuration that names it, so that a crash leaves one of use without the other.
+
+use crate::errors::{Failure, exit};
+use crate::globals::DryRun;
+use crate::json::Finished;
+use crate::opening::{self, asked_for};
+use crate::password::make_private_folder;
+use crate::session::Session;
+use crate::wording::count;
+use clap::Args;
+use config::RepositoryPlace;
+use engines::sqlite::{DiscoverLimits, discover};
+use operations::report::{Outcome, Report};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Find databases, write a configuration, make the repository and its key
+///
+/// With --repository: makes just that repository, opened by BACKSTAY_PASSWORD (or _FILE, _COMMAND) where one is
+/// given, else by a new key file.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  backstay init                                    looks in the usual folders
+  backstay init /srv/shops                         looks there
+  backstay init --repository /mnt/backups/shop     just that repository")]
+pub(crate) struct Options {
+    /// Where to look for databases; without it: the home folder, the working folder, /srv, /opt and /var/lib
+    #[arg(value_name = "FOLDER")]
+    folders: Vec<PathBuf>,
+
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+/// The report's own part.
+#[derive(Debug, Serialize)]
+struct InitBody {
+    /// The configuration that was written; null where only a repository was made.
+    config: Option<String>,
+    /// The repository.
+    repository: String,
+    /// Its new key file; null where a password was given or nothing was made.
+    key_file: Option<String>,
+    /// The databases that were found.
+    databases: Vec<String>,
+    /// Whether nothing was done but telling.
+    dry_run: bool,
+}
+
+pub(crate) fn run(session: &mut Session, options: &Options) -> Result<Finished, Failure> {
+    let found = config::find(&config::Places { named: None, ..session.config_places() })?;
+    let named = session.globals.config.clone().map(|file| session.absolute(&file));
+    if session.globals.repository.is_some() {
+        // The name may be a configured one.
+        if let Some(file) = named.filter(|file| file.exists()).or(found) {
+            session.settings = config::read(&file)?;
+        }
+        return repository_alone(session, options);
+    }
+    let file = named.clone().unwrap_or_else(|| session.places.config.join("config.toml"));
+    let existing = if file.exists() { Some(file.clone()) } else { found.filter(|_| named.is_none()) };
+    if let Some(existing) = existing {
+        return Err(Failure::usage(
+            format!("{}: there is a configuration already, and it is not written over", existing.display()),
+            "edit it, or name another one by --config; `backstay init --repository NAME` makes a repository of it",
+        ));
+    }
+    whole(session, options, &file)
+}
+
+fn repository_alone(session: &Session, options: &Options) -> Result<Finished, Failure> {
+    if !options.folders.is_empty() {
+        return Err(Failure::usage(
+            "with `--repository` just that repository is made, and no folder is looked into",
+            "leave out the folders",
+        ));
+    }
+    let Some(place) = asked_for(session)? else {
+        return Err(Failure::usage("no repository is named", "name one"));
+    };
+    let path = &place.repository.path;
+    let mut body = InitBody {
+        config: None,
+        repository: path.display().to_string(),
+        key_file: None,
+        databases: vec![],
+        dry_run: options.dry_run.dry_run,
+    };
+    if options.dry_run.dry_run {
+        if opening::is_there(path) {
+            return Err(Failure::usage(
+                format!("{}: there is a repository already", path.display()),
+                "use it as it is",
+            ));
+        }
+        session.console.say(&format!(
+            "Would make the repository {}. Nothing was made: this was a dry run.",
+            path.display()
+        ));
+    } else {
+        let made = opening::create(session, &place.repository)?;
+        opening::tell(session, path, made.key_file.as_deref());
+        body.key_file = made.key_file.map(|file| file.display().to_string());
+    }
+    Finished::new(&Report::new("init", session.started, Outcome::Complete, body))
+}
+
+fn whole(session: &Session, options: &Options, file: &Path) -> Result<Finished, Failure> {
+    let repository = session.places.default_repository();
+    session.console.say("Looking for databases.");
+    let databases = discover(&folders(session, options), DiscoverLimits::default());
+    let own: Vec<PathBuf> = databases
+        .into_iter()
+        .filter(|path| {
+            [&session.places.state, &session.places.cache, &session.places.data]
+                .iter()
+                .all(|folder| !path.starts_with(folder))
+        })
+        .collect();
+    for path in &own {
+        session.console.data(&path.display().to_string())?;
+    }
+    let number = count(own.len() as u64, "database", "databases");
+    let mut body = InitBody {
+        config: Some(file.display().to_string()),
+        repository: repository.display().to_string(),
+        key_file: None,
+        databases: own.iter().map(|path| path.display().to_string()).collect(),
+        dry_run: options.dry_run.dry_run,
+    };
+    let text = configuration(&repository, &own);
+    if options.dry_run.dry_run {
+        session.console.say(&format!(
+            "Found {number}. Would write {}. Nothing was written: this was a dry run.",
+            file.display()
+        ));
+        return Finished::new(&Report::new("init", session.started, Outcome::Complete, body));
+    }
+    if opening::is_there(&repository) {
+        session.console.say(&format!("The repository {} is there already.", repository.display()));
+    } else {
+        let place = RepositoryPlace { name: None, path: repository.clone(), password: None };
+        let made = opening::create(session, &place)?;
+        opening::tell(session, &repository, made.key_file.as_deref());
+        body.key_file = made.key_file.map(|file| file.display().to_string());
+    }
+    write(file, &text)?;
+    session.console.say(&format!("Found {number}, and wrote {}.", file.display()));
+    session.console.say(if own.is_empty() {
+        "Add your databases to it, then: backstay backup --all"
+    } else {
+        "Look it through, then: backstay backup --all"
+    });
+    Finished::new(&Report::new("init", session.started, Outcome::Complete, body))
+}
+
+fn folders(session: &Session, options: &Options) -> Vec<PathBuf> {
+    if !options.folders.is_empty() {
+        return options
+            .folders
+            .iter()
+            .map(|folder| config::canonical_path(&session.absolute(folder)))
+            .collect();
+    }
+    let usual = ["/srv", "/opt", "/var/lib"].map(PathBuf::from);
+    let mut folders: Vec<PathBuf> =
+        session.places.home.iter().cloned().chain([session.working_folder.clone()]).chain(usual).collect();
+    folders.sort();
+    folders.dedup();
+    // A folder inside of another one would be looked at twice.
+    let all = folders.clone();
+    folders.retain(|folder| !all.iter().any(|other| other != folder && folder.starts_with(other)));
+    folders
+}
+
+fn write(file: &Path, text: &str) -> Result<(), Failure> {
+    let failure = |error: &dyn std::error::Error| {
+        Failure::new(exit::FAILED, format!("{} cannot be written", file.display())).with_cause(error)
+    };
+    if let Some(folder) = file.parent() {
+        make_private_folder(folder).map_err(|error| failure(&error))?;
+    }
+    storage::atomic_write(file, text.as_bytes(), 0o600).map_err(|error| failure(&error))
+}
+
+/// Returns a commented configuration for the databases that were found.
+fn configuration(repository: &Path, databases: &[PathBuf]) -> String {
+    let mut text = format!(
+        "\
+# The configuration of Backstay. Every key is checked; an unknown one is an error with its line.
+
+repository = \"main\"                       # where backups go unless a plan says otherwise
+
+[repositories.main]
+path = {}
+# password_file = \"/etc/backstay/main.key\"   # unless the key lies where `backstay init` put it
+# password_command = [\"pass\", \"backstay\"]    # or a command that prints it
+",
+        toml_text(&repository.display().to_string())
+    );
+    if databases.is_empty() {
+        text.push_str(
+            "
+# A target is a database, a folder of them, a glob, or a template:
+#
+# [targets.shop]
+# source = \"/srv/shop/shop.db\"
+# hooks = { before_backup = [\"/usr/local/bin/quiet\", \"on\"] }
+# restore = { stop = [\"systemctl\", \"stop\", \"shop\"], start = [\"systemctl\", \"start\", \"shop\"] }
+#
+# [targets.shops]
+# source = \"/srv/shops/{tenant}.db\"          # shops/acme, shops/bolt, …
+",
+        );
+    }
+    for (name, path) in names(databases) {
+        text.push_str(&format!(
+            "\n[targets.{}]\nsource = {}\n",
+            toml_key(&name),
+            toml_text(&path.display().to_string())
+        ));
+    }
+    text
+}
+
+/// Names each database after its file, with its folder where that is not enough, with a number where nothing is.
+fn names(databases: &[PathBuf]) -> BTreeMap<String, &PathBuf> {
+    let mut names: BTreeMap<String, &PathBuf> = BTreeMap::new();
+    for path in databases {
+        let part = |part: Option<&std::ffi::OsStr>| {
+            part.map(|part| {
+                part.to_string_lossy().replace(['/', '@', ':', '.'], "-").trim_matches('-').to_owned()
+            })
+        };
+        let stem =
+            part(path.file_stem()).filter(|stem| !stem.is_empty()).unwrap_or_else(|| "database".to_owned());
+        let folder = part(path.parent().and_then(Path::file_name)).unwrap_or_default();
+        let longer = format!("{folder}-{stem}");
+        let numbered = (2..).map(|number| format!("{longer}-{number}"));
+        let name = [stem, longer.clone()].into_iter().chain(numbered).find(|name| !names.contains_key(name));
+        if let Some(name) = name {
+            names.insert(name, path);
+        }
+    }
+    names
+}
+
+fn toml_text(text: &str) -> String {
+    // JSON text is TOML text too, but for the escape of DEL, which neither needs.
+    serde_json::Value::from(text).to_string()
+}
+
+fn toml_key(name: &str) -> String {
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
+        name.to_owned()
+    } else {
+        toml_text(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let found: Vec<PathBuf> =
+            ["/srv/a/shop.db", "/srv/b/shop.db", "/srv/c d/b/shop.db", "/x/\"q\".db", "/x/.db"]
+                .map(PathBuf::from)
+                .into();
+        for databases in [&found[..], &[]] {
+            let text = configuration(Path::new("/var/b"), databases);
+            let settings = config::read_text(Path::new("/etc/backstay/config.toml"), &text).unwrap();
+            assert_eq!(settings.targets.len(), databases.len(), "{text}");
+            assert_eq!(settings.repository.unwrap().path, Path::new("/var/b"));
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! `list`: the backups of a repository as a table, oldest first.
+
+use crate::errors::Failure;
+use crate::json::Finished;
+use crate::opening;
+use crate::session::Session;
+use crate::wording::{age, count, moment, size, table};
+use clap::Args;
+use operations::list::{ListFilter, ListItem};
+use operations::reference::short;
+
+/// List the backups there are
+///
+/// Oldest first, each with its proof level and how old that proof is.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Only the backups of this source
+    #[arg(value_name = "SOURCE")]
+    source: Option<String>,
+}
+
+pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Failure> {
+    let source = options.source.as_deref().map(|text| session.arguments().source(text)).transpose()?;
+    let services = opening::for_source(session, source.as_ref())?;
+    let filter = match &source {
+        None => ListFilter::All,
+        Some(source) if source.configured.is_some() => {
+            ListFilter::Target(source.target.name.clone(), source.only.clone())
+        }
+        Some(source) => ListFilter::Place(source.target.connection.clone()),
+    };
+    let report = operations::list::run(&services, &filter)?;
+    if report.body.backups.is_empty() {
+        session.console.say(&format!("{} holds no such backup yet.", services.repository.location()));
+    } else {
+        session.console.data(&rows(session, &report.body.backups))?;
+        session.console.detail(&format!("{}.", count(report.body.backups.len() as u64, "backup", "backups")));
+    }
+    Finished::new(&report)
+}
+
+fn rows(session: &Session, backups: &[ListItem]) -> String {
+    let now = session.started;
+    let rows = backups.iter().map(|item| {
+        let proof = match (item.proof, item.proof_time) {
+            (Some(level), Some(time)) => format!("{level}, {}", age(time, now)),
+            (Some(level), None) => level.to_string(),
+            (None, _) if item.engine.is_none() => "-".to_owned(),
+            (None, _) => "DAMAGED".to_owned(),
+        };
+        vec![
+            short(&item.id.0).split(':').next().unwrap_or_default().to_owned(),
+            session.label(item.target.as_str(), Some(item.database.as_str()), Some(&item.connection)),
+            moment(item.time, &session.zone),
+            age(item.time, now),
+            size(item.size_bytes),
+            size(item.added_bytes),
+            item.rows.map(crate::wording::grouped).unwrap_or_else(|| "-".to_owned()),
+            proof,
+            item.tags.join(" "),
+        ]
+    });
+    table(
+        &["ID", "DATABASE", "TIME", "AGE", "SIZE", "ADDED", "ROWS", "PROOF", "TAGS"],
+        rows.collect(),
+        &[3, 4, 5, 6],
+    )
+}

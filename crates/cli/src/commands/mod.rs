@@ -1,0 +1,14 @@
+//! The commands, one a file: options from the command line to a verb's options, and its report to text.
+
+pub(crate) mod backup;
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod export;
+pub(crate) mod init;
+pub(crate) mod list;
+pub(crate) mod man;
+pub(crate) mod restore;
+pub(crate) mod show;
+pub(crate) mod verify;

@@ -1,0 +1,402 @@
+//! `restore`: shows the plan, asks for the target's name, restores, and tells what was done. Also finishes or undoes a
+//! restore that a crash left.
+
+use crate::confirm::{self, Question};
+use crate::errors::{Failure, exit};
+use crate::globals::DryRun;
+use crate::json::Finished;
+use crate::opening;
+use crate::references::{announce, database, is_bare_path, reference};
+use crate::session::Session;
+use crate::wording::{duration, moment, size};
+use clap::Args;
+use engines::{RestorePlan, Safety};
+use flow::{DatabaseRef, EngineKind};
+use operations::reference::{Reference, Selector, resolve_one, short};
+use operations::report::Report;
+use operations::restore::{
+    Destination, FilesOptions, Hooks, PendingOptions, Planned, RestoreBody, RestoreOptions,
+};
+use operations::{OperationError, Services};
+use repository::BackupRecord;
+use std::path::{Path, PathBuf};
+
+/// Restore a database
+///
+/// The backup is written beside the target, compared and checked there, and only then takes its place; what the
+/// target held is kept as a safety copy. Whatever fails, the target is as it was. The plan is shown first, and the
+/// target's name is to be typed.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  backstay restore /srv/shop/shop.db@latest
+  backstay restore shops/acme@2026-11-20T02:00 --dry-run
+  backstay restore 3fa1c0de --to-new /tmp/look.db    beside everything, replaces nothing
+  backstay restore erp --confirm erp                 without a terminal
+  backstay restore --continue --target /srv/shop/shop.db
+  backstay restore --rollback --target /srv/shop/shop.db")]
+pub(crate) struct Options {
+    /// The backup: an id, SOURCE, SOURCE@latest, SOURCE@latest~2, SOURCE@2026-11-20T02:00, or latest
+    #[arg(value_name = "BACKUP", required_unless_present_any = ["resume", "rollback"])]
+    backup: Option<String>,
+
+    /// Restore to this database instead of where the backup came from
+    #[arg(long, value_name = "SOURCE")]
+    target: Option<String>,
+
+    /// Restore to a new file, which must not exist, and replace nothing
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["target", "in_place", "confirm"])]
+    to_new: Option<PathBuf>,
+
+    /// Write through SQLite into the live database, for those that keep it open
+    #[arg(long)]
+    in_place: bool,
+
+    /// Neither compare nor check what was written
+    #[arg(long)]
+    no_verify: bool,
+
+    /// Keep the safety copy in this folder
+    #[arg(long, value_name = "DIR", conflicts_with = "no_safety")]
+    safety_dir: Option<PathBuf>,
+
+    /// Keep no safety copy
+    #[arg(long)]
+    no_safety: bool,
+
+    /// Stop what uses the database, before the swap (a shell command)
+    #[arg(long, value_name = "COMMAND")]
+    stop_command: Option<String>,
+
+    /// Start it again, after the swap or the way back (a shell command)
+    #[arg(long, value_name = "COMMAND")]
+    start_command: Option<String>,
+
+    /// Accept the restore only once this URL answers with success
+    #[arg(long, value_name = "URL")]
+    health_url: Option<String>,
+
+    /// Take the next older backup where this one is damaged
+    #[arg(long)]
+    fallback: bool,
+
+    /// Answer the question for the target's name
+    #[arg(long, value_name = "NAME")]
+    confirm: Option<String>,
+
+    /// Finish a restore that was interrupted
+    #[arg(long = "continue", conflicts_with_all = ["rollback", "to_new", "in_place", "no_verify", "safety_dir", "no_safety", "stop_command", "start_command", "health_url", "fallback", "confirm"])]
+    resume: bool,
+
+    /// Undo a restore that was interrupted
+    #[arg(long, conflicts_with_all = ["to_new", "in_place", "no_verify", "safety_dir", "no_safety", "stop_command", "start_command", "health_url", "fallback", "confirm"])]
+    rollback: bool,
+
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Failure> {
+    if options.resume || options.rollback {
+        return take_up(session, options);
+    }
+    let text = options.backup.as_deref().unwrap_or_default();
+    if options.target.is_some() && is_bare_path(session, text)? {
+        return Err(Failure::usage(
+            format!("`{text}` would be a dump file, and this version restores none yet"),
+            format!("the newest backup of a database is {text}@latest"),
+        ));
+    }
+    let reference = reference(session, text)?;
+    let services = opening::for_backup_argument(session, text)?;
+    let records = services.repository.backups(None, &services.context)?;
+    let (record, path) = choose(&records, &reference, &services.host)?;
+    announce(session, &reference, &record.id, record.time);
+    if record.engine.is_none() {
+        return files(session, options, &services, &record, path);
+    }
+    let chosen = Reference { selector: exactly(&record), ..reference };
+    database_restore(session, options, &services, chosen, &record)
+}
+
+/// Finds the backup. `ID:PATH` of a snapshot that stock restic wrote names a file in it.
+fn choose(
+    records: &[BackupRecord],
+    reference: &Reference,
+    host: &str,
+) -> Result<(BackupRecord, Option<String>), Failure> {
+    let first = resolve_one(records, reference, host);
+    if let (Err(_), Selector::Id { prefix, database: Some(path) }) = (&first, &reference.selector) {
+        let whole = Reference {
+            selector: Selector::Id { prefix: prefix.clone(), database: None },
+            ..reference.clone()
+        };
+        if let Ok(record) = resolve_one(records, &whole, host)
+            && record.engine.is_none()
+        {
+            return Ok((record, Some(path.clone())));
+        }
+    }
+    Ok((first?, None))
+}
+
+fn exactly(record: &BackupRecord) -> Selector {
+    let database = record.id.0.split_once(':').map(|(_, database)| database.to_owned());
+    Selector::Id { prefix: record.snapshot.clone(), database }
+}
+
+fn database_restore(
+    session: &Session,
+    options: &Options,
+    services: &Services,
+    backup: Reference,
+    record: &BackupRecord,
+) -> Result<Finished, Failure> {
+    let destination = destination(session, options, record)?;
+    let target = match &destination {
+        Destination::Target(target, _) => target.target.clone(),
+        _ => record.target.clone(),
+    };
+    let to_new = options.to_new.is_some();
+    let configured = session.settings.targets.get(target.as_str()).filter(|_| !to_new);
+    let verb = RestoreOptions {
+        backup,
+        destination,
+        in_place: options.in_place,
+        safety: safety(session, options, configured),
+        verify: !options.no_verify,
+        hooks: hooks(options, configured),
+        fallback: options.fallback,
+        dry_run: options.dry_run.dry_run,
+    };
+    let mut refusal = None;
+    let mut confirm = |planned: &Planned| {
+        show_plan(session, planned);
+        if to_new {
+            return Ok(());
+        }
+        ask(session, options, planned).map_err(|failure| {
+            // The verb knows errors of its own kind only; what was refused is kept here as it is.
+            let error = OperationError::usage(failure.message.clone(), failure.hint.clone());
+            refusal = Some(failure);
+            error
+        })
+    };
+    let outcome = operations::restore::run(services, &verb, &mut confirm);
+    if let Some(failure) = refusal {
+        return Err(failure);
+    }
+    let report = outcome?;
+    if verb.dry_run {
+        return show_dry_run(session, &report);
+    }
+    tell(session, &report);
+    Finished::new(&report)
+}
+
+fn destination(session: &Session, options: &Options, record: &BackupRecord) -> Result<Destination, Failure> {
+    if let Some(path) = &options.to_new {
+        let path = config::canonical_path(&session.absolute(path));
+        return Ok(Destination::New(path.to_string_lossy().into_owned()));
+    }
+    let Some(text) = &options.target else { return Ok(Destination::Origin) };
+    let source = session.arguments().source(text)?;
+    let mut target = database(session, &source)?;
+    if source.configured.is_none() && target.connection == record.connection {
+        // The same place by another name: it keeps the name that its backups have.
+        target.target = record.target.clone();
+        target.name = record.database.clone();
+    }
+    Ok(Destination::Target(target, EngineKind::Sqlite))
+}
+
+fn safety(session: &Session, options: &Options, configured: Option<&config::Target>) -> Safety {
+    if options.no_safety || options.to_new.is_some() {
+        return Safety::None;
+    }
+    let given = options.safety_dir.as_ref().map(|folder| session.absolute(folder));
+    match given.or_else(|| configured.and_then(|target| target.restore.safety_dir.clone())) {
+        Some(folder) => Safety::Folder(folder),
+        None => Safety::Beside,
+    }
+}
+
+fn hooks(options: &Options, configured: Option<&config::Target>) -> Hooks {
+    let shell = |command: &Option<String>| {
+        command.as_ref().map(|text| vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()])
+    };
+    let own = configured.map(|target| &target.restore);
+    Hooks {
+        stop: shell(&options.stop_command).or_else(|| own.and_then(|own| own.stop.clone())),
+        start: shell(&options.start_command).or_else(|| own.and_then(|own| own.start.clone())),
+        health_url: options.health_url.clone().or_else(|| own.and_then(|own| own.health_url.clone())),
+        ..Hooks::default()
+    }
+}
+
+fn ask(session: &Session, options: &Options, planned: &Planned) -> Result<(), Failure> {
+    let name = typed_name(session, &planned.target);
+    confirm::ask(
+        &Question {
+            name: &name,
+            place: &planned.target.connection,
+            holders: &planned.plan.holders,
+            confirm: options.confirm.as_deref(),
+            yes: session.globals.yes,
+        },
+        &session.console,
+    )
+}
+
+/// Returns what a person types: the configured name, or the name of the file.
+fn typed_name(session: &Session, target: &DatabaseRef) -> String {
+    if session.settings.targets.contains_key(target.target.as_str()) {
+        return session.label(target.target.as_str(), Some(target.name.as_str()), None);
+    }
+    let path = Path::new(&target.connection);
+    path.file_name().map_or_else(|| target.connection.clone(), |name| name.to_string_lossy().into_owned())
+}
+
+fn show_plan(session: &Session, planned: &Planned) {
+    let console = &session.console;
+    console.say(&format!(
+        "Restoring {} of {} to {}.",
+        short(&planned.record.id.0),
+        moment(planned.record.time, &session.zone),
+        planned.target.connection
+    ));
+    for line in plan_lines(&planned.plan, planned.estimated_ms) {
+        console.say(&line);
+    }
+}
+
+fn plan_lines(plan: &RestorePlan, estimated_ms: u64) -> Vec<String> {
+    let mut lines: Vec<String> = plan.actions.iter().map(|action| format!("  - {action}")).collect();
+    let free = plan
+        .free_bytes
+        .map_or("an unknown number of bytes is free".to_owned(), |free| format!("{} are free", size(free)));
+    lines.push(format!(
+        "It writes {}, needs {} of space ({free}), and takes about {}.",
+        size(plan.write_bytes),
+        size(plan.needed_bytes),
+        duration(estimated_ms)
+    ));
+    if !plan.holders.is_empty() {
+        let holders: Vec<String> = plan.holders.iter().map(confirm::describe).collect();
+        lines.push(format!("The target is in use by {}.", holders.join(", ")));
+    }
+    lines
+}
+
+fn show_dry_run(session: &Session, report: &Report<RestoreBody>) -> Result<Finished, Failure> {
+    if let Some(plan) = &report.body.plan {
+        session.console.data(&format!("would restore to {}:", report.body.target))?;
+        for line in plan_lines(plan, report.body.estimated_ms.unwrap_or(0)) {
+            session.console.data(&line)?;
+        }
+    }
+    session.console.say("Nothing was changed: this was a dry run.");
+    Finished::new(report)
+}
+
+fn tell(session: &Session, report: &Report<RestoreBody>) {
+    let body = &report.body;
+    let proven = if body.verified { ", compared with the backup and checked" } else { "" };
+    let verb = if body.rolled_back { "Rolled back" } else { "Restored" };
+    let bytes = if body.rolled_back {
+        String::new()
+    } else {
+        format!(" ({}{proven})", size(body.performance.bytes_written))
+    };
+    session.console.say(&format!("{verb} {}{bytes} in {}.", body.target, duration(report.elapsed_ms)));
+    for step in &body.steps {
+        session.console.detail(&format!("  {:<10} {}", step.name, duration(step.elapsed_ms)));
+    }
+    if let Some(copy) = &body.safety_copy {
+        session.console.say(&format!("What it held before is kept as {copy}"));
+    }
+    if body.rolled_back {
+        session.console.say("The target is as it was before the restore.");
+    }
+}
+
+/// Finishes or undoes what lies beside a target.
+fn take_up(session: &Session, options: &Options) -> Result<Finished, Failure> {
+    let verb = if options.resume { "--continue" } else { "--rollback" };
+    let text = match (&options.target, &options.backup) {
+        (Some(text), None) | (None, Some(text)) => text,
+        (None, None) => {
+            return Err(Failure::usage(
+                format!("`{verb}` needs the target beside which the restore lies"),
+                format!("backstay restore {verb} --target PATH"),
+            ));
+        }
+        (Some(_), Some(_)) => {
+            return Err(Failure::usage(
+                format!("`{verb}` knows the backup by itself"),
+                format!("backstay restore {verb} --target PATH"),
+            ));
+        }
+    };
+    let source = session.arguments().source(text)?;
+    let pending = PendingOptions {
+        target: database(session, &source)?,
+        engine: source.target.engine,
+        dry_run: options.dry_run.dry_run,
+    };
+    let report = if options.resume {
+        let state = pending.state(&session.engines, &session.context)?;
+        session.console.say(&format!("Going on with the restore of {}.", pending.target.connection));
+        let services = opening::at_location(session, &state.request.repository)?;
+        operations::restore::resume(&services, &pending)?
+    } else {
+        let services = opening::without_repository(session)?;
+        operations::restore::roll_back(&session.engines, &services, &pending)?
+    };
+    if pending.dry_run {
+        return show_dry_run(session, &report);
+    }
+    tell(session, &report);
+    Finished::new(&report)
+}
+
+/// Writes the files of a snapshot that stock restic made.
+fn files(
+    session: &Session,
+    options: &Options,
+    services: &Services,
+    record: &BackupRecord,
+    path: Option<String>,
+) -> Result<Finished, Failure> {
+    let Some(folder) = &options.to_new else {
+        let id = short(&record.id.0);
+        return Err(Failure::usage(
+            format!("{id} was stored by restic and holds files, no database"),
+            format!("`backstay restore {id} --to-new FOLDER` writes them"),
+        ));
+    };
+    let verb = FilesOptions {
+        snapshot: record.snapshot.clone(),
+        path,
+        folder: session.absolute(folder),
+        dry_run: options.dry_run.dry_run,
+    };
+    let report = operations::restore::restore_files(services, &verb)?;
+    let body = &report.body;
+    for skipped in &body.skipped {
+        session.console.warn(&format!("left out {skipped}"), None);
+    }
+    let word = if body.dry_run { "Would restore" } else { "Restored" };
+    session.console.say(&format!(
+        "{word} {} ({}) to {}.",
+        crate::wording::count(body.files, "file", "files"),
+        size(body.bytes_written),
+        folder.display()
+    ));
+    let finished = Finished::new(&report)?;
+    if body.skipped.is_empty() {
+        return Ok(finished);
+    }
+    let number = crate::wording::count(body.skipped.len() as u64, "file was", "files were");
+    Ok(finished.failing(Failure::new(exit::INCOMPLETE, format!("{number} left out"))))
+}

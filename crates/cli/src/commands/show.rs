@@ -1,0 +1,87 @@
+//! `show`: what is known of one backup.
+
+use crate::errors::Failure;
+use crate::json::Finished;
+use crate::opening;
+use crate::references::{announce, reference};
+use crate::session::Session;
+use crate::wording::{age, grouped, moment, size, table};
+use clap::Args;
+use flow::Manifest;
+use operations::list::ListItem;
+use repository::StoredFile;
+
+/// Show what is known of a backup
+///
+/// Time, size, proof, tables with their rows, versions of what took part. With --json: the whole manifest.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// The backup: an id, SOURCE@latest, SOURCE@latest~2, SOURCE@2026-11-20T02:00, or latest
+    #[arg(value_name = "BACKUP")]
+    backup: String,
+}
+
+pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Failure> {
+    let reference = reference(session, &options.backup)?;
+    let services = opening::for_backup_argument(session, &options.backup)?;
+    let report = operations::show::run(&services, &reference)?;
+    announce(session, &reference, &report.body.backup.id, report.body.backup.time);
+    let mut text = facts(session, &report.body.backup);
+    if let Some(manifest) = &report.body.manifest {
+        text.push_str(&content(manifest));
+    }
+    if let Some(files) = &report.body.files {
+        text.push_str(&listing(files));
+    }
+    session.console.data(&text)?;
+    Finished::new(&report)
+}
+
+fn facts(session: &Session, item: &ListItem) -> String {
+    let proof = match (item.proof, item.proof_time) {
+        (Some(level), Some(time)) => format!("{level}, as of {} ago", age(time, session.started)),
+        (Some(level), None) => level.to_string(),
+        (None, _) if item.engine.is_none() => "not verified".to_owned(),
+        (None, _) => "found damaged".to_owned(),
+    };
+    let engine = item.engine.map_or("files that restic stored".to_owned(), |engine| engine.to_string());
+    let mut lines = vec![
+        ("id", item.id.0.clone()),
+        ("target", item.target.to_string()),
+        ("database", item.database.to_string()),
+        ("place", format!("{} on {}", item.connection, item.host)),
+        ("engine", engine),
+        ("time", format!("{} ({} ago)", moment(item.time, &session.zone), age(item.time, session.started))),
+        ("size", format!("{} ({} added)", size(item.size_bytes), size(item.added_bytes))),
+        ("rows", item.rows.map_or("not counted".to_owned(), grouped)),
+        ("proof", proof),
+    ];
+    if !item.tags.is_empty() {
+        lines.push(("tags", item.tags.join(" ")));
+    }
+    lines.into_iter().map(|(name, value)| format!("{name:<10}{value}\n")).collect()
+}
+
+fn content(manifest: &Manifest) -> String {
+    let facts = &manifest.facts;
+    let mut text = format!("{:<10}{} {}, {}\n", "form", facts.engine, facts.engine_version, facts.form);
+    for (name, value) in &facts.properties {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        text.push_str(&format!("{name:<10} {value}\n"));
+    }
+    if !facts.tables.is_empty() {
+        let rows = facts
+            .tables
+            .iter()
+            .map(|facts| vec![facts.name.clone(), facts.rows.map_or("not counted".to_owned(), grouped)]);
+        text.push('\n');
+        text.push_str(&table(&["TABLE", "ROWS"], rows.collect(), &[1]));
+        text.push('\n');
+    }
+    text
+}
+
+fn listing(files: &[StoredFile]) -> String {
+    let rows = files.iter().map(|file| vec![file.kind.clone(), size(file.size_bytes), file.path.clone()]);
+    format!("\n{}\n", table(&["KIND", "SIZE", "PATH"], rows.collect(), &[1]))
+}

@@ -1,0 +1,294 @@
+//! Which repository a command means, and how it is opened or made.
+//!
+//! The default repository is made on first use by `backup`; one that is named must be there, since the reason why it
+//! is not is often a disk that is not mounted. A new key is durable before the repository that it opens: a crash
+//! between the two leaves a key of nothing, never a repository without a key.
+
+use crate::absent::Absent;
+use crate::errors::{Failure, exit};
+use crate::password;
+use crate::session::Session;
+use crate::wording::quoted;
+use config::{BackupArgument, RepositoryPlace, SourceArgument};
+use flow::Secret;
+use journal::Journal;
+use operations::Services;
+use repository::restic_layout::{LockOwner, ResticLayout, ResticOptions};
+use repository::{Repository, RepositoryError, RepositoryErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use storage::{LocalStorage, Storage, StorageError, StorageErrorKind};
+
+/// A repository that is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Where it is.
+    pub(crate) repository: RepositoryPlace,
+    /// Whether it is the one that is made on first use.
+    pub(crate) made_on_use: bool,
+}
+
+impl Place {
+    /// A repository that somebody named, here or in a configuration.
+    pub(crate) fn named(repository: RepositoryPlace) -> Self {
+        Self { repository, made_on_use: false }
+    }
+}
+
+/// Returns the repository that `--repository` names.
+pub(crate) fn asked_for(session: &Session) -> Result<Option<Place>, Failure> {
+    let Some(text) = &session.globals.repository else { return Ok(None) };
+    Ok(Some(Place::named(session.settings.repository_named(text, &session.working_folder)?)))
+}
+
+/// Returns the repository that is meant where nothing else is said.
+pub(crate) fn default_place(session: &Session) -> Result<Place, Failure> {
+    if let Some(repository) = &session.settings.repository {
+        return Ok(Place::named(repository.clone()));
+    }
+    if !session.settings.repositories.is_empty() {
+        let names: Vec<&str> = session.settings.repositories.keys().map(String::as_str).collect();
+        return Err(Failure::usage(
+            format!("the configuration has {} repositories and no default", names.len()),
+            format!("add --repository with one of {}", names.join(", ")),
+        ));
+    }
+    let path = session.places.default_repository();
+    Ok(Place { repository: RepositoryPlace { name: None, path, password: None }, made_on_use: true })
+}
+
+/// Opens the repository that holds the backups of a source: the asked one, that of its plans, or the default.
+pub(crate) fn for_source(
+    session: &Session,
+    source: Option<&SourceArgument<'_>>,
+) -> Result<Services, Failure> {
+    let place = place_of(session, source)?;
+    services(session, open(session, &place)?)
+}
+
+/// Opens the repository that holds the backup which an argument names.
+pub(crate) fn for_backup_argument(session: &Session, text: &str) -> Result<Services, Failure> {
+    match session.arguments().backup(text)? {
+        BackupArgument::Of { source, .. } => for_source(session, Some(&source)),
+        BackupArgument::Only(_) | BackupArgument::Id { .. } => for_source(session, None),
+    }
+}
+
+/// Opens the repository that a restore record names, or the asked one.
+pub(crate) fn at_location(session: &Session, location: &str) -> Result<Services, Failure> {
+    let place = match asked_for(session)? {
+        Some(place) => place,
+        None => Place::named(session.settings.repository_named(location, Path::new("/"))?),
+    };
+    services(session, open(session, &place)?)
+}
+
+/// Opens a repository to back up into; the default one is made where it is missing, unless nothing is to be written.
+pub(crate) fn for_backup(session: &Session, place: &Place, dry_run: bool) -> Result<Services, Failure> {
+    let missing = place.made_on_use && !is_there(&place.repository.path);
+    let repository = match (missing, dry_run) {
+        (false, _) => open(session, place)?,
+        (true, true) => Arc::new(Absent(place.repository.path.clone())),
+        (true, false) => {
+            let made = create(session, &place.repository)?;
+            tell(session, &place.repository.path, made.key_file.as_deref());
+            made.repository
+        }
+    };
+    services(session, repository)
+}
+
+/// Returns services without a repository, for work that needs none.
+pub(crate) fn without_repository(session: &Session) -> Result<Services, Failure> {
+    services(session, Arc::new(Absent(PathBuf::from("no repository"))))
+}
+
+fn place_of(session: &Session, source: Option<&SourceArgument<'_>>) -> Result<Place, Failure> {
+    if let Some(asked) = asked_for(session)? {
+        return Ok(asked);
+    }
+    let mut places: Vec<Place> = Vec::new();
+    for plan in source.iter().filter_map(|source| source.configured).flat_map(|target| target.plans.values())
+    {
+        let place = match &plan.repository {
+            Some(repository) => Place::named(repository.clone()),
+            None => default_place(session)?,
+        };
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    let default = default_place(session);
+    match (places.len(), default) {
+        (1, _) => places.pop().map_or_else(|| default_place(session), Ok),
+        (0, default) => default,
+        (_, Ok(default)) if places.contains(&default) => Ok(default),
+        _ => Err(Failure::usage(
+            "the plans of this target write to several repositories",
+            "say which one by --repository NAME",
+        )),
+    }
+}
+
+/// Puts together what verbs work with.
+pub(crate) fn services(session: &Session, repository: Arc<dyn Repository>) -> Result<Services, Failure> {
+    let journal = match Journal::open(session.places.journal()) {
+        Ok((journal, findings)) => {
+            for finding in findings {
+                session
+                    .console
+                    .warn(&format!("{}: {}", finding.object, finding.message), finding.hint.as_deref());
+            }
+            Some(Arc::new(journal))
+        }
+        Err(error) => {
+            let finding = error.finding();
+            session
+                .console
+                .warn(&format!("{}: {}", finding.object, finding.message), finding.hint.as_deref());
+            None
+        }
+    };
+    Ok(Services {
+        engines: session.engines.clone(),
+        repository,
+        journal,
+        context: session.context.clone(),
+        host: session.host.clone(),
+        user: session.user.clone(),
+    })
+}
+
+/// Tells whether there is a repository in a folder.
+pub(crate) fn is_there(path: &Path) -> bool {
+    path.join("config").exists()
+}
+
+fn restic_options(session: &Session) -> ResticOptions {
+    let owner = LockOwner {
+        host: session.host.clone(),
+        user: session.user.clone(),
+        pid: std::process::id(),
+        uid: rustix::process::getuid().as_raw(),
+        gid: rustix::process::getgid().as_raw(),
+    };
+    ResticOptions { cache: Some(session.places.cache.clone()), ..ResticOptions::new(owner) }
+}
+
+/// Opens a repository by the first password that fits: what is configured or in the environment, else the key files
+/// of this user, else what a person types.
+pub(crate) fn open(session: &Session, place: &Place) -> Result<Arc<dyn Repository>, Failure> {
+    let path = &place.repository.path;
+    if !is_there(path) {
+        return Err(not_found(place));
+    }
+    let storage: Arc<dyn Storage> = Arc::new(LocalStorage::open(path).map_err(storage_failure)?);
+    let attempt = |secret: &Secret| ResticLayout::open(Arc::clone(&storage), secret, restic_options(session));
+    if let Some(secret) = password::given(place.repository.password.as_ref(), &session.context.environment)? {
+        return Ok(Arc::new(attempt(&secret)?));
+    }
+    for file in password::key_files(&session.places, path) {
+        let Ok(secret) = password::from_file(&file) else { continue };
+        match attempt(&secret) {
+            Ok(repository) => {
+                password::remember(&session.places, path, repository.id());
+                return Ok(Arc::new(repository));
+            }
+            Err(error) if error.kind == RepositoryErrorKind::WrongPassword => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Arc::new(attempt(&password::prompt(path)?)?))
+}
+
+fn not_found(place: &Place) -> Failure {
+    let path = &place.repository.path;
+    let failure = Failure::new(exit::NO_REPOSITORY, format!("{}: there is no repository", path.display()));
+    if place.made_on_use {
+        return failure.with_hint("`backstay backup SOURCE` makes it, or name another one by --repository");
+    }
+    let name = place.repository.name.clone().unwrap_or_else(|| path.display().to_string());
+    failure.with_hint(format!(
+        "`backstay init --repository {}` makes one; or is the disk it lies on not mounted?",
+        quoted(&name)
+    ))
+}
+
+/// A repository that was just made.
+pub(crate) struct Made {
+    pub(crate) repository: Arc<dyn Repository>,
+    /// The new key file; `None` where a password was given.
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+/// Makes a repository, opened by the password that is given, or by a new key file.
+pub(crate) fn create(session: &Session, place: &RepositoryPlace) -> Result<Made, Failure> {
+    let given = password::given(place.password.as_ref(), &session.context.environment)?;
+    if let Some(secret) = given {
+        return Ok(Made { repository: Arc::new(make(session, &place.path, &secret)?), key_file: None });
+    }
+    let keys = session.places.keys();
+    let key_failure = |path: &Path, error: &dyn std::error::Error| {
+        Failure::new(exit::FAILED, format!("the key file {} cannot be written", path.display()))
+            .with_cause(error)
+    };
+    password::make_private_folder(&keys).map_err(|error| key_failure(&keys, &error))?;
+    let secret = password::new_key()?;
+    let pending = keys.join(format!("new-{}.key", std::process::id()));
+    storage::atomic_write(&pending, format!("{}\n", secret.expose()).as_bytes(), 0o600)
+        .map_err(|error| key_failure(&pending, &error))?;
+    let repository = match make(session, &place.path, &secret) {
+        Ok(repository) => repository,
+        Err(failure) => {
+            // Nothing was made that this key could open, unless the disk failed at the very end: then it may.
+            if !is_there(&place.path) || failure.exit_code == exit::USAGE {
+                let _ = std::fs::remove_file(&pending);
+            }
+            return Err(failure);
+        }
+    };
+    let file = session.places.key_file(repository.id());
+    std::fs::rename(&pending, &file).map_err(|error| key_failure(&file, &error))?;
+    password::remember(&session.places, &place.path, repository.id());
+    Ok(Made { repository: Arc::new(repository), key_file: Some(file) })
+}
+
+fn make(session: &Session, path: &Path, secret: &Secret) -> Result<ResticLayout, Failure> {
+    if is_there(path) {
+        return Err(Failure::usage(
+            format!("{}: there is a repository already", path.display()),
+            format!("use it as it is: backstay list --repository {}", quoted(&path.display().to_string())),
+        ));
+    }
+    let storage = LocalStorage::create(path).map_err(storage_failure)?;
+    Ok(ResticLayout::create(Arc::new(storage), secret, restic_options(session))?)
+}
+
+fn storage_failure(error: StorageError) -> Failure {
+    let (kind, hint) = match error.kind {
+        StorageErrorKind::Exists => {
+            (RepositoryErrorKind::Exists, "name a folder that is empty or not there yet")
+        }
+        StorageErrorKind::Denied => {
+            (RepositoryErrorKind::Denied, "the folder must be writable for this user")
+        }
+        StorageErrorKind::Full => (RepositoryErrorKind::Full, "free some space, or name another disk"),
+        StorageErrorKind::Missing => (RepositoryErrorKind::NotFound, "is the disk mounted?"),
+        _ => (RepositoryErrorKind::Failed, "the folder must be on a disk that works"),
+    };
+    RepositoryError::new(kind, error.object.clone(), error.message.clone()).with_hint(hint).into()
+}
+
+/// Tells that a repository was made, and about its key.
+pub(crate) fn tell(session: &Session, path: &Path, key_file: Option<&Path>) {
+    session.console.say(&format!("Made the repository {}.", path.display()));
+    if let Some(key_file) = key_file {
+        session.console.warn(
+            &format!(
+                "copy the key file {} to a safe place: without it nobody can read the backups",
+                key_file.display()
+            ),
+            None,
+        );
+    }
+}

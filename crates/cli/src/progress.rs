@@ -1,0 +1,143 @@
+//! Progress: a bar with bytes, rate and time left on a terminal; elsewhere a plain line at most every few seconds;
+//! nothing where the person wants quiet. Findings are always shown.
+
+use crate::wording::size;
+use flow::{Event, Finding, Observer, Phase, Severity};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How far apart plain lines are.
+const LINE_DISTANCE: Duration = Duration::from_secs(5);
+
+const STYLE_OF_KNOWN: &str =
+    "{msg} [{bar:30}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
+const STYLE_OF_UNKNOWN: &str = "{spinner} {msg} {binary_bytes} in {elapsed}";
+
+struct State {
+    bar: Option<ProgressBar>,
+    phase: String,
+    total_bytes: Option<u64>,
+    began: Instant,
+    last_line: Instant,
+}
+
+/// Takes the events of the work and shows them on standard error.
+pub(crate) struct Progress {
+    quiet: bool,
+    on_terminal: bool,
+    bytes: AtomicU64,
+    findings: AtomicU64,
+    state: Mutex<State>,
+}
+
+impl Progress {
+    pub(crate) fn new(quiet: bool, on_terminal: bool) -> Self {
+        let now = Instant::now();
+        let state = State { bar: None, phase: String::new(), total_bytes: None, began: now, last_line: now };
+        Self {
+            quiet,
+            on_terminal,
+            bytes: AtomicU64::new(0),
+            findings: AtomicU64::new(0),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Takes the bar off the screen, so that something else can be written. The next phase draws a new one.
+    pub(crate) fn clear(&self) {
+        if let Some(bar) = self.lock().bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn phase(&self, phase: Phase) {
+        let mut state = self.lock();
+        if let Some(bar) = state.bar.take() {
+            bar.finish_and_clear();
+        }
+        self.bytes.store(0, Ordering::Relaxed);
+        state.phase = sentence(&phase.name);
+        state.total_bytes = phase.total_bytes;
+        state.began = Instant::now();
+        state.last_line = state.began;
+        if !self.quiet && self.on_terminal {
+            state.bar = Some(bar(&state.phase, phase.total_bytes));
+        }
+    }
+
+    fn advance(&self, bytes: u64) {
+        let sum = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if self.quiet {
+            return;
+        }
+        // Whoever finds the lock taken leaves the drawing to the one that has it: the work is not to wait.
+        let Ok(mut state) = self.state.try_lock() else { return };
+        if let Some(bar) = &state.bar {
+            bar.set_position(sum);
+        } else if !self.on_terminal && state.last_line.elapsed() >= LINE_DISTANCE {
+            state.last_line = Instant::now();
+            let of = state.total_bytes.map(|total| format!(" of {}", size(total))).unwrap_or_default();
+            let rate = sum as f64 / state.began.elapsed().as_secs_f64().max(0.001);
+            let line = format!("{}: {}{of}, {}/s.", state.phase, size(sum), size(rate as u64));
+            let _ = writeln!(std::io::stderr().lock(), "{line}");
+        }
+    }
+
+    fn finding(&self, finding: &Finding) {
+        self.findings.fetch_add(1, Ordering::Relaxed);
+        let state = self.lock();
+        let show = || {
+            let word = match finding.severity {
+                Severity::Notice if self.quiet => return,
+                Severity::Notice => "notice",
+                Severity::Warning => "warning",
+                Severity::Problem => "problem",
+            };
+            let mut err = std::io::stderr().lock();
+            let _ = writeln!(err, "{word}: {}: {}", finding.object, finding.message);
+            if let Some(hint) = &finding.hint {
+                let _ = writeln!(err, "hint: {hint}");
+            }
+        };
+        match &state.bar {
+            Some(bar) => bar.suspend(show),
+            None => show(),
+        }
+    }
+}
+
+fn bar(phase: &str, total_bytes: Option<u64>) -> ProgressBar {
+    let (bar, style) = match total_bytes {
+        Some(total) => (ProgressBar::new(total), ProgressStyle::with_template(STYLE_OF_KNOWN)),
+        None => (ProgressBar::new_spinner(), ProgressStyle::with_template(STYLE_OF_UNKNOWN)),
+    };
+    bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+    let bar = bar.with_message(phase.to_owned());
+    match style {
+        Ok(style) => bar.with_style(style.progress_chars("=> ")),
+        Err(_) => bar,
+    }
+}
+
+fn sentence(clause: &str) -> String {
+    let mut letters = clause.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+impl Observer for Progress {
+    fn event(&self, event: Event) {
+        match event {
+            Event::Phase(phase) => self.phase(phase),
+            Event::Bytes(bytes) => self.advance(bytes),
+            Event::Finding(finding) => self.finding(&finding),
+            _ => {}
+        }
+    }
+}

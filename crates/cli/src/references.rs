@@ -1,0 +1,104 @@
+//! From the text of arguments to what verbs take: references to backups, targets to back up, databases to restore to.
+
+use crate::errors::Failure;
+use crate::session::Session;
+use crate::wording;
+use config::{BackupArgument, SourceArgument, Which};
+use flow::{DatabaseName, DatabaseRef};
+use jiff::Timestamp;
+use operations::Services;
+use operations::reference::{Moment, Reference, Selector, short};
+use repository::{BackupId, BackupRecord};
+use std::path::Path;
+
+/// Returns the reference that a text means.
+pub(crate) fn reference(session: &Session, text: &str) -> Result<Reference, Failure> {
+    let (selector, which) = match session.arguments().backup(text)? {
+        BackupArgument::Only(which) => (Selector::Only, Some(which)),
+        BackupArgument::Id { prefix, database } => (Selector::Id { prefix, database }, None),
+        BackupArgument::Of { source, which } => (selector(&source), which),
+    };
+    let moment = match which {
+        None | Some(Which::Latest(0)) => Moment::Newest,
+        Some(Which::Latest(steps)) => Moment::Back(steps),
+        Some(Which::At(time)) => Moment::At(time),
+    };
+    Ok(Reference { text: text.to_owned(), selector, moment })
+}
+
+fn selector(source: &SourceArgument<'_>) -> Selector {
+    match source.configured {
+        Some(_) => Selector::Target { target: source.target.name.clone(), database: source.only.clone() },
+        None => Selector::Place(source.target.connection.clone()),
+    }
+}
+
+/// Tells whether a text is a path alone, without a moment: where dump files are meant.
+pub(crate) fn is_bare_path(session: &Session, text: &str) -> Result<bool, Failure> {
+    let argument = session.arguments().backup(text)?;
+    Ok(matches!(argument, BackupArgument::Of { source, which: None } if source.configured.is_none()))
+}
+
+/// Says which backup a time chose, and how far from it that is.
+pub(crate) fn announce(session: &Session, reference: &Reference, id: &BackupId, chosen: Timestamp) {
+    if let Moment::At(time) = reference.moment {
+        let distance = u64::try_from(time.as_millisecond() - chosen.as_millisecond()).unwrap_or(0);
+        session.console.say(&format!(
+            "Chose the backup of {}, {} before the time asked for: {}",
+            wording::moment(chosen, &session.zone),
+            wording::duration(distance),
+            short(&id.0)
+        ));
+    }
+}
+
+/// Finds the one backup that a text means, and says so where a time chose it.
+pub(crate) fn find(
+    session: &Session,
+    services: &Services,
+    reference: &Reference,
+) -> Result<BackupRecord, Failure> {
+    let records = services.repository.backups(None, &services.context)?;
+    let record = operations::reference::resolve_one(&records, reference, &services.host)?;
+    announce(session, reference, &record.id, record.time);
+    Ok(record)
+}
+
+/// Returns the one database that a source is, for a restore: it need not exist.
+pub(crate) fn database(session: &Session, source: &SourceArgument<'_>) -> Result<DatabaseRef, Failure> {
+    let target = &source.target;
+    let path = Path::new(&target.connection);
+    let many = target.connection.contains("{tenant}") || path.is_dir() || has_wildcard(path);
+    if !many {
+        let name =
+            path.file_name().map_or(target.connection.clone(), |name| name.to_string_lossy().into_owned());
+        let name =
+            DatabaseName::new(name).map_err(|error| Failure::usage(error.to_string(), "name a file"))?;
+        return Ok(DatabaseRef { target: target.name.clone(), name, connection: target.connection.clone() });
+    }
+    let Some(only) = &source.only else {
+        return Err(Failure::usage(
+            format!("{} has many databases, and one is to be restored", source.text),
+            format!("name one, as in {}/DATABASE, or the path of its file", source.text),
+        ));
+    };
+    let found = session.engines.of(target)?.databases(target, &session.context);
+    let listed =
+        found.ok().and_then(|found| found.databases.into_iter().find(|database| database.name == *only));
+    if let Some(database) = listed {
+        return Ok(database);
+    }
+    if target.connection.contains("{tenant}") {
+        let connection = target.connection.replace("{tenant}", only.as_str());
+        return Ok(DatabaseRef { target: target.name.clone(), name: only.clone(), connection });
+    }
+    Err(Failure::usage(
+        format!("{} has no database {only}", target.name),
+        "give the path of the file as --target PATH",
+    ))
+}
+
+fn has_wildcard(path: &Path) -> bool {
+    !path.exists()
+        && path.as_os_str().as_encoded_bytes().iter().any(|byte| matches!(byte, b'*' | b'?' | b'['))
+}

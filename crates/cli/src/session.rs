@@ -1,0 +1,111 @@
+//! What every command works with: the options, the settings, the places, and whom to tell.
+
+use crate::console::Console;
+use crate::errors::{Failure, exit};
+use crate::globals::Globals;
+use crate::places::Places;
+use config::{Arguments, Settings};
+use flow::{Cancel, Context, Environment, NoSecrets, ScratchDir};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use operations::Engines;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What every command works with.
+#[derive(Clone)]
+pub(crate) struct Session {
+    pub(crate) globals: Globals,
+    pub(crate) console: Console,
+    pub(crate) settings: Settings,
+    pub(crate) places: Places,
+    pub(crate) working_folder: PathBuf,
+    pub(crate) zone: TimeZone,
+    pub(crate) context: Context,
+    pub(crate) engines: Engines,
+    pub(crate) host: String,
+    pub(crate) user: String,
+    pub(crate) started: Timestamp,
+}
+
+impl Session {
+    /// Begins without a configuration. This is where the environment is read.
+    pub(crate) fn begin(globals: Globals, console: Console) -> Result<Self, Failure> {
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let environment = Environment::new(variables);
+        let places = Places::new(&environment);
+        let working_folder = std::env::current_dir().map_err(|error| {
+            Failure::new(exit::FAILED, "the working folder cannot be found").with_cause(&error)
+        })?;
+        let user = ["USER", "LOGNAME"]
+            .iter()
+            .find_map(|name| environment.get(name).map(str::to_owned))
+            .unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
+        let context = Context {
+            observer: console.progress(),
+            cancel: Cancel::new(),
+            secrets: Arc::new(NoSecrets),
+            environment,
+            scratch: ScratchDir::new(places.scratch()),
+        };
+        Ok(Self {
+            globals,
+            console,
+            settings: Settings::default(),
+            places,
+            working_folder,
+            zone: TimeZone::system(),
+            context,
+            engines: Engines::all(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            user,
+            started: Timestamp::now(),
+        })
+    }
+
+    /// Returns where configuration files may lie.
+    pub(crate) fn config_places(&self) -> config::Places {
+        config::Places {
+            named: self.globals.config.clone(),
+            working_folder: self.working_folder.clone(),
+            user_folder: self.places.config.clone(),
+            machine_folder: PathBuf::from("/etc/backstay"),
+        }
+    }
+
+    /// Reads the configuration, where there is one.
+    pub(crate) fn read_settings(&mut self) -> Result<(), Failure> {
+        if let Some(file) = config::find(&self.config_places())? {
+            self.settings = config::read(&file)?;
+            self.console.detail(&format!("Using the configuration {}.", file.display()));
+        }
+        Ok(())
+    }
+
+    /// Returns what the meaning of arguments depends on.
+    pub(crate) fn arguments(&self) -> Arguments<'_> {
+        Arguments { settings: &self.settings, working_folder: &self.working_folder, zone: self.zone.clone() }
+    }
+
+    /// Returns how a database is called: `erp` for a target of one database, `shops/acme` for one of many; the path
+    /// where it was named in place.
+    pub(crate) fn label(&self, target: &str, database: Option<&str>, connection: Option<&str>) -> String {
+        let Some(database) = database else { return target.to_owned() };
+        let many = |source: &str| source.contains(['*', '?', '[', '{']) || Path::new(source).is_dir();
+        match self.settings.targets.get(target) {
+            Some(configured) if !many(&configured.target.connection) => target.to_owned(),
+            None if target.starts_with('/') => match connection {
+                Some(connection) => connection.to_owned(),
+                None if many(target) => format!("{target}: {database}"),
+                None => target.to_owned(),
+            },
+            _ => format!("{target}/{database}"),
+        }
+    }
+
+    /// Returns a path of the command line as an absolute one.
+    pub(crate) fn absolute(&self, path: &Path) -> PathBuf {
+        self.working_folder.join(path)
+    }
+}
