@@ -164,7 +164,10 @@ mod tests {
         assert!(hashes(&new).difference(&hashes(&old)).count() <= 3);
     }
 
-    const GOLDEN_SEED: u64 = 0;
-    const GOLDEN_CUTS: &[usize] = &[];
-    const GOLDEN_CUTS_OF_ZEROS: &[usize] = &[];
+    const GOLDEN_SEED: u64 = 9_491_615_048_172_796_986;
+    const GOLDEN_CUTS: &[usize] = &[
+        611_431, 1_280_385, 275_545, 936_862, 2_036_415, 1_042_496, 1_171_289, 742_099, 1_240_506, 1_204_344,
+        1_104_413, 937_127,
+    ];
+    const GOLDEN_CUTS_OF_ZEROS: &[usize] = &[4 << 20, 4 << 20, 1 << 20];
 }

@@ -1,0 +1,248 @@
+//! What the tests share: repositories in folders of their own, stock restic as the judge, and made-up content.
+//!
+//! Each test file uses a part of it.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+use flow::Secret;
+use jiff::Timestamp;
+use restic::{
+    BlobKind, BlobWriter, CreateOptions, Cut, Id, Index, Node, OpenOptions, ReadOptions, Repository,
+    Snapshot, StoredBlob, Tree, WriterOptions, WriterReport,
+};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use storage::LocalStorage;
+
+pub const PASSWORD: &str = "geheim";
+
+/// A folder for one test, with a repository in `repo`.
+pub struct Place {
+    pub folder: tempfile::TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// A repository of ours, with a key that is cheap to derive.
+    pub fn with_our_repository() -> (Self, Arc<Repository>) {
+        let place = Self::new();
+        let storage = Arc::new(LocalStorage::create(place.repo()).unwrap());
+        let options = CreateOptions {
+            host: "host".into(),
+            user: "user".into(),
+            cache: None,
+            derivation_passes: Some(1),
+        };
+        let repository = Repository::create(storage, &Secret::new(PASSWORD), options).unwrap();
+        (place, Arc::new(repository))
+    }
+
+    /// A repository that stock restic made.
+    pub fn with_stock_repository(version: u32) -> Self {
+        let place = Self::new();
+        place.restic(&["init", "--repository-version", &version.to_string()]);
+        place
+    }
+
+    /// A repository of restic's own test suite.
+    pub fn with_test_data(name: &str) -> Self {
+        let place = Self::new();
+        let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/restic").join(name);
+        let status =
+            Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(place.folder.path()).status().unwrap();
+        assert!(status.success());
+        assert!(place.repo().join("config").exists());
+        place
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn repo(&self) -> PathBuf {
+        self.path("repo")
+    }
+
+    pub fn open(&self) -> Arc<Repository> {
+        self.open_with(OpenOptions::default())
+    }
+
+    pub fn open_with(&self, options: OpenOptions) -> Arc<Repository> {
+        let storage = Arc::new(LocalStorage::open(self.repo()).unwrap());
+        Arc::new(Repository::open(storage, &Secret::new(PASSWORD), options).unwrap())
+    }
+
+    /// Runs stock restic, which must succeed, and returns what it printed.
+    pub fn restic(&self, arguments: &[&str]) -> String {
+        let output = self.try_restic(arguments);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "restic {arguments:?}: {text}{}", lossy(&output.stdout));
+        lossy(&output.stdout)
+    }
+
+    /// Runs stock restic.
+    pub fn try_restic(&self, arguments: &[&str]) -> Output {
+        Command::new("restic")
+            .args(arguments)
+            .arg("--no-cache")
+            .arg("-r")
+            .arg(self.repo())
+            .env("RESTIC_PASSWORD", PASSWORD)
+            .env("HOME", self.folder.path())
+            .current_dir(self.folder.path())
+            .output()
+            .expect("restic must be installed")
+    }
+
+    /// Every object of the repository below a folder.
+    pub fn objects(&self, folder: &str) -> Vec<PathBuf> {
+        fn walk(path: &Path, found: &mut Vec<PathBuf>) {
+            for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+                if entry.path().is_dir() {
+                    walk(&entry.path(), found);
+                } else {
+                    found.push(entry.path());
+                }
+            }
+        }
+        let mut found = Vec::new();
+        walk(&self.repo().join(folder), &mut found);
+        found.sort();
+        found
+    }
+}
+
+pub fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Bytes that nothing compresses, the same for the same seed.
+pub fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// Rows of text as a database dump has them.
+pub fn rows(length: usize, seed: u64) -> Vec<u8> {
+    let mut text = Vec::with_capacity(length + 100);
+    let numbers = noise(8192, seed);
+    let mut row = seed;
+    while text.len() < length {
+        let at = (row as usize * 8) % 8184;
+        let number = u64::from_le_bytes(numbers[at..at + 8].try_into().unwrap()).wrapping_add(row);
+        let line =
+            format!("{row}\tcustomer {}\t{}.{:02}\tpaid\n", number % 99_991, number % 5000, number % 100);
+        text.extend_from_slice(line.as_bytes());
+        row += 1;
+    }
+    text.truncate(length);
+    text
+}
+
+/// Stores a content with a writer.
+pub fn store(writer: &BlobWriter, content: &[u8], cut: &Cut) -> Vec<StoredBlob> {
+    let mut rest = content;
+    let blobs = writer.write_stream(&mut |buffer: &mut [u8]| Read::read(&mut rest, buffer), cut).unwrap();
+    assert_eq!(blobs.iter().map(|blob| blob.length).sum::<u64>(), content.len() as u64);
+    blobs
+}
+
+pub fn time() -> Timestamp {
+    "2026-03-04T05:06:07.123456789Z".parse().unwrap()
+}
+
+/// Stores files as one snapshot and returns its id with what the writer reports.
+pub fn backup(repository: &Arc<Repository>, files: &[(&str, &[u8], Cut)]) -> (Id, WriterReport) {
+    backup_with(repository, files, WriterOptions::default())
+}
+
+pub fn backup_with(
+    repository: &Arc<Repository>,
+    files: &[(&str, &[u8], Cut)],
+    options: WriterOptions,
+) -> (Id, WriterReport) {
+    let index = Arc::new(repository.load_index_of_stored_packs().unwrap());
+    let writer = BlobWriter::begin(repository.clone(), index, options).unwrap();
+    let mut tree = Tree::default();
+    for (name, content, cut) in files {
+        let ids = store(&writer, content, cut).iter().map(|blob| blob.id).collect();
+        tree.nodes.push(Node::file(*name, time(), content.len() as u64, ids));
+    }
+    let folder = writer.save_blob(BlobKind::Tree, tree.to_blob().unwrap()).unwrap().id;
+    let root = Tree { nodes: vec![Node::dir("target", time(), folder)] };
+    let root = writer.save_blob(BlobKind::Tree, root.to_blob().unwrap()).unwrap().id;
+    let report = writer.finish().unwrap();
+    let mut snapshot = Snapshot::new(Timestamp::now(), root);
+    snapshot.paths = vec!["/target".into()];
+    snapshot.hostname = "host".into();
+    snapshot.username = "user".into();
+    snapshot.tags = vec!["target=shop".into(), "plan=daily".into()];
+    (repository.save_snapshot(&snapshot).unwrap(), report)
+}
+
+/// Reads a whole file of a tree.
+pub fn read_node(repository: &Arc<Repository>, index: &Arc<Index>, node: &Node) -> std::io::Result<Vec<u8>> {
+    let blobs: Vec<(Id, u64)> = node
+        .content
+        .iter()
+        .flatten()
+        .map(|id| {
+            let length = index.find(BlobKind::Data, id).map_or(1, |location| location.plaintext_length());
+            (*id, length)
+        })
+        .collect();
+    let total = blobs.iter().map(|(_, length)| length).sum();
+    let mut reader =
+        restic::stream(repository.clone(), index.clone(), blobs, 0..total, ReadOptions::default())
+            .map_err(std::io::Error::other)?;
+    let mut content = Vec::new();
+    reader.read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Every file below a tree, by path, with its content or why it cannot be read.
+pub fn read_all(
+    repository: &Arc<Repository>,
+    index: &Arc<Index>,
+    tree: &Id,
+) -> Vec<(String, Result<Vec<u8>, String>)> {
+    let mut files = Vec::new();
+    let mut open = vec![(String::new(), *tree)];
+    while let Some((path, id)) = open.pop() {
+        let tree = match repository.read_tree(index, &id) {
+            Ok(tree) => tree,
+            Err(error) => {
+                files.push((format!("{path}/"), Err(error.to_string())));
+                continue;
+            }
+        };
+        for node in &tree.nodes {
+            let path = format!("{path}/{}", node.name);
+            if let Some(subtree) = node.subtree {
+                open.push((path, subtree));
+            } else if node.kind == restic::NodeKind::File {
+                let content = read_node(repository, index, node).map_err(|error| error.to_string());
+                files.push((path, content));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Checks with nobody watching.
+pub fn check(repository: &Repository, depth: restic::Depth) -> restic::CheckOutcome {
+    restic::check(repository, depth, &flow::Cancel::new(), &|_| {}).unwrap()
+}
