@@ -21,10 +21,13 @@ fn made(folder: &Path, before: &str, content: &str) -> std::path::PathBuf {
 fn assert_round_trip(before: &str, content: &str) {
     let folder = tempfile::tempdir().unwrap();
     let path = made(folder.path(), before, content);
+    let files = || -> std::collections::BTreeSet<_> {
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    };
+    let files_before = files();
     let (image, dumped) = image_of(&path, &context(folder.path()));
     assert!(image == std::fs::read(&path).unwrap(), "not byte-identical: {before} {content}");
-    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(left, ["app.db"], "left behind");
+    assert_eq!(files(), files_before, "left behind");
     let (connection, _) = open_image(&image, folder.path());
     assert_sound(&connection);
     assert_rows(&dumped, &connection);
@@ -79,7 +82,7 @@ fn all_kinds_of_tables() {
         INSERT INTO made(a) VALUES (1), (2), (3);
         CREATE TABLE counted(id INTEGER PRIMARY KEY AUTOINCREMENT, x);
         INSERT INTO counted(x) VALUES (zeroblob(200000)), (2);
-        CREATE TABLE nothing(x);
+        CREATE TABLE no_rows(x);
         CREATE TABLE \"odd \"\" name\"(x);
         INSERT INTO \"odd \"\" name\" VALUES (1);
         CREATE INDEX by_x ON counted(x);

@@ -43,7 +43,7 @@ pub fn discover(folders: &[PathBuf], limits: DiscoverLimits) -> Vec<PathBuf> {
             let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
             if kind.is_dir() && depth < limits.depth && !is_skipped(&path) {
                 open.push((path, depth + 1));
-            } else if kind.is_file() && matches!(sniff(&path), Ok(Some(Content::Database(_)))) {
+            } else if kind.is_file() && matches!(sniff(&path), Ok(Content::Database(_))) {
                 found.push(path);
             }
         }

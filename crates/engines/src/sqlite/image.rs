@@ -6,10 +6,10 @@
 //! pass, announced. No lock is held while a part is on its way, but in a locked pass that finds more changed than fits
 //! in memory. The image is whole only when every part was seen in the same state of the database as the facts.
 
-use super::open::{Opened, open};
+use super::open::{Opened, OpenedAs, open};
 use super::pages::{PageReader, Version};
 use super::rows::RowCounter;
-use super::{IMAGE_ENTRY, cut, schema};
+use super::{IMAGE_ENTRY, cut, marks, schema};
 use flow::{
     Context, DatabaseRequest, DumpOptions, Dumped, EntryName, Event, Finding, Layout, Marks, Severity,
     SourceError, SourceErrorKind, TableFacts,
@@ -84,15 +84,21 @@ pub(super) struct Image {
 pub(super) type Spare = Vec<Vec<u8>>;
 
 impl Image {
-    /// Opens the database and looks at it; `marks` were taken before.
+    /// Opens the database and looks at it. `before` are the marks from before it was opened.
     pub(super) fn open(
         request: &DatabaseRequest,
-        marks: Marks,
+        before: Marks,
         options: &DumpOptions,
         context: &Context,
     ) -> Result<Self, SourceError> {
         let started = Instant::now();
         let opened = open(Path::new(&request.database.connection), options.lock_wait, context)?;
+        // Opening may roll back what a crash left, and renews times of a -wal: what counts is how things stand now,
+        // before any content is read. A staged copy has been read already.
+        let marks = match opened.access {
+            OpenedAs::Staged => before,
+            OpenedAs::ReadWrite | OpenedAs::ReadOnly => marks::take(&opened.path)?,
+        };
         opened.lock(options.lock_wait, &context.cancel)?;
         let time = Timestamp::now();
         let version = Version::look(opened.connection()).map_err(|error| opened.error(error))?;

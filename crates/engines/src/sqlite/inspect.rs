@@ -7,6 +7,7 @@ use super::open::{Opened, OpenedAs, open, regular_file};
 use super::pages::Version;
 use crate::engine::DatabaseInfo;
 use flow::{Context, DatabaseRef, Finding, Severity, SourceError, SourceErrorKind};
+use rusqlite::Connection;
 use std::path::Path;
 use std::time::Duration;
 
@@ -100,54 +101,72 @@ fn look(
         let _interrupt = interrupt_on_cancel(connection, context);
         check_content(opened, findings)?;
     }
-    opened.unlock()
+    // Closed with the lock: after damage was met, SQLite may not even end the transaction.
+    Ok(())
 }
 
+/// Asks SQLite to check the whole content. A database can be damaged so badly that a check itself ends with an error:
+/// that is a problem found, too.
 fn check_content(opened: &Opened, findings: &mut Findings) -> Result<(), SourceError> {
-    let failed = |error| opened.error(error);
     let connection = opened.connection();
-    let sql = format!("PRAGMA integrity_check({PROBLEMS_MAX})");
-    let mut statement = connection.prepare(&sql).map_err(failed)?;
-    let lines = statement.query_map([], |row| row.get::<_, String>(0)).map_err(failed)?;
-    let lines = lines.collect::<Result<Vec<_>, _>>();
-    // A database can be damaged so badly that the check itself ends with an error.
-    let lines = match lines {
-        Err(error) => {
-            let error = failed(error);
+    let damage =
+        "restore the newest backup that is proven, or save what is left with `sqlite3 FILE .recover`";
+    let before = findings.list.len();
+    for (name, check, hint) in [
+        ("integrity", integrity as fn(&Connection) -> Checked, damage),
+        ("foreign key", foreign_keys, "add the missing row or remove the reference"),
+    ] {
+        let (lines, ended) = check(connection);
+        for line in lines {
+            findings.problem(format!("{name} check: {line}"), Some(hint));
+        }
+        if let Err(error) = ended {
+            let text = error.to_string();
+            let error = opened.error(error);
             if error.kind == SourceErrorKind::Cancelled {
                 return Err(error);
             }
-            vec![error.source.map_or(error.message, |source| source.to_string())]
+            findings.problem(format!("{name} check: {text}"), Some(damage));
         }
-        Ok(lines) => lines,
-    };
-    for line in lines.iter().filter(|line| *line != "ok") {
-        findings.problem(
-            format!("integrity check: {line}"),
-            Some(
-                "restore the newest backup that is proven, or save what is left with `sqlite3 FILE .recover`",
-            ),
-        );
     }
-    let mut statement = connection.prepare("PRAGMA foreign_key_check").map_err(failed)?;
-    let mut rows = statement.query([]).map_err(failed)?;
-    let mut count = 0;
-    while let Some(row) = rows.next().map_err(failed)? {
-        count += 1;
-        if count > PROBLEMS_MAX {
-            break;
-        }
-        let table: String = row.get(0).map_err(failed)?;
-        let rowid: Option<i64> = row.get(1).map_err(failed)?;
-        let parent: String = row.get(2).map_err(failed)?;
-        let row = rowid.map_or("a row".to_owned(), |rowid| format!("row {rowid}"));
-        findings.problem(
-            format!("foreign key check: {row} of {table} refers to no row of {parent}"),
-            Some("add the missing row or remove the reference"),
-        );
-    }
-    if count == 0 && lines.iter().all(|line| line == "ok") {
+    if findings.list.len() == before {
         findings.notice("its whole content was checked and is sound".to_owned(), None);
     }
     Ok(())
+}
+
+/// What a check found, and how it ended.
+type Checked = (Vec<String>, rusqlite::Result<()>);
+
+fn integrity(connection: &Connection) -> Checked {
+    let mut found = Vec::new();
+    let ended =
+        connection.prepare(&format!("PRAGMA integrity_check({PROBLEMS_MAX})")).and_then(|mut statement| {
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let line: String = row.get(0)?;
+                if line != "ok" {
+                    found.push(line);
+                }
+            }
+            Ok(())
+        });
+    (found, ended)
+}
+
+fn foreign_keys(connection: &Connection) -> Checked {
+    let mut found = Vec::new();
+    let ended = connection.prepare("PRAGMA foreign_key_check").and_then(|mut statement| {
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()?
+            && found.len() < PROBLEMS_MAX
+        {
+            let (table, parent): (String, String) = (row.get(0)?, row.get(2)?);
+            let which =
+                row.get::<_, Option<i64>>(1)?.map_or("a row".to_owned(), |rowid| format!("row {rowid}"));
+            found.push(format!("{which} of {table} refers to no row of {parent}"));
+        }
+        Ok(())
+    });
+    (found, ended)
 }

@@ -1,8 +1,8 @@
 //! By what a database is known as unchanged, without opening it: identity, size and times of the file and its `-wal`.
 //!
 //! The header's change counter is not enough: in WAL mode it does not move with every transaction. The change time
-//! (`ctime`) cannot be set back by a program, so `touch -r` hides nothing. Marks are taken before the first byte is
-//! read; a change during the backup therefore shows at the next one.
+//! (`ctime`) cannot be set back by a program, so `touch -r` hides nothing. Marks are taken before the first byte of
+//! content is read; a change during the backup therefore shows at the next one.
 
 use super::failure;
 use flow::{Marks, SourceError};
@@ -55,11 +55,6 @@ impl FileMark {
             Err(error) => Err(failure::io(path, error)),
         }
     }
-
-    fn settled_at(&self, read_at: Timestamp) -> bool {
-        let latest = i128::from(self.mtime_ns.max(self.ctime_ns));
-        read_at.as_nanosecond() - latest > SETTLED_NS
-    }
 }
 
 /// Returns the path of what SQLite keeps beside a database: `-wal`, `-shm`, `-journal`.
@@ -89,8 +84,12 @@ pub(super) fn take(path: &Path) -> Result<Marks, SourceError> {
 pub(super) fn unchanged(previous: &Marks, now: &Marks) -> bool {
     let Ok(before) = serde_json::from_value::<FileMarks>(previous.value.clone()) else { return false };
     let Ok(after) = serde_json::from_value::<FileMarks>(now.value.clone()) else { return false };
-    let settled = |mark: &FileMark| mark.settled_at(previous.read_at);
-    before == after && settled(&before.file) && before.wal.as_ref().is_none_or(settled)
+    let settled = |time_ns: i64| previous.read_at.as_nanosecond() - i128::from(time_ns) > SETTLED_NS;
+    // SQLite as root sets the owner of a `-wal` whenever it opens it, which renews its change time; its frames renew
+    // the other one.
+    before == after
+        && settled(before.file.mtime_ns.max(before.file.ctime_ns))
+        && before.wal.is_none_or(|wal| settled(wal.mtime_ns))
 }
 
 #[cfg(test)]

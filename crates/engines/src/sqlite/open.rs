@@ -10,6 +10,7 @@ use super::failure;
 use super::header::{Content, SNIFF_BYTES, classify};
 use super::holders::lock_holders;
 use super::marks::beside;
+use super::pages::Version;
 use super::stage::{Staged, stage};
 use flow::{Cancel, Context, SourceError, SourceErrorKind};
 use rusqlite::config::DbConfig;
@@ -18,6 +19,7 @@ use rustix::fs::{Access, access};
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -51,16 +53,11 @@ static IN_USE: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
 struct Claim((u64, u64));
 
 impl Claim {
-    fn try_take(identity: (u64, u64)) -> Option<Self> {
-        let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
-        in_use.insert(identity).then_some(Self(identity))
-    }
-
     fn take(identity: (u64, u64), path: &Path, wait: Duration, cancel: &Cancel) -> Result<Self, SourceError> {
         let started = Instant::now();
         loop {
-            if let Some(claim) = Self::try_take(identity) {
-                return Ok(claim);
+            if IN_USE.lock().unwrap_or_else(PoisonError::into_inner).insert(identity) {
+                return Ok(Self(identity));
             }
             if cancel.wait(Duration::from_millis(20)) {
                 return Err(SourceError::cancelled(path.display().to_string()));
@@ -97,16 +94,42 @@ pub(super) fn regular_file(path: &Path) -> Result<Metadata, SourceError> {
     Err(error.with_hint("name the SQLite file itself; a folder of databases is named as the target"))
 }
 
-/// Tells what a regular file is by its first bytes; `None` where this process has it open as a database.
-pub(super) fn sniff(path: &Path) -> Result<Option<Content>, SourceError> {
-    let metadata = regular_file(path)?;
-    let Some(claim) = Claim::try_take((metadata.dev(), metadata.ino())) else { return Ok(None) };
-    let content = first_bytes(path).map(|bytes| classify(&bytes));
-    drop(claim);
-    content.map(Some)
+/// Tells what a regular file is by its first bytes.
+///
+/// They are read through SQLite, which alone can open and close a file without taking the locks away that another
+/// connection of this process has on it. Only what SQLite does not take for a database is opened by other means.
+pub(super) fn sniff(path: &Path) -> Result<Content, SourceError> {
+    if regular_file(path)?.len() == 0 {
+        return Ok(Content::Empty);
+    }
+    if let Ok(bytes) = first_page(path)
+        && let content @ Content::Database(_) = classify(&bytes)
+    {
+        return Ok(content);
+    }
+    first_bytes(path).map(|bytes| classify(&bytes))
 }
 
-/// Reads the first bytes of a file that this process does not have open otherwise.
+/// Reads page 1 as it is in the file, whatever its `-wal` or `-journal` say, without any lock.
+fn first_page(path: &Path) -> rusqlite::Result<Vec<u8>> {
+    let encoded: String = path
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
+                char::from(*byte).to_string()
+            }
+            other => format!("%{other:02x}"),
+        })
+        .collect();
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(format!("file:{encoded}?immutable=1"), flags)?;
+    connection.query_row("SELECT data FROM sqlite_dbpage WHERE pgno=1", [], |row| row.get(0))
+}
+
+/// Reads the first bytes of a file that is not open as a database.
 fn first_bytes(path: &Path) -> Result<Vec<u8>, SourceError> {
     let mut bytes = Vec::with_capacity(SNIFF_BYTES);
     File::open(path)
@@ -119,7 +142,7 @@ fn first_bytes(path: &Path) -> Result<Vec<u8>, SourceError> {
 pub(super) fn open(path: &Path, wait: Duration, context: &Context) -> Result<Opened, SourceError> {
     let metadata = regular_file(path)?;
     let claim = Claim::take((metadata.dev(), metadata.ino()), path, wait, &context.cancel)?;
-    let wal_mode = match classify(&first_bytes(path)?) {
+    let wal_mode = match sniff(path)? {
         Content::Empty => false,
         Content::Database(header) => header.wal,
         Content::Other { reason, hint } => {
@@ -185,17 +208,34 @@ fn connect(
         Ok(connection) => connection,
         Err(error) => return Ok(Err(error)),
     };
-    if let Err(error) = settle(&connection, leftover) {
-        return Ok(Err(error));
-    }
     let first_look = patiently(path, wait, &context.cancel, || {
+        settle(&connection, leftover)?;
         begin_read(&connection)?;
-        connection.execute_batch("COMMIT")
+        let missing = missing_bytes(path, &connection);
+        connection.execute_batch("COMMIT")?;
+        missing
     })?;
-    Ok(first_look.map(|()| connection))
+    match first_look {
+        Ok(None) => Ok(Ok(connection)),
+        Ok(Some((expected, length))) => Err(cut_off(path, expected, length)),
+        Err(error) => Ok(Err(error)),
+    }
 }
 
-/// Sets what holds for every connection of ours to somebody's database.
+/// Tells whether the file is shorter than its pages and no `-wal` makes up for it, as (expected, found): SQLite itself
+/// reads the rest of a page that is cut as zeros. To be called within a read transaction.
+fn missing_bytes(path: &Path, connection: &Connection) -> rusqlite::Result<Option<(u64, u64)>> {
+    let expected = Version::look(connection)?.length();
+    let length = std::fs::metadata(path).map_or(expected, |metadata| metadata.len());
+    let has_wal = std::fs::metadata(beside(path, "-wal")).is_ok_and(|wal| wal.len() > 0);
+    Ok((length < expected && !has_wal).then_some((expected, length)))
+}
+
+fn cut_off(path: &Path, expected: u64, length: u64) -> SourceError {
+    failure::damaged(path, format!("is cut off: its header tells of {expected} bytes, the file has {length}"))
+}
+
+/// Sets what holds for every connection of ours to somebody's database. Some of it needs a lock for a moment.
 fn settle(connection: &Connection, keep_wal: bool) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::ZERO)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep_wal)?;
@@ -279,8 +319,7 @@ fn explain(path: &Path, error: rusqlite::Error) -> SourceError {
         let length = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
         let expected = u64::from(header.page_count.unwrap_or(0)) * u64::from(header.page_bytes);
         if expected > length {
-            let message = format!("is cut off: its header tells of {expected} bytes, the file has {length}");
-            return failure::damaged(path, message).with_source(error);
+            return cut_off(path, expected, length).with_source(error);
         }
     }
     failure::sqlite(path, error)

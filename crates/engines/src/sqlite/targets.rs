@@ -125,8 +125,8 @@ fn folder(path: &Path, found: &mut Found, context: &Context) -> Result<(), Sourc
             found.skip(&member, "is no regular file");
         } else if !found.skip_companion(&member) {
             match sniff(&member) {
-                Ok(Some(Content::Other { reason, .. })) => found.skip(&member, reason),
-                Ok(Some(Content::Empty)) if !has_database_ending(&member) => {
+                Ok(Content::Other { reason, .. }) => found.skip(&member, reason),
+                Ok(Content::Empty) if !has_database_ending(&member) => {
                     found.skip(&member, "is empty");
                 }
                 Err(error) if error.kind == SourceErrorKind::Missing => {}

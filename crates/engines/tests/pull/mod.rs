@@ -1,6 +1,6 @@
 //! A small consumer of dumps for tests: pulls with some threads, puts images together, replaces parts that come
 //! again, and holds the dump to its promises on the way.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use engines::{Engine, sqlite::SqliteEngine};
 use flow::{
