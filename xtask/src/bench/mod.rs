@@ -1,0 +1,33 @@
+//! `cargo xtask bench`: our program beside stock restic, in turn in one run, on the same input.
+//!
+//! The machine is noisy, so what counts is the ratio of medians of runs that alternate. Both write to fresh
+//! repositories on the same disk with fsync on, both find their input in the page cache, both derive their keys as
+//! slowly as restic does.
+
+mod orders;
+mod process;
+mod sqlite;
+
+use std::path::PathBuf;
+
+/// Runs the named benches; all where none is named.
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    let mut names: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if names.is_empty() {
+        names.push("sqlite");
+    }
+    for name in names {
+        match name {
+            "sqlite" => sqlite::run(&folder()?)?,
+            other => return Err(format!("there is no bench `{other}`; there is: sqlite")),
+        }
+    }
+    Ok(())
+}
+
+/// Inputs are kept here between runs; they take half a minute to make.
+fn folder() -> Result<PathBuf, String> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
+    std::fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+    folder.canonicalize().map_err(|error| error.to_string())
+}

@@ -1,0 +1,147 @@
+//! One SQLite file of 1.3 GB: first backup, unchanged, one row in a hundred changed, restored.
+
+use super::process::{Taken, folder_bytes, measure, median};
+use super::orders;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const ROUNDS: usize = 3;
+const PASSWORD: &str = "bench";
+
+/// One of the two programs.
+struct Contender<'a> {
+    program: &'a Path,
+    ours: bool,
+    folder: PathBuf,
+}
+
+impl Contender<'_> {
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.program);
+        command
+            .env("RESTIC_PASSWORD", PASSWORD)
+            .env("RESTIC_REPOSITORY", self.folder.join("repository"))
+            .env("RESTIC_CACHE_DIR", self.folder.join("cache"))
+            .env("BACKSTAY_PASSWORD", PASSWORD)
+            .env("BACKSTAY_REPOSITORY", self.folder.join("repository"))
+            .env("HOME", &self.folder)
+            .env_remove("XDG_CACHE_HOME")
+            .env_remove("XDG_STATE_HOME");
+        command
+    }
+
+    fn init(&self) -> Result<(), String> {
+        let _ = std::fs::remove_dir_all(&self.folder);
+        std::fs::create_dir_all(&self.folder).map_err(|error| error.to_string())?;
+        let mut command = self.command();
+        if self.ours {
+            command.args(["init", "--repository"]).arg(self.folder.join("repository"));
+        } else {
+            command.arg("init");
+        }
+        measure(&mut command).map(drop)
+    }
+
+    fn backup(&self, database: &Path) -> Result<Taken, String> {
+        warm(database)?;
+        measure(self.command().arg("backup").arg(database))
+    }
+
+    fn restore(&self, database: &Path) -> Result<Taken, String> {
+        let out = self.folder.join("restored");
+        let mut command = self.command();
+        if self.ours {
+            command.arg("restore").arg(format!("{}@latest", database.display())).arg("--to-new").arg(&out).arg("--yes");
+        } else {
+            command.args(["restore", "latest", "--target"]).arg(&out);
+        }
+        let taken = measure(&mut command)?;
+        let removed = if out.is_dir() { std::fs::remove_dir_all(&out) } else { std::fs::remove_file(&out) };
+        removed.map_err(|error| error.to_string())?;
+        Ok(taken)
+    }
+
+    fn stored_bytes(&self) -> u64 {
+        folder_bytes(&self.folder.join("repository"))
+    }
+}
+
+/// Reads the file once, so that both find it in the page cache.
+fn warm(path: &Path) -> Result<(), String> {
+    let mut file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    std::io::copy(&mut file, &mut std::io::sink()).map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+/// The figures of one program, a value a round.
+#[derive(Default)]
+struct Figures {
+    first: Vec<f64>,
+    unchanged: Vec<f64>,
+    changed: Vec<f64>,
+    restored: Vec<f64>,
+    memory: f64,
+    stored: Vec<f64>,
+}
+
+pub(super) fn run(folder: &Path) -> Result<(), String> {
+    let database = orders::database(folder)?;
+    let binary = build()?;
+    let ours = Contender { program: &binary, ours: true, folder: folder.join("backstay") };
+    let restic = Contender { program: Path::new("restic"), ours: false, folder: folder.join("restic") };
+    let mut figures = [Figures::default(), Figures::default()];
+    for round in 0..ROUNDS {
+        eprintln!("round {} of {ROUNDS} …", round + 1);
+        for (contender, figures) in [&ours, &restic].into_iter().zip(&mut figures) {
+            contender.init()?;
+            let first = contender.backup(&database)?;
+            figures.first.push(first.seconds);
+            figures.stored.push(contender.stored_bytes() as f64);
+            figures.unchanged.push(contender.backup(&database)?.seconds);
+            figures.memory = figures.memory.max(first.memory_bytes as f64);
+        }
+        orders::change(&database, round + 1)?;
+        for (contender, figures) in [&ours, &restic].into_iter().zip(&mut figures) {
+            let changed = contender.backup(&database)?;
+            let restored = contender.restore(&database)?;
+            figures.changed.push(changed.seconds);
+            figures.restored.push(restored.seconds);
+            figures.memory = figures.memory.max(changed.memory_bytes.max(restored.memory_bytes) as f64);
+        }
+    }
+    print(std::fs::metadata(&database).map_err(|error| error.to_string())?.len(), figures)
+}
+
+fn build() -> Result<PathBuf, String> {
+    let status = Command::new("cargo").args(["build", "--release", "--package", "backstay"]).status();
+    match status {
+        Ok(status) if status.success() => {}
+        _ => return Err("the release build failed".to_owned()),
+    }
+    Ok(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/release/backstay"))
+}
+
+fn print(database_bytes: u64, figures: [Figures; 2]) -> Result<(), String> {
+    let [ours, restic] = figures;
+    println!("SQLite file of {:.2} GB, medians of {ROUNDS} rounds, in turn with restic:\n", database_bytes as f64 / 1e9);
+    println!("| | backstay | restic | ratio | required | goal |\n| --- | --- | --- | --- | --- | --- |");
+    let mut missed = Vec::new();
+    let mut row = |name: &str, ours: f64, restic: f64, unit: &str, required: f64, goal: f64| {
+        let ratio = ours / restic;
+        println!("| {name} | {ours:.2} {unit} | {restic:.2} {unit} | {ratio:.2} | ≤ {required} | {goal} |");
+        if ratio > required {
+            missed.push(name.to_owned());
+        }
+    };
+    row("first backup", median(ours.first), median(restic.first), "s", 0.6, 0.3);
+    row("unchanged", median(ours.unchanged), median(restic.unchanged), "s", 1.0, 0.2);
+    row("1 % of rows changed", median(ours.changed), median(restic.changed), "s", 1.0, 0.8);
+    row("restored", median(ours.restored), median(restic.restored), "s", 1.0, 0.6);
+    row("stored", median(ours.stored) / 1e6, median(restic.stored) / 1e6, "MB", 1.05, 1.0);
+    let memory = ours.memory / 1e6;
+    println!("| memory at most | {memory:.0} MB | {:.0} MB | | ≤ 150 MB | |", restic.memory / 1e6);
+    if memory > 150.0 {
+        missed.push("memory".to_owned());
+    }
+    if missed.is_empty() { Ok(()) } else { Err(format!("missed: {}", missed.join(", "))) }
+}

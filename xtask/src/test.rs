@@ -1,0 +1,82 @@
+//! `cargo xtask test`: what the tests need, then all tests of the workspace, then one line that sums them up.
+
+use crate::Failure;
+use crate::tools::{Tool, cargo, provide};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Instant;
+
+const TOOLS: [Tool; 4] = [
+    Tool { program: "restic", package: "restic" },
+    Tool { program: "sqlite3", package: "sqlite3" },
+    Tool { program: "sqldiff", package: "sqlite3-tools" },
+    Tool { program: "strace", package: "strace" },
+];
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+/// Runs all tests; `--long` lets the slow ones run too.
+pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
+    provide(&TOOLS)?;
+    let long = arguments.iter().any(|argument| argument == "--long");
+    let rest = arguments.iter().filter(|argument| *argument != "--long");
+    let started = Instant::now();
+    let mut command = cargo(root);
+    command.args(["test", "--workspace", "--no-fail-fast"]).args(rest).stdout(Stdio::piped());
+    if long {
+        command.env("BACKSTAY_LONG", "1");
+    }
+    let mut child = command.spawn().map_err(|error| format!("cargo cannot be started: {error}"))?;
+    let mut counts = Counts::default();
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            println!("{line}");
+            counts.add(&line);
+        }
+    }
+    let status = child.wait().map_err(|error| format!("cargo was lost: {error}"))?;
+    let Counts { passed, failed, ignored } = counts;
+    let seconds = started.elapsed().as_secs();
+    println!("{passed} tests passed, {failed} failed, {ignored} were ignored, in {seconds} s.");
+    if status.success() && failed == 0 { Ok(()) } else { Err(format!("cargo test failed: {status}")) }
+}
+
+impl Counts {
+    /// Adds what a line of a test program says, if it is the line that sums up.
+    fn add(&mut self, line: &str) {
+        let Some(summary) = line.strip_prefix("test result: ") else { return };
+        for clause in summary.split(['.', ';']) {
+            let words: Vec<&str> = clause.split_whitespace().collect();
+            let [count, what] = words[..] else { continue };
+            let count = count.parse().unwrap_or(0);
+            match what {
+                "passed" => self.passed += count,
+                "failed" => self.failed += count,
+                "ignored" => self.ignored += count,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn summaries_are_added_up() {
+        let mut counts = Counts::default();
+        counts.add(
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s",
+        );
+        counts.add("test a::b ... ok");
+        counts.add("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out");
+        assert_eq!(counts, Counts { passed: 15, failed: 2, ignored: 1 });
+    }
+}
