@@ -175,6 +175,8 @@ fn a_file_made_in_the_gap_of_a_swap_is_set_aside() {
     for back in [false, true] {
         std::fs::rename(&stage.target, &image).unwrap();
         clean(&stage.target, "theirs", 7);
+        // The crash came before the old -wal went: it belongs to neither.
+        std::fs::hard_link(stage.safety("-wal"), beside(&stage.target, "-wal")).unwrap();
         let mut restore = stage.resume();
         if back {
             restore.roll_back().unwrap();
@@ -184,7 +186,11 @@ fn a_file_made_in_the_gap_of_a_swap_is_set_aside() {
             assert!(std::fs::read(&stage.target).unwrap() == backup.bytes());
             forget_last_lines(&stage, 1);
         }
-        let aside = if back { "app.db.aside-20261121T020000Z-2" } else { "app.db.aside-20261121T020000Z" };
+        let aside = if back {
+            "app.db.backstay-aside-20261121T020000Z-2"
+        } else {
+            "app.db.backstay-aside-20261121T020000Z"
+        };
         assert_eq!(content(&stage.target.with_file_name(aside)), says("theirs", 7));
     }
 }

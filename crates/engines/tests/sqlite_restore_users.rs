@@ -205,6 +205,7 @@ fn in_place_keeps_what_users_wrote_before_a_roll_back() {
     restoring::fill(&user, "later", 3);
     drop(restore);
     let mut restore = stage.resume();
+    stage.context.cancel.cancel();
     restore.roll_back().unwrap();
     drop(user);
     assert_eq!(content(&stage.target), says("old", 9));

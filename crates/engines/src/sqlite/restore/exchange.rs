@@ -35,7 +35,7 @@ pub(super) fn exchange(
     }
     for _ in 0..ASIDE_TRIES {
         if look(target)?.is_some() {
-            set_aside(job, incoming)?;
+            set_aside(job)?;
         }
         if enter(target, incoming, sidecars)? {
             return Ok(());
@@ -75,16 +75,16 @@ fn enter(target: &Path, incoming: &Path, sidecars: &[String]) -> Result<bool, So
     if sidecars.is_empty() { Ok(true) } else { sync_folder(folder_of(incoming)).map(|()| true) }
 }
 
-/// Renames what somebody else made under the target's name to a name of its own, once they no longer use it.
-pub(super) fn set_aside(job: &Job, incoming: &Path) -> Result<PathBuf, SourceError> {
+/// Renames what somebody else made under the target's name to a name of its own, once they no longer use it. Sidecars of
+/// the old database that lie there still do not go with it.
+pub(super) fn set_aside(job: &Job) -> Result<PathBuf, SourceError> {
     let target = job.target();
     let _lock = quiesce::alone_with(job, target)?;
-    let name = files::free_name(&job.place.stamped("aside", job.state.request.started))?;
+    let name = files::free_name(&job.place.stamped("backstay-aside", job.state.request.started))?;
     for suffix in SIDECARS {
-        let own = beside(target, suffix);
-        let ours = inode(&beside(incoming, suffix))?;
-        if look(&own)?.is_some() && inode(&own)? != ours {
-            files::keep(&own, &beside(&name, suffix))?;
+        let found = beside(target, suffix);
+        if look(&found)?.is_some() && !is_of_the_old(job, &found, suffix)? {
+            files::keep(&found, &beside(&name, suffix))?;
         }
     }
     sync_folder(&job.place.folder)?;
@@ -101,6 +101,12 @@ pub(super) fn set_aside(job: &Job, incoming: &Path) -> Result<PathBuf, SourceErr
         Some("look whether its content is needed".to_owned()),
     );
     Ok(name)
+}
+
+fn is_of_the_old(job: &Job, found: &Path, suffix: &str) -> Result<bool, SourceError> {
+    let Some(keep) = job.work.swap.as_ref().and_then(|swap| swap.keep.as_ref()) else { return Ok(false) };
+    let kept = beside(keep, suffix);
+    Ok(look(&kept)?.is_some() && (inode(found)? == inode(&kept)? || files::same_bytes(found, &kept)?))
 }
 
 /// Keeps what the target holds now under a second name, with its sidecars. Repeated, it finds that name again.

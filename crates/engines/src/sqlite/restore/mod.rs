@@ -56,7 +56,8 @@ pub(crate) fn begin(
         in_place: None,
     };
     preflight::image_is_free(&place)?;
-    let plan = preflight::plan(request, &place, &work)?;
+    let mut plan = preflight::plan(request, &place, &work)?;
+    plan.holders = quiesce::users(&place.target).holders;
     let state = RestoreState {
         request: request.clone(),
         step: RestoreStep::Preflight,
@@ -227,8 +228,9 @@ fn is_next(job: &Job, step: RestoreStep) -> Result<(), SourceError> {
 /// The preflight: all checks, then the record, and with it the target.
 fn take_target(job: &mut Job) -> Result<(), SourceError> {
     job.phase("looking at", None);
-    let before = preflight::plan(&job.state.request, &job.place, &job.work)?;
-    job.plan = before;
+    let holders = std::mem::take(&mut job.plan.holders);
+    job.plan = preflight::plan(&job.state.request, &job.place, &job.work)?;
+    job.plan.holders = holders;
     preflight::check(job)?;
     if job.record.is_none() {
         preflight::image_is_free(&job.place)?;

@@ -7,7 +7,6 @@ use crate::restore::{RestoreMode, RestorePlan, RestoreRequest, RestoreStep, Safe
 use crate::sqlite::holders::beside;
 use crate::sqlite::restore::files::{self, filled_sidecars, look};
 use crate::sqlite::restore::job::{Job, Place, Work};
-use crate::sqlite::restore::quiesce;
 use crate::sqlite::restore::swap::same_filesystem;
 use flow::{SourceError, SourceErrorKind};
 use std::path::{Path, PathBuf};
@@ -23,7 +22,7 @@ pub(super) fn steps(request: &RestoreRequest) -> Vec<RestoreStep> {
     steps
 }
 
-/// Looks at the target, and returns what the restore is going to do.
+/// Looks at the target, and returns what the restore is going to do. Who uses the target is for the caller to add.
 pub(super) fn plan(request: &RestoreRequest, place: &Place, work: &Work) -> Result<RestorePlan, SourceError> {
     fits(request, place)?;
     let old = look(&place.target)?;
@@ -47,7 +46,7 @@ pub(super) fn plan(request: &RestoreRequest, place: &Place, work: &Work) -> Resu
         needed_bytes,
         free_bytes: free_bytes(&place.folder),
         safety_copy,
-        holders: if old.is_some() { quiesce::users(&place.target).holders } else { Vec::new() },
+        holders: Vec::new(),
     })
 }
 

@@ -56,15 +56,11 @@ pub(super) fn alone_with(job: &Job, path: &Path) -> Result<Option<TargetLock>, S
                 .error(SourceErrorKind::Unwritable, "is no regular file")
                 .with_hint("name a database file as the target"));
         }
+        let here = open_here(&[path.to_owned()]);
+        let lock = if here { None } else { TargetLock::take(path)? };
         let mut list = users(path);
-        let lock = if open_here(&[path.to_owned()]) {
+        if here {
             list.holders.push(Holder { pid: Some(std::process::id()), name: "another run in it".to_owned() });
-            None
-        } else {
-            TargetLock::take(path)?
-        };
-        if lock.is_some() {
-            list = users(path);
         }
         if let Some(lock) = lock.filter(|_| list.holders.is_empty()) {
             remark(job, path, &lock, &list);

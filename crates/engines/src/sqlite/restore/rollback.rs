@@ -12,7 +12,7 @@ use crate::sqlite::restore::in_place;
 use crate::sqlite::restore::job::{Job, Mark};
 use crate::sqlite::restore::quiesce;
 use crate::sqlite::restore::swap::{self, Position, position};
-use flow::{Severity, SourceError, SourceErrorKind};
+use flow::{Cancel, Severity, SourceError, SourceErrorKind};
 
 /// Undoes the restore and removes its record.
 pub(super) fn run(job: &mut Job) -> Result<(), RestoreError> {
@@ -20,6 +20,8 @@ pub(super) fn run(job: &mut Job) -> Result<(), RestoreError> {
         return Ok(());
     }
     job.phase("rolling back", None);
+    // Whoever interrupted the restore wants the way back, not half of it.
+    job.context.cancel = Cancel::new();
     begin(job)?;
     if job.mode() == RestoreMode::InPlace {
         in_place::roll_back(job)?;
@@ -72,10 +74,7 @@ fn give_back(job: &mut Job) -> Result<(), SourceError> {
             }
         }
         Position::Foreign if nothing_before(job) => return put_sidecars_back(job),
-        Position::Foreign => {
-            let none = job.place.image.clone();
-            set_aside(job, &none)?;
-        }
+        Position::Foreign => drop(set_aside(job)?),
     }
     let new = position(job)? == Position::New;
     let (keep, sidecars) = match &job.work.swap {
