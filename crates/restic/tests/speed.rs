@@ -74,7 +74,11 @@ fn measure(name: &str, cut: Cut, options: WriterOptions) {
         restic::stream(repository, index, list, 0..TOTAL as u64, ReadOptions::default()).unwrap();
     let read = std::io::copy(&mut reader, &mut std::io::sink()).unwrap();
     assert_eq!(read, TOTAL as u64);
-    println!("read {name}: {:.0} MB/s, peak {} MiB", read as f64 / 1e6 / begin.elapsed().as_secs_f64(), resident_mib("VmHWM"));
+    println!(
+        "read {name}: {:.0} MB/s, peak {} MiB",
+        read as f64 / 1e6 / begin.elapsed().as_secs_f64(),
+        resident_mib("VmHWM")
+    );
 }
 
 #[test]
@@ -87,5 +91,9 @@ fn one_stream_uses_all_cores() {
     println!("the source alone: {:.2} s", begin.elapsed().as_secs_f64());
     measure("by content, level 1", Cut::ContentDefined, WriterOptions::default());
     measure("64 KiB, level 1", Cut::Fixed { bytes: 64 << 10 }, WriterOptions::default());
-    measure("by content, level 3", Cut::ContentDefined, WriterOptions { level: 3, ..WriterOptions::default() });
+    measure(
+        "by content, level 3",
+        Cut::ContentDefined,
+        WriterOptions { level: 3, ..WriterOptions::default() },
+    );
 }

@@ -136,15 +136,24 @@ pub fn noise(length: usize, seed: u64) -> Vec<u8> {
 
 /// Rows of text as a database dump has them.
 pub fn rows(length: usize, seed: u64) -> Vec<u8> {
-    let mut text = Vec::with_capacity(length + 100);
-    let numbers = noise(8192, seed);
+    use std::io::Write;
+    let mut text = Vec::with_capacity(length + 200);
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut row = seed;
     while text.len() < length {
-        let at = (row as usize * 8) % 8184;
-        let number = u64::from_le_bytes(numbers[at..at + 8].try_into().unwrap()).wrapping_add(row);
-        let line =
-            format!("{row}\tcustomer {}\t{}.{:02}\tpaid\n", number % 99_991, number % 5000, number % 100);
-        text.extend_from_slice(line.as_bytes());
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let (customer, cents) = (state % 99_991, (state >> 20) % 500_000);
+        let status = ["paid", "open", "sent", "returned"][(state >> 50) as usize % 4];
+        let day = (state >> 40) % 28 + 1;
+        writeln!(
+            text,
+            "{row}\t{customer}\t2026-03-{day:02}\t{}.{:02}\t{status}\t\\N",
+            cents / 100,
+            cents % 100
+        )
+        .unwrap();
         row += 1;
     }
     text.truncate(length);
