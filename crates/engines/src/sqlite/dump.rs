@@ -77,7 +77,7 @@ enum Work {
     /// To be read when this part is stored.
     Blocked(Box<Image>, u32),
     /// Over.
-    Over(Result<Dumped, SourceError>),
+    Over(Box<Result<Dumped, SourceError>>),
 }
 
 /// One part that is on its way.
@@ -124,17 +124,18 @@ impl State {
     fn take_verdict(&mut self) -> Option<Step> {
         let mut spoiled = Vec::new();
         for (id, slot) in &mut self.slots {
-            if slot.spoiled && !matches!(slot.work, Work::Away | Work::Over(Err(_))) {
+            let failed = matches!(&slot.work, Work::Over(verdict) if verdict.is_err());
+            if slot.spoiled && !failed && !matches!(slot.work, Work::Away) {
                 let message = "a part of it was not read to its end";
                 let object = slot.database.connection.clone();
                 let error = SourceError::new(SourceErrorKind::Failed, object, message);
-                spoiled.push(std::mem::replace(&mut slot.work, Work::Over(Err(error))));
+                spoiled.push(std::mem::replace(&mut slot.work, Work::Over(Box::new(Err(error)))));
             }
             if matches!(slot.work, Work::Over(_)) && !self.tickets.values().any(|ticket| ticket.slot == *id) {
                 let id = *id;
                 let slot = self.slots.remove(&id)?;
                 let Work::Over(verdict) = slot.work else { return None };
-                return Some(Step::Done(slot.database, verdict));
+                return Some(Step::Done(slot.database, *verdict));
             }
         }
         None
@@ -203,7 +204,7 @@ impl SqliteDump {
                 Some(Step::Unchanged(request.database.clone(), dumped))
             }
             Err(error) => {
-                self.put(&mut state, id, Work::Over(Err(error)));
+                self.put(&mut state, id, Work::Over(Box::new(Err(error))));
                 None
             }
         };
@@ -234,11 +235,11 @@ impl SqliteDump {
             Ok(Piece::Done(dumped)) => {
                 // Closed before anything waits for it: closing may write back what others left in the -wal.
                 drop(image);
-                Work::Over(Ok(*dumped))
+                Work::Over(Box::new(Ok(*dumped)))
             }
             Err(error) => {
                 drop(image);
-                Work::Over(Err(error))
+                Work::Over(Box::new(Err(error)))
             }
         };
         self.put(&mut self.shared.lock(), id, work);

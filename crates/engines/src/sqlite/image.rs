@@ -401,9 +401,37 @@ impl Image {
 
     /// Takes the facts in the moment that is held, and lets go of it.
     fn finish_locked(&mut self, time: Timestamp) -> Result<(), SourceError> {
+        self.fold_surplus()?;
         let dumped = self.dumped(time)?;
         self.opened.unlock()?;
         self.stage = Stage::Flush(Box::new(dumped));
+        Ok(())
+    }
+
+    /// Returns how many parts the image has: those that were given cannot be taken back.
+    fn declared_parts(&self) -> u32 {
+        let given = self.parts.iter().rposition(|part| part.given).map_or(0, |last| last as u32 + 1);
+        self.part_count().max(given)
+    }
+
+    /// Deals with a database that shrank below what was given: the parts beyond its end become empty, and the last of
+    /// them takes the bytes after the last cut, so that every part but the last still ends at a cut.
+    fn fold_surplus(&mut self) -> Result<(), SourceError> {
+        let (count, declared) = (self.part_count(), self.declared_parts());
+        if declared == count {
+            return Ok(());
+        }
+        self.pending.retain(|(index, _)| *index + 1 < count);
+        let mut tail = Vec::new();
+        if let Some(last) = count.checked_sub(1) {
+            let mut bytes = Vec::new();
+            self.read(last, None, &mut bytes)?;
+            self.rows.see(self.pages_of(last).0, &bytes, self.version.page_bytes);
+            tail = bytes.split_off(bytes.len() - bytes.len() % self.cut_bytes as usize);
+            self.pending.push_back((last, bytes));
+        }
+        self.pending.extend((count..declared - 1).map(|index| (index, Vec::new())));
+        self.pending.push_back((declared - 1, tail));
         Ok(())
     }
 
@@ -442,7 +470,7 @@ impl Image {
         Ok(Dumped {
             facts,
             marks: self.marks.clone(),
-            entries: BTreeMap::from([(entry, (self.layout(), self.part_count()))]),
+            entries: BTreeMap::from([(entry, (self.layout(), self.declared_parts()))]),
             elapsed_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         })
     }

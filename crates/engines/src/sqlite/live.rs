@@ -123,7 +123,7 @@ pub(super) fn query(database: &DatabaseRef, query: &Query, context: &Context) ->
     if !matches!(batch.next(), Ok(None)) {
         return Err(refused("the query has more than one statement", "write one SELECT"));
     }
-    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut answer = Answer { columns, rows: Vec::new(), truncated: false };
     let mut rows = statement.query([]).map_err(failed)?;
     while let Some(row) = rows.next().map_err(failed)? {

@@ -141,7 +141,7 @@ fn write_rows(
     let mut count = 0u32;
     while let Some(row) = rows.next()? {
         count = count.wrapping_add(1);
-        if count % 1024 == 0 && cancel.is_cancelled() {
+        if count.is_multiple_of(1024) && cancel.is_cancelled() {
             return Err(DumpError::Cancelled);
         }
         write!(out, "INSERT INTO {} VALUES(", bare(name))?;

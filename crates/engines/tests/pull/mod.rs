@@ -103,6 +103,24 @@ pub fn pull(request: &DumpRequest, context: &Context) -> Result<BTreeMap<String,
     Ok(store.into_inner().unwrap().outcomes)
 }
 
+/// Pulls a dump alone, and does something after each step, which it numbers.
+pub fn pull_alone(
+    request: &DumpRequest,
+    context: &Context,
+    mut between: impl FnMut(usize),
+) -> Result<BTreeMap<String, Outcome>, SourceError> {
+    let dump = SqliteEngine.begin_dump(request, context.clone())?;
+    let store = Mutex::new(Store::default());
+    let mut steps = 0;
+    while let Some(step) = dump.next()? {
+        take(step, &store)?;
+        steps += 1;
+        between(steps);
+    }
+    dump.finish()?;
+    Ok(store.into_inner().unwrap().outcomes)
+}
+
 fn take(step: Step, store: &Mutex<Store>) -> Result<(), SourceError> {
     match step {
         Step::Part(mut part) => {
@@ -141,6 +159,7 @@ fn take(step: Step, store: &Mutex<Store>) -> Result<(), SourceError> {
                 let (layout, count) = dumped.entries.values().next().copied().unwrap();
                 let Layout::Pages { page_bytes, cut_bytes } = layout else { panic!("{layout:?}") };
                 assert_eq!(cut_bytes % page_bytes, 0);
+                assert_eq!(parts.len(), count as usize, "a surplus of parts");
                 for index in 0..count {
                     let (bytes, part_layout) = parts.get(&index).expect("a gap in the parts");
                     assert_eq!(*part_layout, layout);
