@@ -1,5 +1,6 @@
-//! The project's own chores: `cargo xtask test`, `tidy`, `coverage`. One file a chore.
+//! The project's own chores: `cargo xtask test`, `tidy`, `bench`, `coverage`. One file a chore.
 
+mod bench;
 mod coverage;
 mod test;
 mod tidy;
@@ -14,6 +15,7 @@ chores:
   test [--long] [ARGS]  install or find what the tests need, then run them all
                         (--long: the slow ones too; ARGS go to cargo test)
   tidy                  hold the sources against the house rules
+  bench [sqlite]        measure ours beside stock restic, in turn
   coverage              measure which lines the tests reach";
 
 /// A chore ended badly, with what a person needs to know.
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.split_first().map(|(chore, rest)| (chore.as_str(), rest)) {
         Some(("test", rest)) => test::run(&root(), rest),
         Some(("tidy", [])) => tidy::run(&root()),
+        Some(("bench", rest)) => bench::run(&root(), rest),
         Some(("coverage", rest)) => coverage::run(&root(), rest),
         _ => {
             eprintln!("{USAGE}");

@@ -8,17 +8,17 @@ mod orders;
 mod process;
 mod sqlite;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Runs the named benches; all where none is named.
-pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     let mut names: Vec<&str> = arguments.iter().map(String::as_str).collect();
     if names.is_empty() {
         names.push("sqlite");
     }
     for name in names {
         match name {
-            "sqlite" => sqlite::run(&folder()?)?,
+            "sqlite" => sqlite::run(root, &folder(root)?)?,
             other => return Err(format!("there is no bench `{other}`; there is: sqlite")),
         }
     }
@@ -26,8 +26,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 }
 
 /// Inputs are kept here between runs; they take half a minute to make.
-fn folder() -> Result<PathBuf, String> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
+fn folder(root: &Path) -> Result<PathBuf, String> {
+    let folder = root.join("target/bench");
     std::fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
-    folder.canonicalize().map_err(|error| error.to_string())
+    Ok(folder)
 }

@@ -1,7 +1,7 @@
 //! One SQLite file of 1.3 GB: first backup, unchanged, one row in a hundred changed, restored.
 
-use super::process::{Taken, folder_bytes, measure, median};
 use super::orders;
+use super::process::{Taken, folder_bytes, measure, median};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -51,7 +51,12 @@ impl Contender<'_> {
         let out = self.folder.join("restored");
         let mut command = self.command();
         if self.ours {
-            command.arg("restore").arg(format!("{}@latest", database.display())).arg("--to-new").arg(&out).arg("--yes");
+            command
+                .arg("restore")
+                .arg(format!("{}@latest", database.display()))
+                .arg("--to-new")
+                .arg(&out)
+                .arg("--yes");
         } else {
             command.args(["restore", "latest", "--target"]).arg(&out);
         }
@@ -84,9 +89,9 @@ struct Figures {
     stored: Vec<f64>,
 }
 
-pub(super) fn run(folder: &Path) -> Result<(), String> {
+pub(super) fn run(root: &Path, folder: &Path) -> Result<(), String> {
     let database = orders::database(folder)?;
-    let binary = build()?;
+    let binary = build(root)?;
     let ours = Contender { program: &binary, ours: true, folder: folder.join("backstay") };
     let restic = Contender { program: Path::new("restic"), ours: false, folder: folder.join("restic") };
     let mut figures = [Figures::default(), Figures::default()];
@@ -112,18 +117,24 @@ pub(super) fn run(folder: &Path) -> Result<(), String> {
     print(std::fs::metadata(&database).map_err(|error| error.to_string())?.len(), figures)
 }
 
-fn build() -> Result<PathBuf, String> {
-    let status = Command::new("cargo").args(["build", "--release", "--package", "backstay"]).status();
+fn build(root: &Path) -> Result<PathBuf, String> {
+    let status = Command::new("cargo")
+        .current_dir(root)
+        .args(["build", "--release", "--package", "backstay"])
+        .status();
     match status {
         Ok(status) if status.success() => {}
         _ => return Err("the release build failed".to_owned()),
     }
-    Ok(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/release/backstay"))
+    Ok(root.join("target/release/backstay"))
 }
 
 fn print(database_bytes: u64, figures: [Figures; 2]) -> Result<(), String> {
     let [ours, restic] = figures;
-    println!("SQLite file of {:.2} GB, medians of {ROUNDS} rounds, in turn with restic:\n", database_bytes as f64 / 1e9);
+    println!(
+        "SQLite file of {:.2} GB, medians of {ROUNDS} rounds, in turn with restic:\n",
+        database_bytes as f64 / 1e9
+    );
     println!("| | backstay | restic | ratio | required | goal |\n| --- | --- | --- | --- | --- | --- |");
     let mut missed = Vec::new();
     let mut row = |name: &str, ours: f64, restic: f64, unit: &str, required: f64, goal: f64| {
