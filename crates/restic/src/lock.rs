@@ -210,7 +210,9 @@ impl Lock {
     }
 
     fn ensure_fresh(&self) -> Result<(), ResticError> {
-        self.examine(&mut self.held())
+        // Close to its end it is refreshed first: what relies on it takes a moment too, and clocks differ.
+        let is_old = age(self.held().time) >= self.options.stale * 3 / 4;
+        if is_old { self.refresh() } else { self.examine(&mut self.held()) }
     }
 
     fn examine(&self, held: &mut Held) -> Result<(), ResticError> {

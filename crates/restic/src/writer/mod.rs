@@ -26,7 +26,7 @@ use std::thread::JoinHandle;
 use storing::Stored;
 use worker::OpenPack;
 
-/// Two, so that one pack is written while another waits for the disk.
+/// Two, so that one pack is hashed and written while another waits for the disk.
 const STORING_THREADS: usize = 2;
 const PACK_BYTES_MIN: u32 = 1 << 20;
 const PACK_BYTES_MAX: u32 = 128 << 20;
@@ -68,7 +68,8 @@ impl BlobWriter {
         let shared = Arc::new(Shared::new(repository.vault().clone(), index, options, cutter));
         let stored = Arc::new(Stored::default());
         let (jobs, job_queue) = bounded(workers);
-        let (packs, pack_queue) = bounded(1);
+        // Handed over from thread to thread: a pack that waited in between would only take memory.
+        let (packs, pack_queue) = bounded(0);
         let mut writer = Self {
             shared: shared.clone(),
             stored: stored.clone(),

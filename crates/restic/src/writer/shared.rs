@@ -23,7 +23,7 @@ const SHARDS: usize = 64;
 pub struct WriterOptions {
     /// The zstd level.
     pub level: i32,
-    /// The size that packs get, from 1 to 128 MiB. About `2 × workers + 3` of them are in memory at most.
+    /// The size that packs get, from 1 to 128 MiB. About `workers + 2` of them are in memory at most.
     pub pack_bytes: u32,
     /// How many threads hash, compress and seal.
     pub workers: usize,
