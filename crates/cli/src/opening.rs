@@ -54,7 +54,7 @@ pub(crate) fn default_place(session: &Session) -> Result<Place, Failure> {
         ));
     }
     let path = session.places.default_repository();
-    Ok(Place { repository: RepositoryPlace { name: None, path, password: None }, made_on_use: true })
+    Ok(Place { repository: RepositoryPlace::at(path), made_on_use: true })
 }
 
 /// Opens the repository that holds the backups of a source: the asked one, that of its plans, or the default.
@@ -164,7 +164,7 @@ pub(crate) fn is_there(path: &Path) -> bool {
     path.join("config").exists()
 }
 
-fn restic_options(session: &Session) -> ResticOptions {
+fn restic_options(session: &Session, place: &RepositoryPlace) -> ResticOptions {
     let owner = LockOwner {
         host: session.host.clone(),
         user: session.user.clone(),
@@ -172,7 +172,11 @@ fn restic_options(session: &Session) -> ResticOptions {
         uid: rustix::process::getuid().as_raw(),
         gid: rustix::process::getgid().as_raw(),
     };
-    ResticOptions { cache: Some(session.places.cache.clone()), ..ResticOptions::new(owner) }
+    let mut options = ResticOptions::new(owner);
+    options.cache = Some(session.places.cache.clone());
+    options.level = place.compression_level.unwrap_or(options.level);
+    options.pack_bytes = place.pack_bytes.unwrap_or(options.pack_bytes);
+    options
 }
 
 /// Opens a repository by the first password that fits: what is configured or in the environment, else the key files
@@ -183,7 +187,9 @@ pub(crate) fn open(session: &Session, place: &Place) -> Result<Arc<dyn Repositor
         return Err(not_found(place));
     }
     let storage: Arc<dyn Storage> = Arc::new(LocalStorage::open(path).map_err(storage_failure)?);
-    let attempt = |secret: &Secret| ResticLayout::open(Arc::clone(&storage), secret, restic_options(session));
+    let attempt = |secret: &Secret| {
+        ResticLayout::open(Arc::clone(&storage), secret, restic_options(session, &place.repository))
+    };
     if let Some(secret) = password::given(place.repository.password.as_ref(), &session.context.environment)? {
         return Ok(Arc::new(attempt(&secret)?));
     }
@@ -225,7 +231,7 @@ pub(crate) struct Made {
 pub(crate) fn create(session: &Session, place: &RepositoryPlace) -> Result<Made, Failure> {
     let given = password::given(place.password.as_ref(), &session.context.environment)?;
     if let Some(secret) = given {
-        return Ok(Made { repository: Arc::new(make(session, &place.path, &secret)?), key_file: None });
+        return Ok(Made { repository: Arc::new(make(session, place, &secret)?), key_file: None });
     }
     let keys = session.places.keys();
     let key_failure = |path: &Path, error: &dyn std::error::Error| {
@@ -237,7 +243,7 @@ pub(crate) fn create(session: &Session, place: &RepositoryPlace) -> Result<Made,
     let pending = keys.join(format!("new-{}.key", std::process::id()));
     storage::atomic_write(&pending, format!("{}\n", secret.expose()).as_bytes(), 0o600)
         .map_err(|error| key_failure(&pending, &error))?;
-    let repository = match make(session, &place.path, &secret) {
+    let repository = match make(session, place, &secret) {
         Ok(repository) => repository,
         Err(failure) => {
             // Nothing was made that this key could open, unless the disk failed at the very end: then it may.
@@ -253,7 +259,8 @@ pub(crate) fn create(session: &Session, place: &RepositoryPlace) -> Result<Made,
     Ok(Made { repository: Arc::new(repository), key_file: Some(file) })
 }
 
-fn make(session: &Session, path: &Path, secret: &Secret) -> Result<ResticLayout, Failure> {
+fn make(session: &Session, place: &RepositoryPlace, secret: &Secret) -> Result<ResticLayout, Failure> {
+    let path = &place.path;
     if is_there(path) {
         return Err(Failure::usage(
             format!("{}: there is a repository already", path.display()),
@@ -261,7 +268,7 @@ fn make(session: &Session, path: &Path, secret: &Secret) -> Result<ResticLayout,
         ));
     }
     let storage = LocalStorage::create(path).map_err(storage_failure)?;
-    Ok(ResticLayout::create(Arc::new(storage), secret, restic_options(session))?)
+    Ok(ResticLayout::create(Arc::new(storage), secret, restic_options(session, place))?)
 }
 
 fn storage_failure(error: StorageError) -> Failure {

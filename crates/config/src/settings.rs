@@ -29,6 +29,17 @@ pub struct RepositoryPlace {
     pub path: PathBuf,
     /// Where its password is to be had, where the configuration says so.
     pub password: Option<SecretRef>,
+    /// The zstd level that new blobs get; `None`: the one that measured best.
+    pub compression_level: Option<i32>,
+    /// The size of new packs; `None`: the one that measured best.
+    pub pack_bytes: Option<u32>,
+}
+
+impl RepositoryPlace {
+    /// A repository of which only the folder is known.
+    pub fn at(path: PathBuf) -> Self {
+        Self { name: None, path, password: None, compression_level: None, pack_bytes: None }
+    }
 }
 
 /// A configured target.
@@ -148,8 +159,17 @@ fn repository_place(
             ));
         }
     };
+    let compression_level = written.compression_level;
+    if compression_level.is_some_and(|level| !(1..=22).contains(&level)) {
+        let message = "the level of zstd goes from 1 to 22";
+        return Err(Problem::new(&at("compression_level"), message, None));
+    }
+    if written.pack_mib.is_some_and(|size| !(4..=128).contains(&size)) {
+        return Err(Problem::new(&at("pack_mib"), "packs have from 4 to 128 MiB", None));
+    }
     let path = local_path(&written.path, folder, &at("path"))?;
-    Ok(RepositoryPlace { name: Some(name.to_owned()), path, password })
+    let pack_bytes = written.pack_mib.map(|size| size << 20);
+    Ok(RepositoryPlace { name: Some(name.to_owned()), path, password, compression_level, pack_bytes })
 }
 
 fn local_path(text: &str, folder: &Path, at: &[&str]) -> Result<PathBuf, Problem> {
@@ -199,7 +219,7 @@ fn look_up(
             .values()
             .find(|place| place.path == path)
             .cloned()
-            .unwrap_or(RepositoryPlace { name: None, path, password: None }));
+            .unwrap_or_else(|| RepositoryPlace::at(path)));
     }
     let near = did_you_mean(text, repositories.keys().map(String::as_str));
     let hint = match near {
@@ -322,6 +342,6 @@ impl Settings {
     fn repository_at(&self, path: &Path) -> Result<RepositoryPlace, SourceTextError> {
         let path = normal(path);
         let known = self.repositories.values().find(|place| place.path == path).cloned();
-        Ok(known.unwrap_or(RepositoryPlace { name: None, path, password: None }))
+        Ok(known.unwrap_or_else(|| RepositoryPlace::at(path)))
     }
 }

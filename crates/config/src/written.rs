@@ -20,6 +20,8 @@ pub(crate) struct WrittenRepository {
     pub(crate) layout: Option<String>,
     pub(crate) password_file: Option<String>,
     pub(crate) password_command: Option<Vec<String>>,
+    pub(crate) compression_level: Option<i32>,
+    pub(crate) pack_mib: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -66,6 +66,16 @@ const TOML: &[(&str, &str, &str)] = &[
         "",
     ),
     (
+        "[repositories.main]\npath = \"/b\"\npack_mib = 1\n",
+        "c.toml:3:1: `repositories.main.pack_mib`: packs have from 4 to 128 MiB",
+        "",
+    ),
+    (
+        "[repositories.main]\npath = \"/b\"\ncompression_level = 30\n",
+        "c.toml:3:1: `repositories.main.compression_level`: the level of zstd goes from 1 to 22",
+        "",
+    ),
+    (
         "[repositories.main]\npath = \"s3://b/x\"\n",
         "c.toml:2:1: `repositories.main.path`: this version does not reach other machines yet",
         "name a folder",

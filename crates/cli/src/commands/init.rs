@@ -144,7 +144,7 @@ fn whole(session: &Session, options: &Options, file: &Path) -> Result<Finished, 
     if opening::is_there(&repository) {
         session.console.say(&format!("The repository {} is there already.", repository.display()));
     } else {
-        let place = RepositoryPlace { name: None, path: repository.clone(), password: None };
+        let place = RepositoryPlace::at(repository.clone());
         let made = opening::create(session, &place)?;
         opening::tell(session, &repository, made.key_file.as_deref());
         body.key_file = made.key_file.map(|file| file.display().to_string());
