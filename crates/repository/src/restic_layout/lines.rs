@@ -66,3 +66,30 @@ pub(super) fn write(lines: &[Line]) -> Result<Vec<u8>, serde_json::Error> {
 pub(super) fn read(content: &[u8]) -> Result<Vec<Line>, serde_json::Error> {
     content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(serde_json::from_slice).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an earlier release wrote, to the byte. A change here is a change of FORMAT.md.
+    const GOLDEN: &str = r#"{"schema":"backstay.database/1","target":"shops","database":"acme","connection":"/srv/shops/acme.db","engine":"sqlite","subtree":"2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824","outcome":"complete","error":null,"time":"2026-11-20T02:00:00Z","changed":"2026-11-19T02:00:00Z","marks":{"read_at":"2026-11-20T02:00:00Z","value":{"size":4096}},"size_bytes":4096,"read_bytes":0,"added_bytes":0,"rows":7,"elapsed_ms":1,"proof_time":"2026-11-19T02:00:01Z"}
+"#;
+
+    #[test]
+    fn lines_of_an_earlier_release_are_read_and_written_the_same() -> Result<(), serde_json::Error> {
+        let lines = read(GOLDEN.as_bytes())?;
+        assert_eq!(lines.len(), 1);
+        assert_eq!(String::from_utf8_lossy(&write(&lines)?), GOLDEN);
+        Ok(())
+    }
+
+    #[test]
+    fn a_later_field_is_passed_over_and_a_missing_one_is_an_error() {
+        let later = GOLDEN.replace("{\"schema\"", "{\"later\":[1],\"schema\"");
+        assert!(read(later.as_bytes()).is_ok_and(|lines| lines.len() == 1));
+        assert!(
+            read(GOLDEN.replace("\"rows\":7,", "").as_bytes()).is_ok_and(|lines| lines[0].rows.is_none())
+        );
+        assert!(read(GOLDEN.replace("\"size_bytes\":4096,", "").as_bytes()).is_err());
+    }
+}
