@@ -238,6 +238,35 @@ fn a_lock_held_for_long_is_waited_for_and_then_its_holder_is_named() {
     freed.join().unwrap();
 }
 
+/// Closing any descriptor of a file takes this process's locks on it away; nothing of ours may do that.
+#[test]
+fn a_look_or_a_backup_takes_no_lock_of_this_process_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = bank(folder.path(), "DELETE", 100);
+    let connection = Connection::open(&path).unwrap();
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let context = context(folder.path());
+    SqliteEngine.databases(&target(folder.path()), &context).unwrap();
+    SqliteEngine.probe(&database(&path), false, &context).unwrap();
+    image_of(&path, &context);
+    let other = std::process::Command::new("sqlite3").arg(&path).arg("BEGIN IMMEDIATE").output().unwrap();
+    assert!(String::from_utf8_lossy(&other.stderr).contains("locked"), "the lock is gone");
+    connection.execute_batch("COMMIT").unwrap();
+}
+
+#[test]
+fn two_backups_of_one_database_at_once_are_both_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = bank(folder.path(), "WAL", 10_000);
+    let images: Vec<_> = std::thread::scope(|scope| {
+        let work = || image_of(&path, &context(folder.path())).0;
+        let workers: Vec<_> = (0..3).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+    });
+    let file = std::fs::read(&path).unwrap();
+    assert!(images.iter().all(|image| *image == file));
+}
+
 #[test]
 fn a_cancellation_wakes_whoever_waits_for_a_lock_or_a_part() {
     let folder = tempfile::tempdir().unwrap();

@@ -4,6 +4,9 @@
 //! release and from machine to machine. They are part of the repository's format: changing them costs every user a
 //! full backup.
 
+/// The one entry of a SQLite backup: the image of the database file.
+pub const IMAGE_ENTRY: &str = "database.sqlite";
+
 /// The smallest cut, and the largest page of SQLite.
 const CUT_BYTES_MIN: u64 = 64 << 10;
 /// A fresh cut is doubled until the image has no more pieces than this.

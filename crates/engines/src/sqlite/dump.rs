@@ -4,8 +4,9 @@
 //! worker at a time while others store what was read. A database's verdict comes when its last part is stored; one
 //! that fails is closed and takes no other with it. Dropping the dump closes all: nothing is left behind.
 
+use super::cut::IMAGE_ENTRY;
 use super::image::{Image, Piece};
-use super::{IMAGE_ENTRY, marks};
+use super::marks;
 use flow::{
     CancelGuard, Context, DatabaseRef, DatabaseRequest, Dump, DumpOptions, DumpRequest, Dumped, EntryName,
     Layout, OpenPart, PartFacts, PartReader, SourceError, SourceErrorKind, Step,

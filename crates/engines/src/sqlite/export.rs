@@ -1,8 +1,9 @@
 //! A stored backup as one plain file: the image itself, or SQL text made of a scratch copy of it. The scratch copy
 //! goes when the export ends; after a crash it stays in the scratch folder.
 
+use super::cut::IMAGE_ENTRY;
 use super::stage::{Staged, unwritable};
-use super::{IMAGE_ENTRY, failure, sql_text};
+use super::{failure, sql_text};
 use crate::engine::{ExportForm, ExportSummary};
 use crate::restore::RestoreError;
 use flow::{BackupReader, Context, EntryName, ReadError, ReadErrorKind, SourceError, SourceErrorKind};

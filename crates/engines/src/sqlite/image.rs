@@ -6,10 +6,11 @@
 //! pass, announced. No lock is held while a part is on its way, but in a locked pass that finds more changed than fits
 //! in memory. The image is whole only when every part was seen in the same state of the database as the facts.
 
+use super::cut::IMAGE_ENTRY;
 use super::open::{Opened, OpenedAs, open};
 use super::pages::{PageReader, Version};
 use super::rows::RowCounter;
-use super::{IMAGE_ENTRY, cut, marks, schema};
+use super::{cut, marks, schema};
 use flow::{
     Context, DatabaseRequest, DumpOptions, Dumped, EntryName, Event, Finding, Layout, Marks, Severity,
     SourceError, SourceErrorKind, TableFacts,

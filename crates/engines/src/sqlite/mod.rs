@@ -1,7 +1,7 @@
 //! SQLite: a consistent image of all pages, taken beside whoever uses the database, and restored by rename.
 //!
 //! Nothing of the source is ever changed: pages are read through a connection of SQLite's own, which alone knows its
-//! locks. A crash leaves nothing behind but, at worst, a staged copy in the scratch folder (see [`open`]).
+//! locks. A crash leaves nothing behind but, at worst, a staged copy in the scratch folder.
 
 mod cut;
 mod discover;
@@ -24,7 +24,7 @@ mod sql_text;
 mod stage;
 mod targets;
 
-pub use cut::{cut_bytes, part_bytes};
+pub use cut::{IMAGE_ENTRY, cut_bytes, part_bytes};
 pub use discover::{DiscoverLimits, discover};
 
 use crate::restore::{Restore, RestoreError, RestoreRequest, RestoreState};
@@ -34,9 +34,6 @@ use flow::{
     TargetRef,
 };
 use std::io::Write;
-
-/// The one entry of a SQLite backup: the image of the database file.
-pub const IMAGE_ENTRY: &str = "database.sqlite";
 
 /// The engine for SQLite 3 database files. Holds no state: calls may come from any thread.
 #[derive(Debug, Clone, Copy, Default)]
