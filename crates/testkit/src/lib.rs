@@ -8,21 +8,31 @@ pub mod crash;
 mod drain;
 mod dump_suite;
 mod fake_dump;
+#[cfg(feature = "repository")]
+mod fake_repository;
 mod faulty;
 mod memory;
 mod memory_backup;
 mod reader_suite;
 mod recording;
+#[cfg(feature = "repository")]
+mod repository_suite;
 mod storage_suite;
 mod suite;
 
 pub use drain::{Drained, DrainedDatabase, ReadParts, drain};
 pub use dump_suite::{DumpSubject, broken_dump_promises, dump_conformance};
 pub use fake_dump::{Act, DatabaseScript, FakeDump};
+#[cfg(feature = "repository")]
+pub use fake_repository::{FakeRepository, RepositoryFlaw};
 pub use faulty::{Fault, FaultyStorage};
 pub use memory::MemoryStorage;
 pub use memory_backup::{DamagedBackup, MemoryBackup, MemoryPart, fake_facts, fake_marks};
 pub use reader_suite::{StoredBackup, broken_reader_promises, reader_conformance};
 pub use recording::{Call, RecordingStorage, Verb};
+#[cfg(feature = "repository")]
+pub use repository_suite::{
+    DamageBackup, FreshRepository, broken_repository_promises, repository_conformance,
+};
 pub use storage_suite::{FreshStorage, broken_storage_promises, storage_conformance};
 pub use suite::{Broken, Random, assert_caught};

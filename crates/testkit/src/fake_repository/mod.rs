@@ -1,0 +1,214 @@
+//! A repository in memory that keeps every promise of the seam, or breaks the one it is told to.
+//!
+//! For tests of operations without cryptography, and as the subject on which the repository suite is proven.
+
+mod writer;
+
+use crate::memory_backup::MemoryBackup;
+use flow::{BackupReader, Context, DatabaseName, Marks, Previous, TargetName};
+use jiff::Timestamp;
+use repository::{
+    BackupId, BackupRecord, CheckDepth, CheckReport, Damage, ProofRecord, Repository, RepositoryError,
+    RepositoryErrorKind, SnapshotRequest, SnapshotWriter, StoredFiles, VerifyReport,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use writer::FakeWriter;
+
+/// The promise that a [`FakeRepository`] breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is named after what goes wrong")]
+pub enum RepositoryFlaw {
+    VisibleBeforeCommit,
+    GarblesContent,
+    JoinsInArrivalOrder,
+    KeepsFirstOfPart,
+    AcceptsGaps,
+    AcceptsSurplus,
+    AcceptsOtherSizes,
+    HidesSourceErrors,
+    KeepsDiscarded,
+    CommitsUnfinished,
+    CommitsNothing,
+    ForgetsUnchanged,
+    ForgetsChangedTime,
+    ReusesByNewPlace,
+    KeepsOldMarks,
+    AnyHost,
+    AnyTarget,
+    NewestFirst,
+    OpensAnything,
+    LosesProofs,
+    TrustsDamage,
+    CountsNothing,
+    PlainIds,
+}
+
+#[derive(Clone)]
+struct Stored {
+    record: BackupRecord,
+    backup: Arc<MemoryBackup>,
+    marks: Marks,
+}
+
+#[derive(Default)]
+struct State {
+    stored: Vec<Stored>,
+    damaged: BTreeSet<BackupId>,
+    proofs: Vec<ProofRecord>,
+    snapshots: u64,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    flaw: Option<RepositoryFlaw>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has(&self, flaw: RepositoryFlaw) -> bool {
+        self.flaw == Some(flaw)
+    }
+}
+
+/// A repository in memory. Clones share it.
+#[derive(Clone)]
+pub struct FakeRepository(Arc<Shared>);
+
+impl Default for FakeRepository {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FakeRepository {
+    /// Makes an empty one that keeps every promise.
+    pub fn new() -> Self {
+        Self(Arc::new(Shared { state: Mutex::default(), flaw: None }))
+    }
+
+    /// Makes an empty one that breaks a promise.
+    pub fn flawed(flaw: RepositoryFlaw) -> Self {
+        Self(Arc::new(Shared { state: Mutex::default(), flaw: Some(flaw) }))
+    }
+
+    /// Damages what is stored of a backup.
+    pub fn damage(&self, id: &BackupId) {
+        self.0.state().damaged.insert(id.clone());
+    }
+
+    fn find(&self, id: &BackupId) -> Result<Stored, RepositoryError> {
+        let state = self.0.state();
+        let found = state.stored.iter().find(|stored| stored.record.id == *id);
+        let found =
+            found.or_else(|| state.stored.first().filter(|_| self.0.has(RepositoryFlaw::OpensAnything)));
+        found.cloned().ok_or_else(|| {
+            RepositoryError::new(RepositoryErrorKind::NoBackup, id.to_string(), "there is no such backup")
+        })
+    }
+
+    fn damages(&self, ids: &[BackupId]) -> Vec<Damage> {
+        let state = self.0.state();
+        let damaged = ids.iter().filter(|id| state.damaged.contains(id));
+        let damaged = damaged.filter(|_| !self.0.has(RepositoryFlaw::TrustsDamage));
+        let damage = |id: &BackupId| Damage {
+            object: format!("backup {id}"),
+            problem: "it is damaged".to_owned(),
+            backups: vec![id.clone()],
+        };
+        damaged.map(damage).collect()
+    }
+}
+
+impl Repository for FakeRepository {
+    fn id(&self) -> &str {
+        "fake"
+    }
+
+    fn location(&self) -> String {
+        "memory:".to_owned()
+    }
+
+    fn backups(
+        &self,
+        target: Option<&TargetName>,
+        _context: &Context,
+    ) -> Result<Vec<BackupRecord>, RepositoryError> {
+        let any = target.is_none() || self.0.has(RepositoryFlaw::AnyTarget);
+        let state = self.0.state();
+        let wanted = state.stored.iter().filter(|stored| any || Some(&stored.record.target) == target);
+        let mut records: Vec<BackupRecord> = wanted.map(|stored| stored.record.clone()).collect();
+        records.sort_by_key(|record| record.time);
+        if self.0.has(RepositoryFlaw::NewestFirst) {
+            records.reverse();
+        }
+        Ok(records)
+    }
+
+    fn open(&self, id: &BackupId, _context: &Context) -> Result<Arc<dyn BackupReader>, RepositoryError> {
+        Ok(self.find(id)?.backup)
+    }
+
+    fn files(&self, snapshot: &str, _context: &Context) -> Result<Box<dyn StoredFiles>, RepositoryError> {
+        Err(RepositoryError::new(RepositoryErrorKind::NoBackup, snapshot, "stock restic wrote nothing here"))
+    }
+
+    fn previous(
+        &self,
+        target: &TargetName,
+        host: &str,
+        context: &Context,
+    ) -> Result<BTreeMap<DatabaseName, Previous>, RepositoryError> {
+        let mut previous = BTreeMap::new();
+        let records = self.backups(Some(target), context)?;
+        let any_host = self.0.has(RepositoryFlaw::AnyHost);
+        for record in records.iter().filter(|record| any_host || record.host == host) {
+            let stored = self.find(&record.id)?;
+            let manifest = Arc::new(stored.backup.manifest().clone());
+            previous.insert(record.database.clone(), Previous { marks: stored.marks, manifest });
+        }
+        Ok(previous)
+    }
+
+    fn begin(
+        &self,
+        request: SnapshotRequest,
+        _context: &Context,
+    ) -> Result<Box<dyn SnapshotWriter>, RepositoryError> {
+        Ok(Box::new(FakeWriter::new(self.clone(), request)))
+    }
+
+    fn verify(&self, id: &BackupId, _context: &Context) -> Result<VerifyReport, RepositoryError> {
+        let size_bytes = self.find(id)?.record.size_bytes;
+        let errors = self.damages(std::slice::from_ref(id));
+        let read_bytes = if errors.is_empty() { size_bytes } else { 0 };
+        Ok(VerifyReport { errors, read_bytes })
+    }
+
+    fn check(&self, _depth: CheckDepth, context: &Context) -> Result<CheckReport, RepositoryError> {
+        let ids: Vec<BackupId> = self.backups(None, context)?.into_iter().map(|record| record.id).collect();
+        let errors = self.damages(&ids);
+        Ok(CheckReport { errors, snapshots: self.0.state().snapshots, ..CheckReport::default() })
+    }
+
+    fn proofs(&self, _context: &Context) -> Result<Vec<ProofRecord>, RepositoryError> {
+        Ok(self.0.state().proofs.clone())
+    }
+
+    fn append_proofs(&self, records: Vec<ProofRecord>, _context: &Context) -> Result<(), RepositoryError> {
+        let mut state = self.0.state();
+        if self.0.has(RepositoryFlaw::LosesProofs) {
+            state.proofs.clear();
+        }
+        state.proofs.extend(records);
+        Ok(())
+    }
+}
+
+/// When the content of a backup last changed: its run, unless that took the previous backup as it was.
+fn changed(previous: Option<&Stored>, unchanged: bool, now: Timestamp) -> Timestamp {
+    previous.filter(|_| unchanged).map_or(now, |stored| stored.record.changed)
+}

@@ -1,0 +1,60 @@
+//! The suite of repositories on the one in memory, and on a mutant for each promise.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use flow::{Context, ScratchDir};
+use std::sync::Arc;
+use testkit::{
+    FakeRepository, FreshRepository, RepositoryFlaw as Flaw, assert_caught, broken_repository_promises,
+    repository_conformance,
+};
+
+fn fresh(repository: FakeRepository) -> FreshRepository {
+    let (again, damaged) = (repository.clone(), repository.clone());
+    FreshRepository {
+        repository: Arc::new(repository),
+        reopen: Box::new(move || Arc::new(again.clone())),
+        context: Context::quiet(ScratchDir::new("/nowhere")),
+        damage: Some(Box::new(move |id| damaged.damage(id))),
+        keep: Box::new(()),
+    }
+}
+
+#[test]
+fn the_repository_in_memory_keeps_every_promise() {
+    repository_conformance(|| fresh(FakeRepository::new()));
+}
+
+#[test]
+fn each_mutant_is_caught() {
+    let flaws = [
+        (Flaw::VisibleBeforeCommit, "nothing is visible before commit"),
+        (Flaw::GarblesContent, "what was stored comes back"),
+        (Flaw::JoinsInArrivalOrder, "parts are joined in the order of their places"),
+        (Flaw::KeepsFirstOfPart, "the same place again replaces the part"),
+        (Flaw::AcceptsGaps, "a gap is refused"),
+        (Flaw::AcceptsSurplus, "a surplus is refused"),
+        (Flaw::AcceptsOtherSizes, "a size that differs is refused"),
+        (Flaw::HidesSourceErrors, "a source error fails the database"),
+        (Flaw::KeepsDiscarded, "a discarded database is not kept"),
+        (Flaw::CommitsUnfinished, "commit refuses an unfinished database"),
+        (Flaw::CommitsNothing, "commit refuses an empty snapshot"),
+        (Flaw::ForgetsUnchanged, "unchanged takes the previous backup"),
+        (Flaw::ForgetsChangedTime, "unchanged keeps the time of change"),
+        (Flaw::ReusesByNewPlace, "reuse takes the part of the previous place"),
+        (Flaw::KeepsOldMarks, "previous has the newest marks"),
+        (Flaw::AnyHost, "previous is of this host"),
+        (Flaw::AnyTarget, "backups are of the target asked for"),
+        (Flaw::NewestFirst, "backups are listed oldest first"),
+        (Flaw::OpensAnything, "an unknown id is NoBackup"),
+        (Flaw::LosesProofs, "proofs are kept"),
+        (Flaw::TrustsDamage, "damage is found by verify and check"),
+        (Flaw::CountsNothing, "entry_bytes tells the size so far"),
+        (Flaw::PlainIds, "ids name the snapshot, and the database where there are several"),
+    ];
+    std::thread::scope(|scope| {
+        for (flaw, promise) in flaws {
+            let broken = move || broken_repository_promises(|| fresh(FakeRepository::flawed(flaw)));
+            scope.spawn(move || assert_caught(&broken(), promise));
+        }
+    });
+}
