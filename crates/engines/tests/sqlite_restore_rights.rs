@@ -2,7 +2,7 @@
 //!
 //! Runs itself again as another user, which takes root; passed over otherwise.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod restoring;
 

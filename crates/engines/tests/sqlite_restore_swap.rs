@@ -131,7 +131,7 @@ fn sidecars_of_a_lost_database_are_kept_and_not_applied() {
 #[test]
 fn a_database_that_no_longer_opens_is_kept_byte_for_byte() {
     let stage = Stage::new();
-    let garbage: Vec<u8> = (0..70_000u32).map(|number| (number * 7919 >> 3) as u8).collect();
+    let garbage: Vec<u8> = (0..70_000u32).map(|number| ((number * 7919) >> 3) as u8).collect();
     std::fs::write(&stage.target, &garbage).unwrap();
     stage.restore(&stage.request(RestoreMode::Swap), &image("new", 100, "delete")).unwrap();
     assert!(std::fs::read(stage.safety("")).unwrap() == garbage);

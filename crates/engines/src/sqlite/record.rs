@@ -176,6 +176,13 @@ impl Record {
     }
 }
 
+impl Drop for Record {
+    /// Gives the lock up by name: a child process that is just being started holds the same open file for a moment.
+    fn drop(&mut self) {
+        self.file.unlock().ok();
+    }
+}
+
 impl Look {
     fn of(mut line: Line, alive: bool) -> Self {
         line.state.owner_alive = alive;

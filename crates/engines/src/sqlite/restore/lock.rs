@@ -31,14 +31,7 @@ impl TargetLock {
     pub(super) fn take(path: &Path) -> Result<Option<Self>, SourceError> {
         let (file, writable) = open(path)?;
         let kind = if writable { libc::F_WRLCK } else { libc::F_RDLCK };
-        let request = libc::flock {
-            l_type: kind as libc::c_short,
-            l_whence: libc::SEEK_SET as libc::c_short,
-            l_start: LOCK_BYTES_START,
-            l_len: LOCK_BYTES_LENGTH,
-            l_pid: 0,
-        };
-        let effective = match fcntl(&file, FcntlArg::F_OFD_SETLK(&request)) {
+        let effective = match fcntl(&file, FcntlArg::F_OFD_SETLK(&lock_bytes(kind))) {
             Ok(_) => true,
             Err(Errno::EAGAIN | Errno::EACCES) => return Ok(None),
             Err(Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) => false,
@@ -61,6 +54,23 @@ impl TargetLock {
     /// Returns the other processes that have the locked file open, by whatever name it goes now.
     pub(super) fn holders(&self) -> Holders {
         file_holders(&[PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))])
+    }
+}
+
+impl Drop for TargetLock {
+    /// Gives the lock up by name: a child process that is just being started holds the same open file for a moment.
+    fn drop(&mut self) {
+        fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock_bytes(libc::F_UNLCK))).ok();
+    }
+}
+
+fn lock_bytes(kind: libc::c_int) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: LOCK_BYTES_START,
+        l_len: LOCK_BYTES_LENGTH,
+        l_pid: 0,
     }
 }
 
