@@ -159,6 +159,43 @@ fn a_pack_under_the_name_of_another_is_not_taken_for_it() {
 }
 
 #[test]
+fn an_authentic_document_under_another_name_is_not_taken_for_it() {
+    let (place, _) = three_snapshots();
+    for (folder, word) in [("snapshots", "snapshot"), ("index", "index")] {
+        let objects = place.objects(folder);
+        let first = std::fs::read(&objects[0]).unwrap();
+        overwrite(&objects[0], &std::fs::read(&objects[1]).unwrap());
+        let repository = place.open();
+        let error = match word {
+            "index" => repository.load_index().unwrap_err(),
+            _ => repository.snapshots().unwrap_err(),
+        };
+        let name = format!("{word} {}", objects[0].file_name().unwrap().to_str().unwrap());
+        assert_eq!(error.kind, ResticErrorKind::Damaged);
+        assert!(error.object.starts_with(&name));
+        let outcome = check(&repository, Depth::Structure);
+        assert!(outcome.errors.iter().any(|problem| problem.object == name));
+        overwrite(&objects[0], &first);
+    }
+}
+
+#[test]
+fn a_damaged_key_of_somebody_else_is_found() {
+    let (place, _) = Place::with_our_repository();
+    let ours = place.objects("keys").remove(0);
+    std::fs::write(place.path("new"), "another").unwrap();
+    place.restic(&["key", "add", "--new-password-file", place.path("new").to_str().unwrap()]);
+    let theirs = place.objects("keys").into_iter().find(|path| *path != ours).unwrap();
+    let mut content = std::fs::read(&theirs).unwrap();
+    let at = content.len() - 30;
+    content[at] = if content[at] == b'A' { b'B' } else { b'A' };
+    overwrite(&theirs, &content);
+    let outcome = check(&place.open(), Depth::Structure);
+    let name = format!("key {}", theirs.file_name().unwrap().to_str().unwrap());
+    assert_eq!(outcome.errors.iter().map(|problem| &problem.object).collect::<Vec<_>>(), [&name]);
+}
+
+#[test]
 fn what_is_missing_or_damaged_is_stored_again_by_the_next_backup() {
     let (place, good) = three_snapshots();
     let shared = good.values().next().unwrap()[0].1.clone().unwrap();

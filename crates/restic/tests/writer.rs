@@ -232,6 +232,10 @@ fn a_storage_that_fails_ends_the_writer_with_its_error() {
             let error = writer.finish().unwrap_err();
             assert_eq!(error.kind, expected);
             assert!(error.object.starts_with("pack ") || error.object.starts_with("index "), "{error}");
+            if good_puts == 0 {
+                assert!(error.object.starts_with("pack "), "{error}");
+                assert_eq!(place.objects("index").len(), 0, "no index names what was not confirmed");
+            }
             // What counts is right; the rest are packs that nothing names.
             assert_eq!(check(&place.open(), Depth::Data).errors, vec![]);
         }
