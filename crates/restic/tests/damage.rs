@@ -180,6 +180,30 @@ fn an_authentic_document_under_another_name_is_not_taken_for_it() {
 }
 
 #[test]
+fn an_authentic_blob_in_the_place_of_another_is_not_taken_for_it() {
+    let (place, repository) = Place::with_our_repository();
+    let pages = [noise(4096, 1), noise(4096, 2)].concat();
+    backup(&repository, &[("pages", &pages, Cut::Fixed { bytes: 4096 })]);
+    let good = all_files(&repository);
+    let index = repository.load_index().unwrap();
+    let [a, b] = [0, 4096].map(|at| {
+        let location = index.find(BlobKind::Data, &Id::of(&pages[at..at + 4096])).unwrap();
+        (location.pack, location.offset as usize..(location.offset + location.length) as usize)
+    });
+    assert_eq!((a.0, a.1.len()), (b.0, b.1.len()));
+    let pack = a.0.to_string();
+    let path = place.repo().join("data").join(&pack[..2]).join(&pack);
+    let content = std::fs::read(&path).unwrap();
+    let mut swapped = content.clone();
+    swapped[a.1.clone()].copy_from_slice(&content[b.1.clone()]);
+    swapped[b.1].copy_from_slice(&content[a.1]);
+    overwrite(&path, &swapped);
+    assert_eq!(examine(&place, &good).unwrap().errors.len(), 1);
+    let error = repository.read_blob(&index, BlobKind::Data, &Id::of(&pages[..4096])).unwrap_err();
+    assert_eq!(error.kind, ResticErrorKind::Damaged);
+}
+
+#[test]
 fn a_damaged_key_of_somebody_else_is_found() {
     let (place, _) = Place::with_our_repository();
     let ours = place.objects("keys").remove(0);
