@@ -2,36 +2,37 @@
 //! it failed too.
 
 use crate::console::Console;
-use crate::errors::Failure;
+use crate::errors::{Failure, exit};
 use jiff::Timestamp;
-use operations::report::{Outcome, Report, elapsed_ms};
+use operations::report::{Outcome, Report};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::io;
 use std::path::Path;
 
-/// A command that ran to its end: its report, and why it counts as failed, where it does.
+/// A command that ran to its end: its report as JSON, and why it counts as failed, where it does.
 pub(crate) struct Finished {
-    pub(crate) object: Value,
+    pub(crate) object: String,
     pub(crate) failure: Option<Failure>,
 }
 
 impl Finished {
-    /// Takes a report of a success.
+    /// Takes the report of a success.
     pub(crate) fn new<T: Serialize>(report: &Report<T>) -> Result<Self, Failure> {
-        let object = serde_json::to_value(report).map_err(|error| {
-            Failure::new(crate::errors::exit::FAILED, "the report cannot be written as JSON")
-                .with_cause(&error)
-        })?;
-        Ok(Self { object, failure: None })
+        Ok(Self { object: text(report)?, failure: None })
     }
 
-    /// Makes a failure of it.
-    pub(crate) fn failing(mut self, failure: Failure) -> Self {
-        self.object["error"] = json!(failure.report());
-        self.failure = Some(failure);
-        self
+    /// Takes the report of a failure.
+    pub(crate) fn failing<T: Serialize>(mut report: Report<T>, failure: Failure) -> Result<Self, Failure> {
+        report.error = Some(failure.report());
+        Ok(Self { object: text(&report)?, failure: Some(failure) })
     }
+}
+
+fn text<T: Serialize>(report: &Report<T>) -> Result<String, Failure> {
+    serde_json::to_string_pretty(report).map_err(|error| {
+        Failure::new(exit::FAILED, "the report cannot be written as JSON").with_cause(&error)
+    })
 }
 
 /// The parts of each command's own, so that a failure has every key too.
@@ -111,36 +112,31 @@ enum Shape {
 }
 
 /// Returns the object of a command that failed before it had a report.
-pub(crate) fn failed(command: &str, started: Timestamp, failure: &Failure) -> Value {
-    let finished = Timestamp::now();
-    let mut object = Map::new();
-    object.insert("schema".to_owned(), json!(format!("backstay.{command}/1")));
-    object.insert("started".to_owned(), json!(started));
-    object.insert("finished".to_owned(), json!(finished));
-    object.insert("elapsed_ms".to_owned(), json!(elapsed_ms(started, finished)));
-    object.insert("outcome".to_owned(), json!(Outcome::Failed));
-    object.insert("error".to_owned(), json!(failure.report()));
+pub(crate) fn failed(command: &str, started: Timestamp, failure: &Failure) -> String {
     let own = OWN_KEYS.iter().find(|(name, _)| *name == command).map_or(&[][..], |(_, keys)| *keys);
+    let mut body = Map::new();
     for (key, shape) in own {
         let empty = match shape {
-            Shape::List => json!([]),
+            Shape::List => Value::Array(vec![]),
             Shape::Null => Value::Null,
         };
-        object.insert((*key).to_owned(), empty);
+        body.insert((*key).to_owned(), empty);
     }
-    Value::Object(object)
+    let mut report = Report::new(command, started, Outcome::Failed, body);
+    report.error = Some(failure.report());
+    text(&report).unwrap_or_default()
 }
 
 /// Prints the object on standard output.
-pub(crate) fn print(console: &Console, object: &Value) -> io::Result<()> {
-    console.raw(&format!("{object:#}"))
+pub(crate) fn print(console: &Console, object: &str) -> io::Result<()> {
+    console.raw(object)
 }
 
 /// Writes the object to a file, durably and as a whole.
-pub(crate) fn write(path: &Path, object: &Value) -> Result<(), Failure> {
-    let text = format!("{object:#}\n");
+pub(crate) fn write(path: &Path, object: &str) -> Result<(), Failure> {
+    let text = format!("{object}\n");
     storage::atomic_write(path, text.as_bytes(), 0o600).map_err(|error| {
-        Failure::new(crate::errors::exit::FAILED, format!("the report {} cannot be written", path.display()))
+        Failure::new(exit::FAILED, format!("the report {} cannot be written", path.display()))
             .with_cause(&error)
     })
 }

@@ -24,8 +24,10 @@ use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
 use console::Console;
 use errors::{Failure, exit};
+use globals::Globals;
 use json::Finished;
 use session::Session;
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -37,12 +39,19 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
         }
     };
-    let globals = cli.globals.normal();
+    let mut globals = cli.globals.normal();
     let console = Console::new(&globals);
     let started = jiff::Timestamp::now();
     let name = cli.command.name();
-    let outcome = Session::begin(globals.clone(), console.clone())
-        .and_then(|session| check_report_place(session).and_then(|session| run(session, cli.command)));
+    let outcome = match check_report_place(&globals) {
+        Ok(()) => {
+            Session::begin(globals.clone(), console.clone()).and_then(|session| run(session, cli.command))
+        }
+        Err(failure) => {
+            globals.report = None;
+            Err(failure)
+        }
+    };
     console.progress().clear();
     let (object, failure) = match outcome {
         Ok(Some(finished)) => (Some(finished.object), finished.failure),
@@ -69,18 +78,16 @@ fn main() -> ExitCode {
 }
 
 /// A report that has nowhere to go is found out before the work, not after it.
-fn check_report_place(session: Session) -> Result<Session, Failure> {
-    if let Some(report) = &session.globals.report {
-        let path = session.absolute(report);
-        let folder = path.parent().is_some_and(std::path::Path::is_dir);
-        if path.is_dir() || !folder {
-            return Err(Failure::usage(
-                format!("the report cannot be written to {}", report.display()),
-                "name a file in a folder that exists",
-            ));
-        }
+fn check_report_place(globals: &Globals) -> Result<(), Failure> {
+    let Some(report) = &globals.report else { return Ok(()) };
+    let folder = report.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.is_dir() && !report.is_dir() {
+        return Ok(());
     }
-    Ok(session)
+    Err(Failure::usage(
+        format!("the report cannot be written to {}", report.display()),
+        "name a file in a folder that exists",
+    ))
 }
 
 fn run(mut session: Session, command: Command) -> Result<Option<Finished>, Failure> {

@@ -4,7 +4,7 @@ use crate::console::Console;
 use crate::errors::{Failure, exit};
 use crate::globals::Globals;
 use crate::places::Places;
-use config::{Arguments, Settings};
+use config::{Arguments, Settings, SourceArgument};
 use flow::{Cancel, Context, Environment, NoSecrets, ScratchDir};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -86,6 +86,18 @@ impl Session {
     /// Returns what the meaning of arguments depends on.
     pub(crate) fn arguments(&self) -> Arguments<'_> {
         Arguments { settings: &self.settings, working_folder: &self.working_folder, zone: self.zone.clone() }
+    }
+
+    /// Returns a source that is to be read. A slip of the pen in a configured name is found out here.
+    pub(crate) fn live_source(&self, text: &str) -> Result<SourceArgument<'_>, Failure> {
+        let source = self.arguments().source(text)?;
+        match &source.near {
+            Some(near) if !Path::new(&source.target.connection).exists() => {
+                Err(Failure::new(exit::DATABASE, format!("{text}: neither a configured target nor a file"))
+                    .with_hint(format!("did you mean `{near}`?")))
+            }
+            _ => Ok(source),
+        }
     }
 
     /// Returns how a database is called: `erp` for a target of one database, `shops/acme` for one of many; the path

@@ -19,10 +19,11 @@ pub(crate) fn size(bytes: u64) -> String {
     if value < 99.95 { format!("{value:.1} {name}") } else { format!("{value:.0} {name}") }
 }
 
-/// Returns a duration: `0.4 s`, `41 s`, `3 min 5 s`, `2 h 10 min`.
+/// Returns a duration: `12 ms`, `0.4 s`, `41 s`, `3 min 5 s`, `2 h 10 min`.
 pub(crate) fn duration(milliseconds: u64) -> String {
     let seconds = milliseconds / 1000;
     match seconds {
+        0 if milliseconds < 100 => format!("{milliseconds} ms"),
         0..10 => format!("{:.1} s", milliseconds as f64 / 1000.0),
         10..60 => format!("{seconds} s"),
         60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
@@ -39,6 +40,15 @@ pub(crate) fn age(since: Timestamp, now: Timestamp) -> String {
         60..3600 => format!("{} min", seconds / 60),
         3600..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// Returns an age in a sentence: `just now`, `3 h ago`.
+pub(crate) fn ago(since: Timestamp, now: Timestamp) -> String {
+    match age(since, now).as_str() {
+        "now" => "just now".to_owned(),
+        "in the future" => "in the future".to_owned(),
+        age => format!("{age} ago"),
     }
 }
 
@@ -100,8 +110,8 @@ mod tests {
         assert_eq!(size(1024 * 1024 - 1), "1.0 MiB");
         assert_eq!(size(200 << 20), "200 MiB");
         assert_eq!(
-            [400, 41_000, 185_000, 7_800_000].map(duration),
-            ["0.4 s", "41 s", "3 min 5 s", "2 h 10 min"]
+            [12, 400, 41_000, 185_000, 7_800_000].map(duration),
+            ["12 ms", "0.4 s", "41 s", "3 min 5 s", "2 h 10 min"]
         );
         assert_eq!(count(1, "database", "databases"), "1 database");
         assert_eq!([7, 999, 1000, 1_234_567].map(grouped), ["7", "999", "1,000", "1,234,567"]);

@@ -333,7 +333,10 @@ impl Settings {
             return self.repository_at(&working_folder.join(text));
         }
         look_up(text, &self.repositories, working_folder, &[]).map_err(|problem| SourceTextError {
-            message: format!("repository {text:?}: {}", problem.message),
+            message: match problem.message.contains(text) {
+                true => problem.message,
+                false => format!("repository {text:?}: {}", problem.message),
+            },
             hint: problem.hint,
         })
     }

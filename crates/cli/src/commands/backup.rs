@@ -134,7 +134,7 @@ fn sources<'a>(session: &'a Session, options: &Options) -> Result<Vec<SourceArgu
     }
     let mut sources: Vec<SourceArgument<'a>> = Vec::new();
     for name in names {
-        let source = session.arguments().source(&name)?;
+        let source = session.live_source(&name)?;
         if !sources.iter().any(|earlier| earlier.target == source.target && earlier.only == source.only) {
             sources.push(source);
         }
@@ -241,11 +241,10 @@ impl Whole {
         let report = Report::new("backup", self.started, outcome, report.body);
         show(session, &report, self.dry_run)?;
         let failure = broken.or_else(|| verdict(session, self.errors, all));
-        let finished = Finished::new(&report)?;
-        Ok(match failure {
-            Some(failure) => finished.failing(failure),
-            None => finished,
-        })
+        match failure {
+            Some(failure) => Finished::failing(report, failure),
+            None => Finished::new(&report),
+        }
     }
 }
 

@@ -45,10 +45,9 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
         size(body.bytes_read),
         duration(report.elapsed_ms)
     ));
-    let finished = Finished::new(&report)?;
     if body.errors.is_empty() {
         session.console.say("Nothing is damaged.");
-        return Ok(finished);
+        return Finished::new(&report);
     }
     let number = count(body.errors.len() as u64, "object is", "objects are");
     let failure = Failure::new(
@@ -58,5 +57,5 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     .with_hint(
         "back up what is affected again while its source is there; other backups can be restored as ever",
     );
-    Ok(finished.failing(failure))
+    Finished::failing(report, failure)
 }

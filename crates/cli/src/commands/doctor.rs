@@ -21,7 +21,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Failure> {
-    let source = session.arguments().source(&options.source)?;
+    let source = session.live_source(&options.source)?;
     let report = operations::doctor::run(
         &session.engines,
         &source.target,
@@ -54,11 +54,10 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
         session.console.detail(&format!("Passed over {}: {}.", skipped.object, skipped.reason));
     }
     let number = count(report.body.databases.len() as u64, "database", "databases");
-    let finished = Finished::new(&report)?;
     if report.outcome == Outcome::Failed {
         let found = count(problems, "problem", "problems");
-        return Ok(finished.failing(Failure::new(exit::DATABASE, format!("{found} in {number}"))));
+        return Finished::failing(report, Failure::new(exit::DATABASE, format!("{found} in {number}")));
     }
     session.console.say(&format!("Examined {number}: nothing stands in the way of a backup."));
-    Ok(finished)
+    Finished::new(&report)
 }

@@ -78,7 +78,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
         Failure::new(exit::FAILED, "standard output cannot be written").with_cause(&error)
     })?;
     let body = &report.body;
-    let place = body.path.as_deref().unwrap_or("standard output");
+    let place = body.path.as_deref().map_or("standard output".to_owned(), quoted);
     let (from, bytes) = (short(&body.backup.0), size(body.written_bytes));
     if body.dry_run {
         session
@@ -86,7 +86,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
             .say(&format!("Would export {from} to {place}. Nothing was written: this was a dry run."));
     } else {
         let time = duration(report.elapsed_ms);
-        session.console.say(&format!("Exported {from} to {} ({bytes}) in {time}.", quoted(place)));
+        session.console.say(&format!("Exported {from} to {place} ({bytes}) in {time}."));
     }
     Finished::new(&report)
 }

@@ -10,9 +10,10 @@ use crate::references::{announce, database, is_bare_path, reference};
 use crate::session::Session;
 use crate::wording::{duration, moment, size};
 use clap::Args;
+use config::SourceArgument;
 use engines::{RestorePlan, Safety};
 use flow::{DatabaseRef, EngineKind};
-use operations::reference::{Reference, Selector, resolve_one, short};
+use operations::reference::{Moment, Reference, Selector, resolve_one, short};
 use operations::report::Report;
 use operations::restore::{
     Destination, FilesOptions, Hooks, PendingOptions, Planned, RestoreBody, RestoreOptions,
@@ -115,8 +116,9 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     if record.engine.is_none() {
         return files(session, options, &services, &record, path);
     }
-    let chosen = Reference { selector: exactly(&record), ..reference };
-    database_restore(session, options, &services, chosen, &record)
+    let destination = destination(session, options, &reference, &record)?;
+    let chosen = Reference { selector: exactly(&record), moment: Moment::Newest, ..reference };
+    database_restore(session, options, &services, (chosen, destination), &record)
 }
 
 /// Finds the backup. `ID:PATH` of a snapshot that stock restic wrote names a file in it.
@@ -149,10 +151,9 @@ fn database_restore(
     session: &Session,
     options: &Options,
     services: &Services,
-    backup: Reference,
+    (backup, destination): (Reference, Destination),
     record: &BackupRecord,
 ) -> Result<Finished, Failure> {
-    let destination = destination(session, options, record)?;
     let target = match &destination {
         Destination::Target(target, _) => target.target.clone(),
         _ => record.target.clone(),
@@ -194,12 +195,17 @@ fn database_restore(
     Finished::new(&report)
 }
 
-fn destination(session: &Session, options: &Options, record: &BackupRecord) -> Result<Destination, Failure> {
+fn destination(
+    session: &Session,
+    options: &Options,
+    reference: &Reference,
+    record: &BackupRecord,
+) -> Result<Destination, Failure> {
     if let Some(path) = &options.to_new {
         let path = config::canonical_path(&session.absolute(path));
         return Ok(Destination::New(path.to_string_lossy().into_owned()));
     }
-    let Some(text) = &options.target else { return Ok(Destination::Origin) };
+    let Some(text) = &options.target else { return Ok(origin(session, reference, record)) };
     let source = session.arguments().source(text)?;
     let mut target = database(session, &source)?;
     if source.configured.is_none() && target.connection == record.connection {
@@ -208,6 +214,29 @@ fn destination(session: &Session, options: &Options, record: &BackupRecord) -> R
         target.name = record.database.clone();
     }
     Ok(Destination::Target(target, EngineKind::Sqlite))
+}
+
+/// Returns where a backup came from, or where its target is now: a configured one may have moved since.
+fn origin(session: &Session, reference: &Reference, record: &BackupRecord) -> Destination {
+    let Selector::Target { target, .. } = &reference.selector else { return Destination::Origin };
+    let Some(configured) = session.settings.targets.get(target.as_str()) else { return Destination::Origin };
+    let source = SourceArgument {
+        text: reference.text.clone(),
+        target: configured.target.clone(),
+        configured: Some(configured),
+        only: Some(record.database.clone()),
+        near: None,
+    };
+    match database(session, &source) {
+        Ok(now) if now.connection != record.connection => {
+            session.console.say(&format!(
+                "The backup came from {}; the configuration has its target at {}.",
+                record.connection, now.connection
+            ));
+            Destination::Target(DatabaseRef { name: record.database.clone(), ..now }, EngineKind::Sqlite)
+        }
+        _ => Destination::Origin,
+    }
 }
 
 fn safety(session: &Session, options: &Options, configured: Option<&config::Target>) -> Safety {
@@ -393,10 +422,9 @@ fn files(
         size(body.bytes_written),
         folder.display()
     ));
-    let finished = Finished::new(&report)?;
     if body.skipped.is_empty() {
-        return Ok(finished);
+        return Finished::new(&report);
     }
     let number = crate::wording::count(body.skipped.len() as u64, "file was", "files were");
-    Ok(finished.failing(Failure::new(exit::INCOMPLETE, format!("{number} left out"))))
+    Finished::failing(report, Failure::new(exit::INCOMPLETE, format!("{number} left out")))
 }

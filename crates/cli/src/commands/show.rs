@@ -5,7 +5,7 @@ use crate::json::Finished;
 use crate::opening;
 use crate::references::{announce, reference};
 use crate::session::Session;
-use crate::wording::{age, grouped, moment, size, table};
+use crate::wording::{ago, grouped, moment, size, table};
 use clap::Args;
 use flow::Manifest;
 use operations::list::ListItem;
@@ -39,7 +39,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
 
 fn facts(session: &Session, item: &ListItem) -> String {
     let proof = match (item.proof, item.proof_time) {
-        (Some(level), Some(time)) => format!("{level}, as of {} ago", age(time, session.started)),
+        (Some(level), Some(time)) => format!("{level}, as of {}", ago(time, session.started)),
         (Some(level), None) => level.to_string(),
         (None, _) if item.engine.is_none() => "not verified".to_owned(),
         (None, _) => "found damaged".to_owned(),
@@ -51,7 +51,7 @@ fn facts(session: &Session, item: &ListItem) -> String {
         ("database", item.database.to_string()),
         ("place", format!("{} on {}", item.connection, item.host)),
         ("engine", engine),
-        ("time", format!("{} ({} ago)", moment(item.time, &session.zone), age(item.time, session.started))),
+        ("time", format!("{} ({})", moment(item.time, &session.zone), ago(item.time, session.started))),
         ("size", format!("{} ({} added)", size(item.size_bytes), size(item.added_bytes))),
         ("rows", item.rows.map_or("not counted".to_owned(), grouped)),
         ("proof", proof),
@@ -59,15 +59,15 @@ fn facts(session: &Session, item: &ListItem) -> String {
     if !item.tags.is_empty() {
         lines.push(("tags", item.tags.join(" ")));
     }
-    lines.into_iter().map(|(name, value)| format!("{name:<10}{value}\n")).collect()
+    lines.into_iter().map(|(name, value)| format!("{name:<17}{value}\n")).collect()
 }
 
 fn content(manifest: &Manifest) -> String {
     let facts = &manifest.facts;
-    let mut text = format!("{:<10}{} {}, {}\n", "form", facts.engine, facts.engine_version, facts.form);
+    let mut text = format!("{:<17}{} {}, {}\n", "form", facts.engine, facts.engine_version, facts.form);
     for (name, value) in &facts.properties {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        text.push_str(&format!("{name:<10} {value}\n"));
+        text.push_str(&format!("{name:<17}{value}\n"));
     }
     if !facts.tables.is_empty() {
         let rows = facts

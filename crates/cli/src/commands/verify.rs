@@ -61,9 +61,8 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
         size(body.performance.bytes_read),
         duration(report.elapsed_ms)
     ));
-    let finished = Finished::new(&report)?;
     if body.summary.all_valid {
-        return Ok(finished);
+        return Finished::new(&report);
     }
     let failure = Failure::new(
         exit::NOT_VALID,
@@ -74,7 +73,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
         ),
     )
     .with_hint("`backstay check --read-data` names everything that is damaged, and the backups it affects");
-    Ok(finished.failing(failure))
+    Finished::failing(report, failure)
 }
 
 fn line(session: &Session, item: &VerifyItem, dry_run: bool) -> String {

@@ -82,12 +82,14 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     };
     demo.farewell(options.keep)?;
     let outcome = if equal { Outcome::Complete } else { Outcome::Failed };
-    let finished = Finished::new(&Report::new("demo", session.started, outcome, body))?;
+    let report = Report::new("demo", session.started, outcome, body);
     if equal {
-        return Ok(finished);
+        return Finished::new(&report);
     }
-    Ok(finished
-        .failing(Failure::new(exit::FAILED, "the restored database is not the one that was backed up")))
+    Finished::failing(
+        report,
+        Failure::new(exit::FAILED, "the restored database is not the one that was backed up"),
+    )
 }
 
 struct Demo {
@@ -118,7 +120,7 @@ impl Demo {
         own.context.environment = Environment::default();
         own.context.scratch = ScratchDir::new(root.join("scratch"));
         let repository = root.join("repository");
-        let place = RepositoryPlace { name: None, path: repository.clone(), password: None };
+        let place = RepositoryPlace::at(repository.clone());
         let made = opening::create(&own, &place)?;
         let services = opening::services(&own, made.repository)?;
         let database = root.join("shop.db");
@@ -228,7 +230,7 @@ impl Demo {
     }
 
     fn say(&self, text: &str) -> Result<(), Failure> {
-        Ok(self.session.console.data(text)?)
+        Ok(self.session.console.data(&format!("{text}\n"))?)
     }
 
     fn took(&self) -> String {

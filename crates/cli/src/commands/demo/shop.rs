@@ -18,6 +18,9 @@ CREATE TABLE customers (id INTEGER PRIMARY KEY, name TEXT NOT NULL, email TEXT N
 CREATE TABLE products (id INTEGER PRIMARY KEY, name TEXT NOT NULL, category TEXT NOT NULL, price_cents INTEGER NOT NULL, stock INTEGER NOT NULL);
 CREATE TABLE orders (id INTEGER PRIMARY KEY, customer_id INTEGER NOT NULL REFERENCES customers, ordered_at TEXT NOT NULL, status TEXT NOT NULL, total_cents INTEGER NOT NULL);
 CREATE TABLE order_lines (order_id INTEGER NOT NULL REFERENCES orders, line INTEGER NOT NULL, product_id INTEGER NOT NULL REFERENCES products, quantity INTEGER NOT NULL, price_cents INTEGER NOT NULL, PRIMARY KEY (order_id, line)) WITHOUT ROWID;
+";
+
+const INDEXES: &str = "
 CREATE INDEX orders_by_customer ON orders (customer_id);
 CREATE INDEX orders_by_time ON orders (ordered_at);
 ";
@@ -118,7 +121,7 @@ impl Dice {
 
     /// Returns a number below `end`.
     fn below(&mut self, end: u32) -> u32 {
-        let scaled = (self.roll() >> 32) * u64::from(end.max(1)) >> 32;
+        let scaled = ((self.roll() >> 32) * u64::from(end.max(1))) >> 32;
         u32::try_from(scaled).unwrap_or(0)
     }
 
@@ -150,6 +153,7 @@ pub(super) fn make(path: &Path, cancel: &Cancel) -> Result<(), ShopError> {
     customers(&write, &mut dice)?;
     let prices = products(&write, &mut dice)?;
     orders(&write, &mut dice, &prices, 1..=ORDERS, cancel)?;
+    write.execute_batch(INDEXES)?;
     write.commit()?;
     Ok(())
 }
@@ -217,15 +221,14 @@ fn orders(
         if id.is_multiple_of(10_000) && cancel.is_cancelled() {
             return Err(ShopError::Interrupted);
         }
-        let mut total = 0;
-        for line in 1..=1 + dice.below(4) {
+        let mut lines = Vec::new();
+        for _ in 0..1 + dice.below(4) {
             // Some products sell better than others.
             let product = dice.below(product_count).min(dice.below(product_count));
             let price = prices.get(product as usize).copied().unwrap_or(1000);
-            let quantity = 1 + i64::from(dice.below(12) / 10);
-            insert_line.execute(params![id, line, product + 1, quantity, price])?;
-            total += price * quantity;
+            lines.push((product + 1, 1 + i64::from(dice.below(12) / 10), price));
         }
+        let total: i64 = lines.iter().map(|(_, quantity, price)| quantity * price).sum();
         // Business grows: the later, the more orders a day.
         let share = (f64::from(id) / f64::from(ORDERS + 250)).sqrt();
         let second = FIRST_SECOND + ((LAST_SECOND - FIRST_SECOND) as f64 * share) as i64;
@@ -235,6 +238,9 @@ fn orders(
             dice.pick(&STATUSES)
         };
         insert.execute(params![id, 1 + dice.below(CUSTOMERS), time(second), status, total])?;
+        for (line, (product, quantity, price)) in (1_u32..).zip(lines) {
+            insert_line.execute(params![id, line, product, quantity, price])?;
+        }
     }
     Ok(())
 }

@@ -1,0 +1,116 @@
+//! What the help says is looked at when it changes, and `docs/cli.md` says the same.
+//!
+//! `BACKSTAY_UPDATE_DOCS=1 cargo test -p backstay --test help` writes the page anew; `INSTA_UPDATE=always` accepts the
+//! snapshots.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::path::Path;
+use support::Machine;
+
+const COMMANDS: [&str; 12] = [
+    "demo",
+    "init",
+    "doctor",
+    "backup",
+    "list",
+    "show",
+    "verify",
+    "restore",
+    "export",
+    "check",
+    "completions",
+    "man",
+];
+
+fn help(command: Option<&str>) -> String {
+    let arguments: Vec<&str> = command.into_iter().chain(["--help"]).collect();
+    Machine::new().done(&arguments).out
+}
+
+#[test]
+fn the_help_of_every_command_is_as_it_was() {
+    insta::assert_snapshot!("backstay", help(None));
+    for command in COMMANDS {
+        insta::assert_snapshot!(command, help(Some(command)));
+    }
+}
+
+#[test]
+fn every_command_of_the_help_is_in_this_list() {
+    let top = help(None);
+    let listed: Vec<&str> = top
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert_eq!(listed, COMMANDS);
+}
+
+#[test]
+fn the_reference_page_is_current() {
+    let mut page = "# The command line\n\nMade of the program's own help by `BACKSTAY_UPDATE_DOCS=1 cargo test -p backstay --test help`; not to be edited by hand.\n".to_owned();
+    page.push_str(&format!("\n## backstay\n\n```text\n{}```\n", help(None)));
+    for command in COMMANDS {
+        page.push_str(&format!("\n## backstay {command}\n\n```text\n{}```\n", help(Some(command))));
+    }
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/cli.md");
+    if std::env::var_os("BACKSTAY_UPDATE_DOCS").is_some() {
+        std::fs::write(&file, &page).unwrap();
+    }
+    let stored = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        stored == page,
+        "docs/cli.md is stale: BACKSTAY_UPDATE_DOCS=1 cargo test -p backstay --test help"
+    );
+}
+
+#[test]
+fn commands_of_later_versions_do_not_exist() {
+    let machine = Machine::new();
+    let later = [
+        "import", "open", "drill", "prune", "accept", "diff", "recover", "rescue", "status", "copy", "key",
+        "unlock", "stats", "adopt", "schedule", "serve", "wal", "role", "runbook", "incident", "takeover",
+        "notify", "storage", "audit",
+    ];
+    for command in later {
+        let outcome = machine.run(&[command]);
+        assert_eq!(outcome.code, 2, "{command}");
+        assert!(outcome.err.contains("unrecognized subcommand"), "{command}: {}", outcome.err);
+    }
+    for arguments in [
+        &["backup", "x.db", "--no-prune"][..],
+        &["backup", "x.db", "--out", "y.sql"],
+        &["verify", "--deep"],
+        &["check", "--heal"],
+        &["check", "--read-data=5%"],
+        &["restore", "x", "--table", "t"],
+        &["list", "--dry-run"],
+    ] {
+        assert_eq!(machine.run(arguments).code, 2, "{arguments:?}");
+    }
+}
+
+#[test]
+fn completions_and_man_pages_are_of_the_same_definition() {
+    let machine = Machine::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(machine.done(&["completions", shell]).out.contains("to-new"), "{shell}");
+    }
+    assert!(machine.done(&["man"]).out.contains(".TH backstay 1"));
+    let folder = machine.path("man1");
+    std::fs::create_dir(&folder).unwrap();
+    let dry = machine.done(&["man", "man1", "--dry-run"]);
+    assert_eq!(dry.out.lines().count(), COMMANDS.len() + 1);
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    machine.done(&["man", "man1"]);
+    for command in COMMANDS {
+        let page = std::fs::read_to_string(folder.join(format!("backstay-{command}.1"))).unwrap();
+        assert!(page.contains(".SH SYNOPSIS"), "{command}");
+    }
+    assert_eq!(machine.run(&["man", "nowhere"]).code, 1);
+}

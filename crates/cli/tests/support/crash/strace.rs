@@ -1,0 +1,238 @@
+//! The program under `strace`: its file-changing system calls listed, one of them made its last, or all of them
+//! translated into operations on a model of a disk.
+
+use super::{Stage, program};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use testkit::crash::{Disk, FileOperation};
+
+/// The calls that change files.
+pub const CHANGING: &str = "creat,write,writev,pwrite64,pwritev,pwritev2,fsync,fdatasync,rename,renameat,renameat2,link,\
+    linkat,unlink,unlinkat,rmdir,ftruncate,truncate,fallocate,mkdir,mkdirat,fchmod,fchown,flock,sendfile,copy_file_range";
+/// Those by which positions in files are known.
+const MOVING: &str = "openat,lseek,read,dup,dup2,dup3";
+
+/// Whether it can be used here. Without it the tests pass over.
+pub fn present() -> bool {
+    let present = Command::new("strace").arg("-V").output().is_ok();
+    if !present {
+        eprintln!("strace is missing: passed over");
+    }
+    present
+}
+
+/// One system call as it ended. `file` is what its first descriptor was of, or the first path it named.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub thread: u32,
+    pub name: String,
+    pub arguments: Vec<String>,
+    pub result: i64,
+    pub file: Option<PathBuf>,
+}
+
+impl Call {
+    /// The bytes of a quoted argument.
+    pub fn bytes(&self, index: usize) -> Vec<u8> {
+        self.arguments.get(index).map_or_else(Vec::new, |text| unhex(text.trim_matches('"')))
+    }
+
+    fn path(&self, index: usize) -> PathBuf {
+        PathBuf::from(String::from_utf8(self.bytes(index)).unwrap())
+    }
+
+    fn number(&self, index: usize) -> u64 {
+        self.arguments[index].parse().unwrap()
+    }
+}
+
+/// A call to be killed at: the `number`th of that name in one thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Point {
+    pub name: String,
+    pub number: u32,
+}
+
+impl std::fmt::Display for Point {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.name, self.number)
+    }
+}
+
+/// Runs the program to its end and returns what it did to files.
+pub fn record(stage: &Stage, arguments: &[&str]) -> Vec<Call> {
+    let log = stage.root.join("strace.log");
+    let mut command = Command::new("strace");
+    stage.settle(&mut command);
+    command.args(["-f", "--seccomp-bpf", "-qqq", "-y", "-xx", "-s", "20000000", "-o"]).arg(&log);
+    command.args(["-e", &format!("trace={CHANGING},{MOVING}")]).arg(program()).args(arguments);
+    let outcome = super::outcome(&mut command);
+    assert_eq!(outcome.code, Some(0), "{arguments:?}: {}", outcome.err);
+    let text = std::fs::read_to_string(&log).unwrap();
+    std::fs::remove_file(&log).unwrap();
+    parse(&text)
+}
+
+/// Runs the program until it is killed at that call; false where it ended before.
+pub fn kill_at(stage: &Stage, point: &Point, arguments: &[&str]) -> bool {
+    let mut command = Command::new("strace");
+    stage.settle(&mut command);
+    command.args(["-f", "--seccomp-bpf", "-qqq", "-o", "/dev/null", "-e"]);
+    command.arg(format!("trace={}", point.name)).arg("-e");
+    command.arg(format!("inject={}:signal=KILL:when={}", point.name, point.number));
+    command.arg(program()).args(arguments);
+    let outcome = super::outcome(&mut command);
+    assert!(outcome.code.is_none() || outcome.code == Some(0), "at {point}: {:?} {}", outcome.code, outcome.err);
+    outcome.code.is_none()
+}
+
+/// Counts calls as `strace` does: by name in each thread.
+pub fn points(calls: &[Call]) -> Vec<(Point, Call)> {
+    let mut seen: BTreeMap<(u32, String), u32> = BTreeMap::new();
+    let changing: Vec<&str> = CHANGING.split(',').map(str::trim).collect();
+    calls
+        .iter()
+        .filter(|call| changing.contains(&call.name.as_str()))
+        .map(|call| {
+            let number = seen.entry((call.thread, call.name.clone())).or_default();
+            *number += 1;
+            (Point { name: call.name.clone(), number: *number }, call.clone())
+        })
+        .collect()
+}
+
+fn parse(text: &str) -> Vec<Call> {
+    let mut begun: BTreeMap<u32, String> = BTreeMap::new();
+    let mut calls = Vec::new();
+    for line in text.lines() {
+        let Some((thread, rest)) = line.split_once(' ') else { continue };
+        let (Ok(thread), rest) = (thread.parse::<u32>(), rest.trim_start()) else { continue };
+        let whole = if let Some(part) = rest.strip_suffix(" <unfinished ...>") {
+            begun.insert(thread, part.to_owned());
+            continue;
+        } else if rest.starts_with("<... ") {
+            let Some((_, end)) = rest.split_once("resumed>") else { continue };
+            format!("{}{end}", begun.remove(&thread).unwrap_or_default())
+        } else {
+            rest.to_owned()
+        };
+        calls.extend(parse_call(thread, &whole));
+    }
+    calls
+}
+
+/// Reads `NAME(ARGUMENTS) = RESULT`. All text in it is in hexadecimal, so that commas and brackets are what they seem.
+fn parse_call(thread: u32, text: &str) -> Option<Call> {
+    let (name, rest) = text.split_once('(')?;
+    let (arguments, result) = rest.rsplit_once(" = ")?;
+    let arguments = arguments.trim_end().strip_suffix(')')?;
+    let arguments: Vec<String> = arguments.split(", ").map(str::to_owned).collect();
+    let number = result.split(['<', ' ']).next()?.parse().ok()?;
+    let shown = |text: &str| {
+        let (_, path) = text.split_once('<')?;
+        String::from_utf8(unhex(path.split('>').next()?)).ok().map(PathBuf::from)
+    };
+    let opened = (name == "openat").then(|| shown(result)).flatten();
+    let named = arguments.iter().find(|argument| argument.starts_with('"'));
+    let file = opened.or_else(|| arguments.first().filter(|first| !first.starts_with("AT_")).and_then(|first| shown(first)));
+    let file = file.or_else(|| named.and_then(|text| String::from_utf8(unhex(text.trim_matches('"'))).ok().map(PathBuf::from)));
+    Some(Call { thread, name: name.to_owned(), arguments, result: number, file })
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    text.split("\\x").skip(1).map(|digits| u8::from_str_radix(&digits[..2], 16).unwrap()).collect()
+}
+
+/// Translates calls into operations, for what lies below a folder.
+pub struct Translator {
+    root: PathBuf,
+    /// Positions in open files.
+    at: BTreeMap<u64, u64>,
+}
+
+impl Translator {
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), at: BTreeMap::new() }
+    }
+
+    /// Returns what a call did, given how the disk was before it.
+    pub fn operations(&mut self, call: &Call, disk: &Disk) -> Vec<FileOperation> {
+        if call.result < 0 {
+            return Vec::new();
+        }
+        match call.name.as_str() {
+            "openat" => self.open(call, disk),
+            "lseek" => {
+                self.at.insert(descriptor(call), call.result as u64);
+                Vec::new()
+            }
+            "read" => {
+                *self.at.entry(descriptor(call)).or_default() += call.result as u64;
+                Vec::new()
+            }
+            "rename" => vec![FileOperation::Rename { from: call.path(0), to: call.path(1) }],
+            "renameat" | "renameat2" => vec![FileOperation::Rename { from: call.path(1), to: call.path(3) }],
+            "link" => vec![FileOperation::Link { from: call.path(0), to: call.path(1) }],
+            "linkat" => vec![FileOperation::Link { from: call.path(1), to: call.path(3) }],
+            "unlink" | "rmdir" => vec![FileOperation::Remove { path: call.path(0) }],
+            "unlinkat" => vec![FileOperation::Remove { path: call.path(1) }],
+            "mkdir" => vec![FileOperation::MakeFolder { path: call.path(0) }],
+            "mkdirat" => vec![FileOperation::MakeFolder { path: call.path(1) }],
+            _ => self.on_file(call, disk),
+        }
+    }
+
+    fn open(&mut self, call: &Call, disk: &Disk) -> Vec<FileOperation> {
+        let Some(path) = call.file.clone() else { return Vec::new() };
+        self.at.insert(call.result as u64, 0);
+        let flags = &call.arguments[2];
+        if !path.starts_with(&self.root) {
+            return Vec::new();
+        }
+        assert!(!flags.contains("O_APPEND") && !flags.contains("O_TMPFILE"), "{flags} of {path:?} is not translated");
+        if flags.contains("O_CREAT") && !disk.holds(&path) {
+            return vec![FileOperation::Create { path }];
+        }
+        if flags.contains("O_TRUNC") {
+            return vec![FileOperation::Truncate { path, size_bytes: 0 }];
+        }
+        Vec::new()
+    }
+
+    fn on_file(&mut self, call: &Call, disk: &Disk) -> Vec<FileOperation> {
+        let Some(path) = call.file.clone() else { return Vec::new() };
+        let gone = path.to_string_lossy().ends_with(" (deleted)");
+        if gone || !path.starts_with(&self.root) {
+            return Vec::new();
+        }
+        let size_bytes = disk.read(&path).map_or(0, |content| content.len() as u64);
+        match call.name.as_str() {
+            "write" => {
+                let at = self.at.entry(descriptor(call)).or_default();
+                let offset = *at;
+                *at += call.result as u64;
+                vec![FileOperation::Write { path, offset, bytes: written(call) }]
+            }
+            "pwrite64" => vec![FileOperation::Write { path, offset: call.number(3), bytes: written(call) }],
+            "fsync" | "fdatasync" => vec![FileOperation::Sync { path }],
+            "ftruncate" => vec![FileOperation::Truncate { path, size_bytes: call.number(1) }],
+            "fallocate" if call.arguments[1] == "0" => {
+                let end = call.number(2) + call.number(3);
+                if end <= size_bytes { vec![] } else { vec![FileOperation::Truncate { path, size_bytes: end }] }
+            }
+            "fallocate" | "fchmod" | "fchown" | "flock" => Vec::new(),
+            other => panic!("{other} of {path:?} is not translated"),
+        }
+    }
+}
+
+fn descriptor(call: &Call) -> u64 {
+    call.arguments[0].split('<').next().unwrap().parse().unwrap()
+}
+
+fn written(call: &Call) -> Vec<u8> {
+    let bytes = call.bytes(1);
+    assert_eq!(bytes.len() as i64, call.result, "strace cut what was written");
+    bytes
+}
