@@ -1,51 +1,92 @@
-//! The restic layout keeps every promise of a repository.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+//! The restic layout held to every promise of its seams, by the suites that the fakes pass too.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use flow::{Context, ScratchDir, Secret};
-use repository::restic_layout::{LockOwner, ResticLayout, ResticOptions};
+#[allow(dead_code, reason = "shared with tests that need more of it")]
+mod support;
+
+use flow::Layout;
+use repository::restic_layout::ResticLayout;
+use repository::{BackupId, Repository};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use storage::LocalStorage;
-use testkit::{FreshRepository, repository_conformance};
+use support::{Bench, database, dumped, entry, noise, pages, part};
+use testkit::{FreshRepository, StoredBackup, reader_conformance, repository_conformance};
 
-fn options() -> ResticOptions {
-    let (host, user) = ("host".to_owned(), "tester".to_owned());
-    ResticOptions::new(LockOwner { host, user, pid: std::process::id(), uid: 0, gid: 0 })
-}
-
-fn packs(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { packs(&path) } else { vec![path] }).collect()
-}
-
-/// Flips a byte in the middle of the largest pack, which holds the content.
-fn damage(root: &Path) {
-    let largest = packs(&root.join("data")).into_iter().max_by_key(|path| path.metadata().unwrap().len());
-    let path = largest.unwrap();
-    let mut bytes = std::fs::read(&path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&path, bytes).unwrap();
+#[test]
+fn the_restic_layout_keeps_every_promise_of_a_repository() {
+    repository_conformance(|| {
+        let bench = Bench::new();
+        let root = bench.folder.path().to_owned();
+        let (again, damaged) = (root.clone(), root);
+        FreshRepository {
+            repository: Arc::new(bench.open()),
+            reopen: Box::new(move || Arc::new(open(&again)) as Arc<dyn Repository>),
+            context: bench.context.clone(),
+            damage: Some(Box::new(move |id| damage(&damaged, id))),
+            keep: Box::new(bench),
+        }
+    });
 }
 
 #[test]
-fn the_restic_layout_keeps_every_promise() {
-    repository_conformance(|| {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("repository");
-        let password = Secret::new("correct horse");
-        let storage = Arc::new(LocalStorage::create(&root).unwrap());
-        let layout = ResticLayout::create(storage, &password, options()).unwrap();
-        let again = root.clone();
-        FreshRepository {
-            repository: Arc::new(layout),
-            reopen: Box::new(move || {
-                let storage = Arc::new(LocalStorage::open(&again).unwrap());
-                Arc::new(ResticLayout::open(storage, &password, options()).unwrap())
-            }),
-            context: Context::quiet(ScratchDir::new(folder.path().join("scratch"))),
-            damage: Some(Box::new(move |_| damage(&root))),
-            keep: Box::new(folder),
+fn its_backups_keep_every_promise_of_a_reader() {
+    reader_conformance(|| {
+        let bench = Bench::new();
+        let database = database("/srv/a.db");
+        let content = BTreeMap::from([
+            (entry("database.sqlite"), noise(1, 5 << 20)),
+            (entry("data/rows.txt"), noise(2, 2_000_001)),
+            (entry("empty"), vec![]),
+        ]);
+        let repository = bench.open();
+        let writer = repository.begin(bench.request(), &bench.context).unwrap();
+        for (index, piece) in content[&entry("database.sqlite")].chunks(1 << 20).enumerate() {
+            writer.part(part(&database, "database.sqlite", pages(), index as u32, piece)).unwrap();
+        }
+        writer
+            .part(part(&database, "data/rows.txt", Layout::Rows, 0, &content[&entry("data/rows.txt")]))
+            .unwrap();
+        let entries = [
+            ("database.sqlite", pages(), 5),
+            ("data/rows.txt", Layout::Rows, 1),
+            ("empty", Layout::Opaque, 0),
+        ];
+        writer.done(&database, dumped(&entries)).unwrap();
+        let report = writer.commit().unwrap();
+        let id = report.databases[0].record.id.clone();
+        let root = bench.folder.path().to_owned();
+        StoredBackup {
+            reader: bench.open().open(&id, &bench.context).unwrap(),
+            content,
+            damage: Some(Box::new(move || damage_data(&root))),
+            keep: Box::new(bench),
         }
     });
+}
+
+fn open(root: &Path) -> ResticLayout {
+    let storage = Arc::new(storage::LocalStorage::open(root.join("repository")).unwrap());
+    ResticLayout::open(storage, &flow::Secret::new("geheim"), support::options()).unwrap()
+}
+
+/// Flips a bit in every pack of data blobs that the newest backup needs: here, in the largest pack.
+fn damage(root: &Path, _id: &BackupId) {
+    damage_data(root);
+}
+
+/// Flips bits all over the packs that are larger than trees and lists are here.
+fn damage_data(root: &Path) {
+    let folders = std::fs::read_dir(root.join("repository/data")).unwrap();
+    let files = folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+    let packs: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+    let largest = packs.iter().map(|pack| pack.metadata().unwrap().len()).max().unwrap();
+    for pack in packs.iter().filter(|pack| pack.metadata().unwrap().len() * 2 > largest) {
+        let mut bytes = std::fs::read(pack).unwrap();
+        let end = bytes.len() - bytes.len() / 10;
+        for at in (0..end).step_by(997) {
+            bytes[at] ^= 1;
+        }
+        std::fs::write(pack, bytes).unwrap();
+    }
 }

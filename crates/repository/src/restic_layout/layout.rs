@@ -34,12 +34,15 @@ pub struct ResticOptions {
     pub pack_bytes: u32,
     /// How many threads compress and seal.
     pub workers: usize,
+    /// How many passes of scrypt the key of a new repository takes; `None`: as many as take half a second here, like
+    /// restic. Fewer make a weak password easier to guess.
+    pub derivation_passes: Option<u32>,
 }
 
 impl ResticOptions {
     /// Level and pack size as measured to be best (docs/performance.md), two workers, no cache.
     pub fn new(owner: LockOwner) -> Self {
-        Self { cache: None, owner, level: 3, pack_bytes: 16 << 20, workers: 2 }
+        Self { cache: None, owner, level: 3, pack_bytes: 16 << 20, workers: 2, derivation_passes: None }
     }
 }
 
@@ -66,7 +69,7 @@ impl ResticLayout {
             host: options.owner.host.clone(),
             user: options.owner.user.clone(),
             cache: options.cache.clone(),
-            ..restic::CreateOptions::default()
+            derivation_passes: options.derivation_passes,
         };
         let restic = restic::Repository::create(storage, password, create).map_err(repository_error)?;
         Ok(Self::over(restic, options))

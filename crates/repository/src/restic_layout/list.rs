@@ -11,7 +11,7 @@ use super::writer;
 use crate::{BackupId, BackupRecord, Proof, ProofLevel, RepositoryError, RepositoryErrorKind};
 use flow::{Context, DatabaseName, Event, Finding, Severity, TargetName};
 use jiff::Timestamp;
-use restic::{Id, NodeKind, Snapshot};
+use restic::{Id, NodeKind, ResticErrorKind, Snapshot};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -175,7 +175,10 @@ impl Listing {
         let known = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner).get(&parsed).cloned();
         let snapshot = match known {
             Some(snapshot) => snapshot,
-            None => repository.restic().snapshot(&parsed).map_err(repository_error)?,
+            None => repository.restic().snapshot(&parsed).map_err(|error| match error.kind {
+                ResticErrorKind::NotFound => none(),
+                _ => repository_error(error),
+            })?,
         };
         match (self.lines(repository, &parsed, &snapshot, context)?, database) {
             (None, _) => Ok(snapshot.tree),

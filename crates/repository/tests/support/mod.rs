@@ -76,7 +76,7 @@ impl Bench {
     }
 }
 
-fn options() -> ResticOptions {
+pub(crate) fn options() -> ResticOptions {
     let owner = LockOwner {
         host: "host".to_owned(),
         user: "user".to_owned(),
@@ -84,7 +84,8 @@ fn options() -> ResticOptions {
         uid: 0,
         gid: 0,
     };
-    ResticOptions::new(owner)
+    // Key derivation is not what these tests are about, and takes half a second each time.
+    ResticOptions { derivation_passes: Some(1), ..ResticOptions::new(owner) }
 }
 
 pub(crate) fn target() -> TargetName {
