@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use storage::{LocalStorage, ObjectName, Storage, SystemFiles};
-use testkit::crash::{Disk, FileOperation as Op, Lost, RecordedFiles};
+use testkit::crash::{Disk, FileOperation as Op, Lost, RecordedFiles, TRACED_CALLS, parse_strace};
 
 fn files(folder: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
@@ -151,4 +151,44 @@ fn a_local_put_survives_a_cut_at_any_point() {
         }
     }
     assert_eq!(after(&disk, Lost::Everything).len(), 3, "the removal is durable");
+}
+
+/// What a process does to files, seen through strace and applied to the model, is what lies in the folder then.
+#[test]
+fn a_traced_process_is_followed_to_the_same_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    std::fs::write(root.join("kept"), "before").unwrap();
+    let disk = Disk::load(&root).unwrap();
+    let trace = folder.path().join("trace");
+    let script = "r=$0; mkdir $r/sub; printf 'abc\\0\"d' > $r/sub/one; printf more >> $r/sub/one; \
+        cp $r/kept $r/copy; ln $r/copy $r/linked; mv $r/sub/one $r/sub/two; rm $r/linked; \
+        truncate -s 3 $r/kept; \
+        dd if=$r/sub/two of=$r/copy bs=1 seek=2 conv=notrunc,fsync status=none; sync $r/sub; \
+        sqlite3 $r/db.sqlite 'create table t (x); insert into t values (randomblob(9000)); delete from t;'; \
+        (printf x > $r/p1; sync $r/p1) & (printf y > $r/p2; rm $r/p2) & wait";
+    let status = std::process::Command::new("strace")
+        .args(["-f", "-y", "-xx", "-s", "100000000", "-e", &format!("trace={TRACED_CALLS}"), "-o"])
+        .arg(&trace)
+        .args(["sh", "-c", script])
+        .arg(&root)
+        .status()
+        .expect("strace runs");
+    assert!(status.success());
+    let operations = parse_strace(&std::fs::read_to_string(&trace).unwrap(), &disk).unwrap();
+    let mut after_all = disk.clone();
+    for operation in &operations {
+        after_all.apply(operation).unwrap();
+    }
+    let outcome = tempfile::tempdir().unwrap();
+    after_all.materialise(Lost::Nothing, outcome.path()).unwrap();
+    for name in ["kept", "copy", "sub/two", "db.sqlite", "p1"] {
+        let read = |folder: &Path| std::fs::read(folder.join(name)).unwrap();
+        assert_eq!(read(&root), read(outcome.path()), "{name}");
+    }
+    assert_eq!(std::fs::read_dir(&root).unwrap().count(), std::fs::read_dir(outcome.path()).unwrap().count());
+    let synced = |name: &str| operations.contains(&Op::Sync { path: root.join(name) });
+    assert!(synced("copy") && synced("db.sqlite") && synced("p1") && !synced("kept"));
+    assert!(operations.contains(&Op::SyncFolder { path: root.join("sub") }));
 }

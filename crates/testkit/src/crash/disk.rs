@@ -94,6 +94,10 @@ impl Disk {
 
     /// Applies an operation. One that is about nothing below the root changes nothing.
     pub fn apply(&mut self, operation: &FileOperation) -> Result<(), DiskError> {
+        if *operation == FileOperation::SyncAll {
+            self.nodes.iter_mut().for_each(make_durable);
+            return Ok(());
+        }
         let inside = |path: &&Path| path.starts_with(&self.root);
         let paths = operation.paths();
         match paths.iter().filter(|path| inside(path)).count() {
@@ -131,14 +135,13 @@ impl Disk {
                 Ok(())
             }
             FileOperation::Remove { path } => self.take(path).map(drop),
+            FileOperation::SyncAll => Ok(()),
         }
     }
 
-    /// Makes everything durable, as `sync` does.
-    pub fn sync_all(&mut self) {
-        for node in &mut self.nodes {
-            make_durable(node);
-        }
+    /// Tells whether a path is below the folder that this disk is about.
+    pub fn covers(&self, path: &Path) -> bool {
+        path.starts_with(&self.root)
     }
 
     /// Tells whether there is a file or folder of that path now.
@@ -154,15 +157,33 @@ impl Disk {
         }
     }
 
-    /// Writes into an empty folder what a power cut now would leave: that takes `lost`.
-    pub fn materialise(&self, lost: Lost, into: &Path) -> io::Result<()> {
-        self.materialise_node(ROOT, lost, into)
+    /// Returns the number of the file of that path: the same under each of its names, whatever becomes of them.
+    pub fn number(&self, path: &Path) -> Option<usize> {
+        self.find(path)
+    }
+
+    /// Writes into an empty folder what a power cut now would leave: that takes `lost`. Several names of one file are
+    /// names of one file there too. Returns a path of each file by its number.
+    pub fn materialise(&self, lost: Lost, into: &Path) -> io::Result<BTreeMap<usize, PathBuf>> {
+        let mut made = BTreeMap::new();
+        self.materialise_node(ROOT, lost, into, &mut made)?;
+        Ok(made)
     }
 
     #[allow(clippy::disallowed_methods, reason = "a test's own folder")]
-    fn materialise_node(&self, id: NodeId, lost: Lost, into: &Path) -> io::Result<()> {
+    fn materialise_node(
+        &self,
+        id: NodeId,
+        lost: Lost,
+        into: &Path,
+        made: &mut BTreeMap<usize, PathBuf>,
+    ) -> io::Result<()> {
         match &self.nodes[id] {
             Node::File { now, durable } => {
+                if let Some(first) = made.get(&id) {
+                    return fs::hard_link(first, into);
+                }
+                made.insert(id, into.to_owned());
                 let keep = matches!(lost, Lost::Names | Lost::Nothing);
                 fs::write(into, if keep { now } else { durable })
             }
@@ -170,7 +191,7 @@ impl Disk {
                 fs::create_dir_all(into)?;
                 let keep = matches!(lost, Lost::Content | Lost::Nothing);
                 for (name, child) in if keep { now } else { durable } {
-                    self.materialise_node(*child, lost, &into.join(name))?;
+                    self.materialise_node(*child, lost, &into.join(name), made)?;
                 }
                 Ok(())
             }

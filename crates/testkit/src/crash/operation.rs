@@ -26,6 +26,8 @@ pub enum FileOperation {
     Link { from: PathBuf, to: PathBuf },
     /// A file's name, or an empty folder, was removed.
     Remove { path: PathBuf },
+    /// Everything was made durable.
+    SyncAll,
 }
 
 impl FileOperation {
@@ -41,6 +43,7 @@ impl FileOperation {
             | Self::Remove { path } => vec![path],
             Self::Rename { from, to } | Self::Link { from, to } => vec![from, to],
             Self::Exchange { one, other } => vec![one, other],
+            Self::SyncAll => Vec::new(),
         }
     }
 }
