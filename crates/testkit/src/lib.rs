@@ -8,6 +8,8 @@ pub mod crash;
 mod drain;
 mod dump_suite;
 mod fake_dump;
+#[cfg(feature = "engines")]
+mod fake_engine;
 #[cfg(feature = "repository")]
 mod fake_repository;
 mod faulty;
@@ -17,12 +19,16 @@ mod reader_suite;
 mod recording;
 #[cfg(feature = "repository")]
 mod repository_suite;
+#[cfg(feature = "engines")]
+mod restore_suite;
 mod storage_suite;
 mod suite;
 
 pub use drain::{Drained, DrainedDatabase, ReadParts, drain};
 pub use dump_suite::{DumpSubject, broken_dump_promises, dump_conformance};
 pub use fake_dump::{Act, DatabaseScript, FakeDump};
+#[cfg(feature = "engines")]
+pub use fake_engine::{FakeEngine, RestoreFlaw};
 #[cfg(feature = "repository")]
 pub use fake_repository::{FakeRepository, RepositoryFlaw};
 pub use faulty::{Fault, FaultyStorage};
@@ -34,5 +40,7 @@ pub use recording::{Call, RecordingStorage, Verb};
 pub use repository_suite::{
     DamageBackup, FreshRepository, broken_repository_promises, repository_conformance,
 };
+#[cfg(feature = "engines")]
+pub use restore_suite::{RestoreSubject, broken_restore_promises, restore_conformance};
 pub use storage_suite::{FreshStorage, broken_storage_promises, storage_conformance};
 pub use suite::{Broken, Random, assert_caught};
