@@ -97,7 +97,7 @@ fn companion(name: &str) -> Option<&'static str> {
     if name.ends_with("-wal") || name.ends_with("-shm") || name.ends_with("-journal") {
         return Some("belongs to the database beside it");
     }
-    if name.ends_with(".backstay-restore") || name.ends_with(".backstay-image") {
+    if name.contains(".backstay-") {
         return Some("belongs to a restore");
     }
     let (_, rest) = name.rsplit_once(".safety-")?;
