@@ -74,6 +74,17 @@ impl Command {
         }
     }
 
+    /// Tells whether nothing is to be changed, not even the journal.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        match self {
+            Self::Backup(options) => options.dry_run.dry_run,
+            Self::Verify(options) => options.dry_run.dry_run,
+            Self::Restore(options) => options.dry_run.dry_run,
+            Self::Export(options) => options.dry_run.dry_run,
+            _ => false,
+        }
+    }
+
     /// Tells whether the command reads the configuration. `init` looks for one by itself.
     pub(crate) fn wants_settings(&self) -> bool {
         !matches!(self, Self::Demo(_) | Self::Init(_) | Self::Completions(_) | Self::Man(_))

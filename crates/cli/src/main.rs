@@ -93,6 +93,7 @@ fn check_report_place(globals: &Globals) -> Result<(), Failure> {
 fn run(mut session: Session, command: Command) -> Result<Option<Finished>, Failure> {
     signals::listen(session.context.cancel.clone())
         .map_err(|error| Failure::new(exit::FAILED, "signals cannot be listened for").with_cause(&error))?;
+    session.dry_run = command.is_dry_run();
     if command.wants_settings() {
         session.read_settings()?;
     }

@@ -132,31 +132,36 @@ fn place_of(session: &Session, source: Option<&SourceArgument<'_>>) -> Result<Pl
 
 /// Puts together what verbs work with.
 pub(crate) fn services(session: &Session, repository: Arc<dyn Repository>) -> Result<Services, Failure> {
-    let journal = match Journal::open(session.places.journal()) {
-        Ok((journal, findings)) => {
-            for finding in findings {
-                session
-                    .console
-                    .warn(&format!("{}: {}", finding.object, finding.message), finding.hint.as_deref());
-            }
-            Some(Arc::new(journal))
-        }
-        Err(error) => {
-            let finding = error.finding();
-            session
-                .console
-                .warn(&format!("{}: {}", finding.object, finding.message), finding.hint.as_deref());
-            None
-        }
-    };
     Ok(Services {
         engines: session.engines.clone(),
         repository,
-        journal,
+        journal: journal(session),
         context: session.context.clone(),
         host: session.host.clone(),
         user: session.user.clone(),
     })
+}
+
+/// Opens the journal. Without it the work goes on; a dry run makes none.
+fn journal(session: &Session) -> Option<Arc<Journal>> {
+    let path = session.places.journal();
+    if session.dry_run && !path.exists() {
+        return None;
+    }
+    let warn = |finding: &flow::Finding| {
+        let message = format!("{}: {}", finding.object, finding.message);
+        session.console.warn(&message, finding.hint.as_deref());
+    };
+    match Journal::open(path) {
+        Ok((journal, findings)) => {
+            findings.iter().for_each(warn);
+            Some(Arc::new(journal))
+        }
+        Err(error) => {
+            warn(&error.finding());
+            None
+        }
+    }
 }
 
 /// Tells whether there is a repository in a folder.
@@ -240,7 +245,8 @@ pub(crate) fn create(session: &Session, place: &RepositoryPlace) -> Result<Made,
     };
     password::make_private_folder(&keys).map_err(|error| key_failure(&keys, &error))?;
     let secret = password::new_key()?;
-    let pending = keys.join(format!("new-{}.key", std::process::id()));
+    // Under a name that is never used twice: one that a crash left may be the only key of a repository.
+    let pending = keys.join(format!("new-{}.key", password::random_hex::<8>()?));
     storage::atomic_write(&pending, format!("{}\n", secret.expose()).as_bytes(), 0o600)
         .map_err(|error| key_failure(&pending, &error))?;
     let repository = match make(session, place, &secret) {

@@ -146,9 +146,14 @@ pub(crate) fn make_private_folder(folder: &Path) -> std::io::Result<()> {
 
 /// Returns a new random key: 32 bytes as hexadecimal text.
 pub(crate) fn new_key() -> Result<Secret, Failure> {
-    let mut bytes = [0_u8; 32];
+    random_hex::<32>().map(Secret::new)
+}
+
+/// Returns so many random bytes as hexadecimal text.
+pub(crate) fn random_hex<const BYTES: usize>() -> Result<String, Failure> {
+    let mut bytes = [0_u8; BYTES];
     getrandom::fill(&mut bytes).map_err(|error| {
         Failure::new(exit::FAILED, format!("this machine gives no random bytes: {error}"))
     })?;
-    Ok(Secret::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -26,6 +26,8 @@ pub(crate) struct Session {
     pub(crate) host: String,
     pub(crate) user: String,
     pub(crate) started: Timestamp,
+    /// Whether nothing is to be changed, not even the journal.
+    pub(crate) dry_run: bool,
 }
 
 impl Session {
@@ -61,6 +63,7 @@ impl Session {
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             user,
             started: Timestamp::now(),
+            dry_run: false,
         })
     }
 

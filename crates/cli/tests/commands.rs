@@ -141,6 +141,13 @@ fn json_objects_have_every_key() {
         ],
     );
     assert_keys(&verify["performance"], &["bytes_read", "bytes_per_second", "elapsed_ms"]);
+}
+
+#[test]
+fn json_objects_of_restores_and_checks_have_every_key() {
+    let machine = Machine::new();
+    machine.database("app.db", 100);
+    machine.done(&["backup", "app.db"]);
     let restore = machine.done(&["restore", "app.db", "--yes", "--json"]).json();
     assert_keys(
         &restore,
@@ -149,6 +156,11 @@ fn json_objects_have_every_key() {
     assert_keys(&restore["steps"][0], &["name", "elapsed_ms"]);
     assert_keys(&machine.done(&["check", "--json"]).json(), &["errors"]);
     assert_keys(&machine.done(&["show", "latest", "--json"]).json(), &["backup", "manifest"]);
+}
+
+#[test]
+fn json_objects_of_failures_have_every_key_too() {
+    let machine = Machine::new();
     let failed = machine.run(&["backup", "nowhere.db", "--json"]);
     assert_eq!(failed.code, 20);
     let object = failed.json();

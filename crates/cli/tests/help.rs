@@ -51,12 +51,27 @@ fn every_command_of_the_help_is_in_this_list() {
     assert_eq!(listed, COMMANDS);
 }
 
+/// The help without the options that every command has, which the page shows once.
+fn own_help(command: &str) -> String {
+    let help = help(Some(command));
+    let mut own = String::new();
+    let mut global = false;
+    for line in help.lines() {
+        global = line == "Global options:" || (global && (line.is_empty() || line.starts_with(' ')));
+        if !global {
+            own.push_str(line.trim_end());
+            own.push('\n');
+        }
+    }
+    format!("{}\n", own.trim_end())
+}
+
 #[test]
 fn the_reference_page_is_current() {
     let mut page = "# The command line\n\nMade of the program's own help by `BACKSTAY_UPDATE_DOCS=1 cargo test -p backstay --test help`; not to be edited by hand.\n".to_owned();
     page.push_str(&format!("\n## backstay\n\n```text\n{}```\n", help(None)));
     for command in COMMANDS {
-        page.push_str(&format!("\n## backstay {command}\n\n```text\n{}```\n", help(Some(command))));
+        page.push_str(&format!("\n## backstay {command}\n\n```text\n{}```\n", own_help(command)));
     }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/cli.md");
     if std::env::var_os("BACKSTAY_UPDATE_DOCS").is_some() {

@@ -52,7 +52,7 @@ pub(crate) struct Options {
     lock_wait: u64,
 
     #[command(flatten)]
-    dry_run: DryRun,
+    pub(crate) dry_run: DryRun,
 }
 
 /// The targets that go to one repository.
@@ -213,7 +213,11 @@ impl Whole {
         self.report.is_none()
     }
 
-    fn take(&mut self, result: operations::backup::BackupResult) {
+    fn take(&mut self, mut result: operations::backup::BackupResult) {
+        let shown = result.report.body.backups.iter_mut().filter_map(|item| item.error.as_mut());
+        for (shown, error) in shown.zip(&result.errors) {
+            shown.exit_code = Some(exit_code(error));
+        }
         self.errors.extend(result.errors);
         match &mut self.report {
             None => self.report = Some(result.report),

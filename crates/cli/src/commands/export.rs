@@ -46,7 +46,7 @@ pub(crate) struct Options {
     form: Option<StreamForm>,
 
     #[command(flatten)]
-    dry_run: DryRun,
+    pub(crate) dry_run: DryRun,
 }
 
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Failure> {

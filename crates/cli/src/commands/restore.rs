@@ -94,7 +94,7 @@ pub(crate) struct Options {
     rollback: bool,
 
     #[command(flatten)]
-    dry_run: DryRun,
+    pub(crate) dry_run: DryRun,
 }
 
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Failure> {
@@ -172,7 +172,7 @@ fn database_restore(
     };
     let mut refusal = None;
     let mut confirm = |planned: &Planned| {
-        show_plan(session, planned);
+        show_plan(session, options, planned);
         if to_new {
             return Ok(());
         }
@@ -286,16 +286,21 @@ fn typed_name(session: &Session, target: &DatabaseRef) -> String {
     path.file_name().map_or_else(|| target.connection.clone(), |name| name.to_string_lossy().into_owned())
 }
 
-fn show_plan(session: &Session, planned: &Planned) {
-    let console = &session.console;
-    console.say(&format!(
+fn show_plan(session: &Session, options: &Options, planned: &Planned) {
+    // Whoever is asked sees what about, also where they want quiet.
+    let answered = session.globals.yes || options.confirm.is_some() || options.to_new.is_some();
+    let say = |line: &str| match answered {
+        true => session.console.say(line),
+        false => session.console.note(line),
+    };
+    say(&format!(
         "Restoring {} of {} to {}.",
         short(&planned.record.id.0),
         moment(planned.record.time, &session.zone),
         planned.target.connection
     ));
     for line in plan_lines(&planned.plan, planned.estimated_ms) {
-        console.say(&line);
+        say(&line);
     }
 }
 

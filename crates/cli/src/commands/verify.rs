@@ -27,7 +27,7 @@ pub(crate) struct Options {
     backups: Vec<String>,
 
     #[command(flatten)]
-    dry_run: DryRun,
+    pub(crate) dry_run: DryRun,
 }
 
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Failure> {

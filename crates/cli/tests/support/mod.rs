@@ -30,12 +30,12 @@ impl Machine {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         std::fs::create_dir(root.join("home")).unwrap();
-        std::fs::create_dir(root.join("work")).unwrap();
+        std::fs::create_dir(root.join("here")).unwrap();
         Self { folder, root }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.root.join("work").join(name)
+        self.root.join("here").join(name)
     }
 
     pub(crate) fn text(&self, name: &str) -> String {
@@ -50,7 +50,7 @@ impl Machine {
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .env("TZ", "UTC")
             .env("TMPDIR", &self.root)
-            .current_dir(self.root.join("work"));
+            .current_dir(self.root.join("here"));
         command
     }
 

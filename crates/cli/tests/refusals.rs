@@ -14,7 +14,7 @@ type Case<'a> = (&'a str, &'a [&'a str], i32, &'a str);
 
 /// Runs cases on one machine, each of which leaves it as it was, and returns what was said.
 fn said(machine: &Machine, cases: &[Case<'_>]) -> String {
-    let places: [PathBuf; 2] = [machine.root.join("work"), machine.root.join("home/.local/share")];
+    let places: [PathBuf; 2] = [machine.root.join("here"), machine.root.join("home/.local/share")];
     let before: Vec<_> = places.iter().map(|place| fingerprint(place)).collect();
     let mut told = String::new();
     for (name, arguments, code, object) in cases {
