@@ -25,7 +25,7 @@ Exit codes:
    11  repository locked, or restore target in use
    12  wrong password, or none
    20  the database side failed: missing, unreadable, not a database, busy
-   21  a FAIL of verify or check
+   21  a FAIL of verify or check, or a problem that doctor found
   130  interrupted";
 
 /// The whole command line.

@@ -191,6 +191,19 @@ fn one_of_several_that_fails_is_named_and_the_rest_is_kept() {
 }
 
 #[test]
+fn a_doctor_names_problems_and_says_when_there_is_none() {
+    let machine = Machine::new();
+    let path = machine.database("app.db", 1000);
+    let well = machine.done(&["doctor", "app.db", "--integrity"]);
+    assert!(well.err.contains("nothing stands in the way"), "{}", well.err);
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(machine.path("cut.db"), &whole[..5000]).unwrap();
+    let ill = machine.run(&["doctor", "cut.db", "--json"]);
+    assert_eq!(ill.code, 21, "{}", ill.err);
+    assert_eq!(ill.json()["databases"][0]["findings"][0]["severity"], "problem");
+}
+
+#[test]
 fn a_configuration_names_targets_and_repositories() {
     let machine = Machine::new();
     let path = machine.database("data/erp.db", 50);
@@ -271,6 +284,20 @@ fn a_backup_leaves_as_a_file_or_a_stream() {
     assert_eq!(machine.run(&["export", "latest", "--out", "-", "--json"]).code, 2);
     assert_eq!(machine.run(&["export", "latest", "--out", "copy.txt"]).code, 2);
     assert_eq!(machine.run(&["export", "latest", "--out", "x.sql", "--form", "sql"]).code, 2);
+}
+
+#[test]
+fn a_stream_that_nobody_reads_to_its_end_is_a_failure() {
+    let machine = Machine::new();
+    machine.database("app.db", 20_000);
+    machine.done(&["backup", "app.db"]);
+    let program = assert_cmd::cargo::cargo_bin!("backstay").display().to_string();
+    let script = format!("{program} export latest --out - | head -c 10 > /dev/null; echo ${{PIPESTATUS[0]}}");
+    let mut shell = assert_cmd::Command::new("bash");
+    shell.args(["-c", &script]).env("HOME", machine.root.join("home")).env_remove("XDG_CONFIG_HOME");
+    let ended = outcome(&mut shell);
+    assert_eq!(ended.out.trim(), "1", "{}", ended.err);
+    assert!(ended.err.contains("standard output cannot be written"), "{}", ended.err);
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     let number = count(report.body.databases.len() as u64, "database", "databases");
     if report.outcome == Outcome::Failed {
         let found = count(problems, "problem", "problems");
-        return Finished::failing(report, Failure::new(exit::DATABASE, format!("{found} in {number}")));
+        return Finished::failing(report, Failure::new(exit::NOT_VALID, format!("{found} in {number}")));
     }
     session.console.say(&format!("Examined {number}: nothing stands in the way of a backup."));
     Finished::new(&report)

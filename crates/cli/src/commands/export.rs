@@ -62,7 +62,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
         };
         reference.selector = Selector::Id { prefix, database };
     }
-    let mut stream = std::io::stdout();
+    let mut stream = Stream { out: std::io::stdout(), error: None };
     let out = if to_stream {
         let form = match options.form {
             Some(StreamForm::Sql) => ExportForm::Sql,
@@ -72,11 +72,13 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     } else {
         ExportOut::File(session.absolute(&options.out))
     };
-    let report = operations::export::run(&services, &reference, out, options.dry_run.dry_run)?;
-    stream.flush().map_err(|error| {
-        // Who wanted the bytes did not get them all: that is a failure here, whoever closed the pipe.
-        Failure::new(exit::FAILED, "standard output cannot be written").with_cause(&error)
-    })?;
+    let outcome = operations::export::run(&services, &reference, out, options.dry_run.dry_run);
+    // Who wanted the bytes did not get them all: that is a failure of this side, not of the database.
+    let flushed = stream.flush().err();
+    if let Some(error) = stream.error.take().or(flushed) {
+        return Err(Failure::new(exit::FAILED, "standard output cannot be written").with_cause(&error));
+    }
+    let report = outcome?;
     let body = &report.body;
     let place = body.path.as_deref().map_or("standard output".to_owned(), quoted);
     let (from, bytes) = (short(&body.backup.0), size(body.written_bytes));
@@ -89,6 +91,38 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
         session.console.say(&format!("Exported {from} to {place} ({bytes}) in {time}."));
     }
     Finished::new(&report)
+}
+
+/// Standard output, with the first error of writing to it.
+struct Stream {
+    out: std::io::Stdout,
+    error: Option<std::io::Error>,
+}
+
+impl Stream {
+    fn keep<T>(&mut self, outcome: std::io::Result<T>) -> std::io::Result<T> {
+        outcome.map_err(|error| {
+            let kind = error.kind();
+            self.error.get_or_insert(error);
+            kind.into()
+        })
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+        loop {
+            match self.out.write(buffer) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                outcome => return self.keep(outcome),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let outcome = self.out.flush();
+        self.keep(outcome)
+    }
 }
 
 fn check(session: &Session, options: &Options, to_stream: bool) -> Result<(), Failure> {
