@@ -200,7 +200,9 @@ fn a_doctor_names_problems_and_says_when_there_is_none() {
     std::fs::write(machine.path("cut.db"), &whole[..5000]).unwrap();
     let ill = machine.run(&["doctor", "cut.db", "--json"]);
     assert_eq!(ill.code, 21, "{}", ill.err);
-    assert_eq!(ill.json()["databases"][0]["findings"][0]["severity"], "problem");
+    let object = ill.json();
+    let findings = object["databases"][0]["findings"].as_array().unwrap();
+    assert!(findings.iter().any(|finding| finding["severity"] == "problem"), "{object}");
 }
 
 #[test]
