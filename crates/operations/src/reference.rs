@@ -85,7 +85,14 @@ pub fn resolve(
         Selector::Place(place) => {
             let all =
                 select(records, |record| record.target.as_str() == place || record.connection == *place);
-            pick(&of_one_host(all, host, &reference.text)?, reference.moment)
+            let mine = of_one_host(all, host, &reference.text)?;
+            // The same file may have been backed up by itself, with its folder and by a glob: it is one database.
+            let (exactly, below): (Vec<_>, Vec<_>) =
+                mine.into_iter().partition(|record| record.connection == *place);
+            match (pick_from(&exactly, reference.moment), exactly.is_empty()) {
+                (found, false) => found.into_iter().collect(),
+                (_, true) => pick(&below, reference.moment),
+            }
         }
         Selector::Only => {
             let found = pick(&records.iter().collect::<Vec<_>>(), reference.moment);
@@ -118,15 +125,19 @@ fn pick(records: &[&BackupRecord], moment: Moment) -> Vec<BackupRecord> {
     for record in records {
         databases.entry(key(record)).or_default().push(record);
     }
-    let chosen = databases.into_values().filter_map(|mut backups| {
-        backups.sort_by_key(|record| std::cmp::Reverse(record.time));
-        match moment {
-            Moment::Newest => backups.first().copied(),
-            Moment::Back(steps) => backups.get(usize::try_from(steps).ok()?).copied(),
-            Moment::At(time) => backups.into_iter().find(|record| record.time <= time),
-        }
-    });
-    chosen.cloned().collect()
+    databases.into_values().filter_map(|backups| pick_from(&backups, moment)).collect()
+}
+
+/// Picks one of the backups of one database.
+fn pick_from(backups: &[&BackupRecord], moment: Moment) -> Option<BackupRecord> {
+    let mut backups = backups.to_vec();
+    backups.sort_by_key(|record| std::cmp::Reverse(record.time));
+    match moment {
+        Moment::Newest => backups.first().copied(),
+        Moment::Back(steps) => backups.get(usize::try_from(steps).ok()?).copied(),
+        Moment::At(time) => backups.into_iter().find(|record| record.time <= time),
+    }
+    .cloned()
 }
 
 /// A path means this host's; on a new machine, where this host has none, the only other host's.
