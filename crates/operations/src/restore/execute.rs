@@ -91,6 +91,8 @@ impl Running<'_> {
             self.services.context.cancel.check().map_err(|_| OperationError::Cancelled)?;
             match step {
                 RestoreStep::Quiesce => self.stop()?,
+                // Taken up in the middle of the swap: since the crash the service may have been started again.
+                RestoreStep::Swap if steps.first() == Some(step) => self.stop()?,
                 RestoreStep::Finish => self.start_and_check()?,
                 _ => {}
             }

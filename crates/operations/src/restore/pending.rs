@@ -64,7 +64,9 @@ pub fn resume(services: &Services, options: &PendingOptions) -> Result<Report<Re
         .steps()
         .iter()
         .copied()
-        .filter(|step| *step > state.step || (*step == state.step && !state.completed) || repeated(*step))
+        .filter(|step| {
+            *step > state.step || (*step == state.step && !state.completed) || repeated(*step, &state)
+        })
         .collect();
     let mut body;
     if options.dry_run {
@@ -79,9 +81,10 @@ pub fn resume(services: &Services, options: &PendingOptions) -> Result<Report<Re
     Ok(Report::new("restore", started, Outcome::Complete, body))
 }
 
-/// Nobody may use the target at the swap: that is looked at again, whatever was seen before the crash.
-fn repeated(step: RestoreStep) -> bool {
-    step == RestoreStep::Quiesce
+/// Nobody may use the target at the swap: that is looked at again, whatever was seen before the crash. A swap that was
+/// begun looks itself, and after it the old database is no longer there to be looked at.
+fn repeated(step: RestoreStep, state: &RestoreState) -> bool {
+    step == RestoreStep::Quiesce && state.step < RestoreStep::Swap
 }
 
 /// Puts the old database back. Works without the repository.
