@@ -78,7 +78,8 @@ impl Stage {
         }
         let stage = Self { _folder: folder, root, disk };
         let storage = storage::LocalStorage::create(stage.repository()).unwrap();
-        let options = restic::CreateOptions { derivation_passes: Some(1), ..restic::CreateOptions::default() };
+        let options =
+            restic::CreateOptions { derivation_passes: Some(1), ..restic::CreateOptions::default() };
         restic::Repository::create(Arc::new(storage), &flow::Secret::new(PASSWORD), options).unwrap();
         stage
     }

@@ -1,18 +1,15 @@
 //! The program under `strace`: its file-changing system calls listed, one of them made its last, or all of them
-//! translated into operations on a model of a disk.
+//! written down to be replayed on a model of a disk.
 
 use super::{Stage, program};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use testkit::crash::{Disk, FileOperation};
+use testkit::crash::TRACED_CALLS;
 
 /// The calls that change files.
 pub const CHANGING: &str = "creat,write,writev,pwrite64,pwritev,pwritev2,fsync,fdatasync,rename,renameat,renameat2,link,\
     linkat,unlink,unlinkat,rmdir,ftruncate,truncate,fallocate,mkdir,mkdirat,fchmod,fchown,flock,sendfile,copy_file_range";
-/// Those by which positions in files are known.
-const MOVING: &str = "openat,lseek,read,dup,dup2,dup3";
-
 /// Whether it can be used here. Without it the tests pass over.
 pub fn present() -> bool {
     let present = Command::new("strace").arg("-V").output().is_ok();
@@ -37,14 +34,6 @@ impl Call {
     pub fn bytes(&self, index: usize) -> Vec<u8> {
         self.arguments.get(index).map_or_else(Vec::new, |text| unhex(text.trim_matches('"')))
     }
-
-    fn path(&self, index: usize) -> PathBuf {
-        PathBuf::from(String::from_utf8(self.bytes(index)).unwrap())
-    }
-
-    fn number(&self, index: usize) -> u64 {
-        self.arguments[index].parse().unwrap()
-    }
 }
 
 /// A call to be killed at: the `number`th of that name in one thread.
@@ -60,30 +49,46 @@ impl std::fmt::Display for Point {
     }
 }
 
-/// Runs the program to its end and returns what it did to files.
-pub fn record(stage: &Stage, arguments: &[&str]) -> Vec<Call> {
+/// Runs the program to its end and returns what it did to files, as `strace` writes it.
+pub fn trace(stage: &Stage, calls: &str, arguments: &[&str]) -> String {
     let log = stage.root.join("strace.log");
     let mut command = Command::new("strace");
     stage.settle(&mut command);
-    command.args(["-f", "--seccomp-bpf", "-qqq", "-y", "-xx", "-s", "20000000", "-o"]).arg(&log);
-    command.args(["-e", &format!("trace={CHANGING},{MOVING}")]).arg(program()).args(arguments);
+    command.args(["-f", "--seccomp-bpf", "-qqq", "-y", "-xx", "-s", "100000000", "-o"]).arg(&log);
+    command.args(["-e", &format!("trace={calls}")]).arg(program()).args(arguments);
     let outcome = super::outcome(&mut command);
     assert_eq!(outcome.code, Some(0), "{arguments:?}: {}", outcome.err);
     let text = std::fs::read_to_string(&log).unwrap();
     std::fs::remove_file(&log).unwrap();
-    parse(&text)
+    text
+}
+
+/// As [`trace`], of the calls that a replay needs.
+pub fn trace_for_replay(stage: &Stage, arguments: &[&str]) -> String {
+    trace(stage, TRACED_CALLS, arguments)
+}
+
+/// Runs the program to its end and returns its file-changing calls.
+pub fn record(stage: &Stage, arguments: &[&str]) -> Vec<Call> {
+    parse(&trace(stage, CHANGING, arguments))
 }
 
 /// Runs the program until it is killed at that call; false where it ended before.
 pub fn kill_at(stage: &Stage, point: &Point, arguments: &[&str]) -> bool {
     let mut command = Command::new("strace");
     stage.settle(&mut command);
-    command.args(["-f", "--seccomp-bpf", "-qqq", "-o", "/dev/null", "-e"]);
+    // Not with --seccomp-bpf: then no call is ever the one.
+    command.args(["-f", "-qqq", "-o", "/dev/null", "-e"]);
     command.arg(format!("trace={}", point.name)).arg("-e");
     command.arg(format!("inject={}:signal=KILL:when={}", point.name, point.number));
     command.arg(program()).args(arguments);
     let outcome = super::outcome(&mut command);
-    assert!(outcome.code.is_none() || outcome.code == Some(0), "at {point}: {:?} {}", outcome.code, outcome.err);
+    assert!(
+        outcome.code.is_none() || outcome.code == Some(0),
+        "at {point}: {:?} {}",
+        outcome.code,
+        outcome.err
+    );
     outcome.code.is_none()
 }
 
@@ -130,109 +135,22 @@ fn parse_call(thread: u32, text: &str) -> Option<Call> {
     let arguments: Vec<String> = arguments.split(", ").map(str::to_owned).collect();
     let number = result.split(['<', ' ']).next()?.parse().ok()?;
     let shown = |text: &str| {
-        let (_, path) = text.split_once('<')?;
-        String::from_utf8(unhex(path.split('>').next()?)).ok().map(PathBuf::from)
+        let (path, after) = text.split_once('<')?.1.split_once('>')?;
+        let mut path = String::from_utf8(unhex(path)).ok()?;
+        path.push_str(if after.starts_with("(deleted)") { " (deleted)" } else { "" });
+        Some(PathBuf::from(path))
     };
     let opened = (name == "openat").then(|| shown(result)).flatten();
     let named = arguments.iter().find(|argument| argument.starts_with('"'));
-    let file = opened.or_else(|| arguments.first().filter(|first| !first.starts_with("AT_")).and_then(|first| shown(first)));
-    let file = file.or_else(|| named.and_then(|text| String::from_utf8(unhex(text.trim_matches('"'))).ok().map(PathBuf::from)));
+    let file = opened.or_else(|| {
+        arguments.first().filter(|first| !first.starts_with("AT_")).and_then(|first| shown(first))
+    });
+    let file = file.or_else(|| {
+        named.and_then(|text| String::from_utf8(unhex(text.trim_matches('"'))).ok().map(PathBuf::from))
+    });
     Some(Call { thread, name: name.to_owned(), arguments, result: number, file })
 }
 
 fn unhex(text: &str) -> Vec<u8> {
     text.split("\\x").skip(1).map(|digits| u8::from_str_radix(&digits[..2], 16).unwrap()).collect()
-}
-
-/// Translates calls into operations, for what lies below a folder.
-pub struct Translator {
-    root: PathBuf,
-    /// Positions in open files.
-    at: BTreeMap<u64, u64>,
-}
-
-impl Translator {
-    pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), at: BTreeMap::new() }
-    }
-
-    /// Returns what a call did, given how the disk was before it.
-    pub fn operations(&mut self, call: &Call, disk: &Disk) -> Vec<FileOperation> {
-        if call.result < 0 {
-            return Vec::new();
-        }
-        match call.name.as_str() {
-            "openat" => self.open(call, disk),
-            "lseek" => {
-                self.at.insert(descriptor(call), call.result as u64);
-                Vec::new()
-            }
-            "read" => {
-                *self.at.entry(descriptor(call)).or_default() += call.result as u64;
-                Vec::new()
-            }
-            "rename" => vec![FileOperation::Rename { from: call.path(0), to: call.path(1) }],
-            "renameat" | "renameat2" => vec![FileOperation::Rename { from: call.path(1), to: call.path(3) }],
-            "link" => vec![FileOperation::Link { from: call.path(0), to: call.path(1) }],
-            "linkat" => vec![FileOperation::Link { from: call.path(1), to: call.path(3) }],
-            "unlink" | "rmdir" => vec![FileOperation::Remove { path: call.path(0) }],
-            "unlinkat" => vec![FileOperation::Remove { path: call.path(1) }],
-            "mkdir" => vec![FileOperation::MakeFolder { path: call.path(0) }],
-            "mkdirat" => vec![FileOperation::MakeFolder { path: call.path(1) }],
-            _ => self.on_file(call, disk),
-        }
-    }
-
-    fn open(&mut self, call: &Call, disk: &Disk) -> Vec<FileOperation> {
-        let Some(path) = call.file.clone() else { return Vec::new() };
-        self.at.insert(call.result as u64, 0);
-        let flags = &call.arguments[2];
-        if !path.starts_with(&self.root) {
-            return Vec::new();
-        }
-        assert!(!flags.contains("O_APPEND") && !flags.contains("O_TMPFILE"), "{flags} of {path:?} is not translated");
-        if flags.contains("O_CREAT") && !disk.holds(&path) {
-            return vec![FileOperation::Create { path }];
-        }
-        if flags.contains("O_TRUNC") {
-            return vec![FileOperation::Truncate { path, size_bytes: 0 }];
-        }
-        Vec::new()
-    }
-
-    fn on_file(&mut self, call: &Call, disk: &Disk) -> Vec<FileOperation> {
-        let Some(path) = call.file.clone() else { return Vec::new() };
-        let gone = path.to_string_lossy().ends_with(" (deleted)");
-        if gone || !path.starts_with(&self.root) {
-            return Vec::new();
-        }
-        let size_bytes = disk.read(&path).map_or(0, |content| content.len() as u64);
-        match call.name.as_str() {
-            "write" => {
-                let at = self.at.entry(descriptor(call)).or_default();
-                let offset = *at;
-                *at += call.result as u64;
-                vec![FileOperation::Write { path, offset, bytes: written(call) }]
-            }
-            "pwrite64" => vec![FileOperation::Write { path, offset: call.number(3), bytes: written(call) }],
-            "fsync" | "fdatasync" => vec![FileOperation::Sync { path }],
-            "ftruncate" => vec![FileOperation::Truncate { path, size_bytes: call.number(1) }],
-            "fallocate" if call.arguments[1] == "0" => {
-                let end = call.number(2) + call.number(3);
-                if end <= size_bytes { vec![] } else { vec![FileOperation::Truncate { path, size_bytes: end }] }
-            }
-            "fallocate" | "fchmod" | "fchown" | "flock" => Vec::new(),
-            other => panic!("{other} of {path:?} is not translated"),
-        }
-    }
-}
-
-fn descriptor(call: &Call) -> u64 {
-    call.arguments[0].split('<').next().unwrap().parse().unwrap()
-}
-
-fn written(call: &Call) -> Vec<u8> {
-    let bytes = call.bytes(1);
-    assert_eq!(bytes.len() as i64, call.result, "strace cut what was written");
-    bytes
 }
