@@ -59,6 +59,7 @@ pub(crate) fn find(
     reference: &Reference,
 ) -> Result<BackupRecord, Failure> {
     let records = services.repository.backups(None, &services.context)?;
+    operations::unlisted::refuse(services, &records, reference)?;
     let record = operations::reference::resolve_one(&records, reference, &services.host)?;
     announce(session, reference, &record.id, record.time);
     Ok(record)

@@ -1,5 +1,5 @@
 //! `init`: looks for databases, writes a commented configuration, makes the repository and its key. With
-//! `--repository`: makes just that repository. Nothing that exists is written over.
+//! `--repository` and no folder to look into: makes just that repository. Nothing that exists is written over.
 //!
 //! The repository is made before the configuration that names it, so that a crash leaves one of use without the other.
 
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 /// Find databases, write a configuration, make the repository and its key
 ///
-/// With --repository: makes just that repository, opened by BACKSTAY_PASSWORD (or _FILE, _COMMAND) where one is
+/// With --repository and no FOLDER: makes just that repository, opened by BACKSTAY_PASSWORD (or _FILE, _COMMAND) where one is
 /// given, else by a new key file.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -55,7 +55,7 @@ struct InitBody {
 pub(crate) fn run(session: &mut Session, options: &Options) -> Result<Finished, Failure> {
     let found = config::find(&config::Places { named: None, ..session.config_places() })?;
     let named = session.globals.config.clone().map(|file| session.absolute(&file));
-    if session.globals.repository.is_some() {
+    if session.globals.repository.is_some() && options.folders.is_empty() {
         // The name may be a configured one.
         if let Some(file) = named.filter(|file| file.exists()).or(found) {
             session.settings = config::read(&file)?;
@@ -74,12 +74,6 @@ pub(crate) fn run(session: &mut Session, options: &Options) -> Result<Finished, 
 }
 
 fn repository_alone(session: &Session, options: &Options) -> Result<Finished, Failure> {
-    if !options.folders.is_empty() {
-        return Err(Failure::usage(
-            "with `--repository` just that repository is made, and no folder is looked into",
-            "leave out the folders",
-        ));
-    }
     let Some(place) = asked_for(session)? else {
         return Err(Failure::usage("no repository is named", "name one"));
     };
@@ -111,7 +105,10 @@ fn repository_alone(session: &Session, options: &Options) -> Result<Finished, Fa
 }
 
 fn whole(session: &Session, options: &Options, file: &Path) -> Result<Finished, Failure> {
-    let repository = session.places.default_repository();
+    let repository = match asked_for(session)? {
+        Some(asked) => asked.repository.path,
+        None => session.places.default_repository(),
+    };
     session.console.say("Looking for databases.");
     let databases = discover(&folders(session, options), DiscoverLimits::default());
     let own: Vec<PathBuf> = databases

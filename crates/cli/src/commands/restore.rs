@@ -111,6 +111,9 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     let reference = reference(session, text)?;
     let services = opening::for_backup_argument(session, text)?;
     let records = services.repository.backups(None, &services.context)?;
+    if !options.fallback {
+        operations::unlisted::refuse(&services, &records, &reference)?;
+    }
     let (record, path) = choose(&records, &reference, &services.host)?;
     announce(session, &reference, &record.id, record.time);
     if record.engine.is_none() {
