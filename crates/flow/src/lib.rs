@@ -10,6 +10,7 @@ mod context;
 mod dump;
 mod facts;
 mod finding;
+mod layout;
 mod manifest;
 mod names;
 mod observer;
@@ -20,11 +21,12 @@ pub use backup::{BackupReader, ReadError, ReadErrorKind};
 pub use cancel::{Cancel, CancelGuard, Cancelled};
 pub use context::{Context, Environment, ScratchDir};
 pub use dump::{
-    DatabaseRequest, Dump, DumpOptions, DumpRequest, Dumped, Layout, OpenPart, PartFacts, PartReader,
-    PartRef, Previous, Step,
+    DatabaseRequest, Dump, DumpOptions, DumpRequest, Dumped, OpenPart, PartFacts, PartReader, PartRef,
+    Previous, Step,
 };
 pub use facts::{ConsistencyPoint, Digest128, Facts, Marks, SchemaObject, TableFacts};
 pub use finding::{Finding, Severity};
+pub use layout::Layout;
 pub use manifest::{MANIFEST_SCHEMA, Manifest, ManifestEntry, ManifestPart};
 pub use names::{DatabaseName, DatabaseRef, EngineKind, EntryName, NameError, TargetName, TargetRef};
 pub use observer::{Event, Observer, Phase, Silent};
