@@ -15,6 +15,7 @@ pub mod report;
 pub mod restore;
 mod services;
 pub mod show;
+pub mod unlisted;
 pub mod verify;
 
 pub use error::OperationError;

@@ -3,7 +3,7 @@
 use crate::list::ListItem;
 use crate::reference::{Reference, resolve_one};
 use crate::report::{Outcome, Report};
-use crate::{OperationError, Services};
+use crate::{OperationError, Services, unlisted};
 use flow::Manifest;
 use jiff::Timestamp;
 use repository::StoredFile;
@@ -24,6 +24,7 @@ pub struct ShowBody {
 pub fn run(services: &Services, reference: &Reference) -> Result<Report<ShowBody>, OperationError> {
     let started = Timestamp::now();
     let records = services.repository.backups(None, &services.context)?;
+    unlisted::refuse(services, &records, reference)?;
     let record = resolve_one(&records, reference, &services.host)?;
     let (manifest, files) = if record.engine.is_some() {
         (Some(services.repository.open(&record.id, &services.context)?.manifest().clone()), None)

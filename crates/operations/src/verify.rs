@@ -3,10 +3,10 @@
 use crate::journaling;
 use crate::reference::{Reference, resolve};
 use crate::report::{Outcome, Report};
-use crate::{OperationError, Services};
+use crate::{OperationError, Services, unlisted};
 use flow::{Event, Finding, Phase, Severity};
 use jiff::Timestamp;
-use repository::{BackupId, BackupRecord, ProofLevel, ProofRecord};
+use repository::{BackupId, BackupRecord, ProofLevel, ProofRecord, Unlisted};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -107,7 +107,8 @@ fn verify_all(
     started: Timestamp,
 ) -> Result<Report<VerifyBody>, OperationError> {
     let records = services.repository.backups(None, &services.context)?;
-    let chosen = choose(services, &records, references)?;
+    let left_out = left_out(services, &records, references)?;
+    let chosen = choose(services, &records, references, &left_out)?;
     let total = chosen.iter().map(|record| record.size_bytes).sum();
     let phase = Phase { name: format!("verifying {} backups", chosen.len()), total_bytes: Some(total) };
     services.context.observer.event(Event::Phase(phase));
@@ -116,6 +117,7 @@ fn verify_all(
         files: vec![],
         performance: VerifyPerformance::default(),
     };
+    body.files.extend(left_out.iter().map(of_unlisted));
     let mut proofs = Vec::new();
     let mut outcome = Ok(());
     for record in chosen {
@@ -145,6 +147,7 @@ fn choose(
     services: &Services,
     records: &[BackupRecord],
     references: &[Reference],
+    left_out: &[Unlisted],
 ) -> Result<Vec<BackupRecord>, OperationError> {
     if references.is_empty() {
         let mut newest = std::collections::BTreeMap::new();
@@ -155,7 +158,7 @@ fn choose(
                 *slot = record;
             }
         }
-        if newest.is_empty() {
+        if newest.is_empty() && left_out.is_empty() {
             return Err(OperationError::usage(
                 format!("{} holds no backup to verify", services.repository.location()),
                 "make one with `backstay backup SOURCE`".to_owned(),
@@ -166,13 +169,66 @@ fn choose(
     let mut seen = BTreeSet::new();
     let mut chosen = Vec::new();
     for reference in references {
-        for record in resolve(records, reference, &services.host)? {
+        let found = match resolve(records, reference, &services.host) {
+            Ok(found) => found,
+            // What it names is there, and cannot be listed.
+            Err(_) if !unlisted::meant(left_out, records, reference, &[], &services.host).is_empty() => {
+                vec![]
+            }
+            Err(error) => return Err(error),
+        };
+        for record in found {
             if seen.insert(record.id.clone()) {
                 chosen.push(record);
             }
         }
     }
     Ok(chosen)
+}
+
+/// Returns the snapshots that cannot be listed and may hold what is to be verified: none of them is right.
+fn left_out(
+    services: &Services,
+    records: &[BackupRecord],
+    references: &[Reference],
+) -> Result<Vec<Unlisted>, OperationError> {
+    let mut unlisted = services.repository.unlisted(&services.context)?;
+    if references.is_empty() {
+        unlisted.retain(|unlisted| {
+            let same = |record: &&BackupRecord| {
+                unlisted.target.as_ref().is_none_or(|target| record.target == *target)
+                    && unlisted.host.as_ref().is_none_or(|host| record.host == *host)
+            };
+            let newest = records.iter().filter(same).map(|record| record.time).max();
+            unlisted.time.is_none() || newest.is_none_or(|newest| unlisted.time > Some(newest))
+        });
+        return Ok(unlisted);
+    }
+    let mut meant = BTreeSet::new();
+    for reference in references {
+        let found = resolve(records, reference, &services.host).unwrap_or_default();
+        let named = unlisted::meant(&unlisted, records, reference, &found, &services.host);
+        meant.extend(named.into_iter().map(|unlisted| unlisted.snapshot.clone()));
+    }
+    unlisted.retain(|unlisted| meant.contains(&unlisted.snapshot));
+    Ok(unlisted)
+}
+
+fn of_unlisted(unlisted: &Unlisted) -> VerifyItem {
+    let check = Check { name: "list".to_owned(), passed: false, detail: unlisted.problem.clone() };
+    VerifyItem {
+        id: BackupId(unlisted.snapshot.clone()),
+        target: unlisted.target.as_ref().map(ToString::to_string).unwrap_or_default(),
+        database: String::new(),
+        valid: false,
+        size_bytes: 0,
+        age_seconds: unlisted.time.map_or(0, |time| Timestamp::now().as_second() - time.as_second()),
+        time_source: "manifest",
+        format: "restic",
+        compression: "zstd",
+        checks: vec![check],
+        error: Some(format!("it cannot be listed: {}", unlisted.problem)),
+    }
 }
 
 fn verify(

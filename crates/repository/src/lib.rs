@@ -9,6 +9,6 @@ pub mod restic_layout;
 pub use error::{RepositoryError, RepositoryErrorKind};
 pub use record::{
     BackupId, BackupRecord, CheckDepth, CheckReport, Damage, Proof, ProofLevel, ProofRecord, SnapshotReport,
-    SnapshotRequest, StoredFile, VerifyReport, WrittenDatabase,
+    SnapshotRequest, StoredFile, Unlisted, VerifyReport, WrittenDatabase,
 };
 pub use repository::{PartError, Repository, SnapshotWriter, StoredFiles};

@@ -166,6 +166,22 @@ pub struct Damage {
     pub backups: Vec<BackupId>,
 }
 
+/// A snapshot that is there and cannot be listed, because what says which backups it holds is damaged. What is null is
+/// not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unlisted {
+    /// Its full id.
+    pub snapshot: String,
+    /// Whose backups it holds.
+    pub target: Option<TargetName>,
+    /// Where they were made.
+    pub host: Option<String>,
+    /// When its run began.
+    pub time: Option<Timestamp>,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
 /// What a check came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CheckReport {

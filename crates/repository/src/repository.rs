@@ -2,7 +2,7 @@
 
 use crate::{
     BackupId, BackupRecord, CheckDepth, CheckReport, ProofRecord, RepositoryError, SnapshotReport,
-    SnapshotRequest, StoredFile, VerifyReport,
+    SnapshotRequest, StoredFile, Unlisted, VerifyReport,
 };
 use flow::{
     BackupReader, Context, DatabaseName, DatabaseRef, Dumped, EntryName, OpenPart, PartRef, Previous,
@@ -46,6 +46,12 @@ pub trait Repository: Send + Sync {
         target: Option<&TargetName>,
         context: &Context,
     ) -> Result<Vec<BackupRecord>, RepositoryError>;
+
+    /// Returns the snapshots that [`Repository::backups`] had to leave out. Whoever means the newest backup must ask:
+    /// one of these may be newer than what is listed. A layout in which nothing can be left out has none.
+    fn unlisted(&self, _context: &Context) -> Result<Vec<Unlisted>, RepositoryError> {
+        Ok(vec![])
+    }
 
     /// Opens a backup by its full id.
     fn open(&self, id: &BackupId, context: &Context) -> Result<Arc<dyn BackupReader>, RepositoryError>;

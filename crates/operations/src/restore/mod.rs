@@ -14,6 +14,7 @@ use crate::OperationError;
 use crate::Services;
 use crate::reference::{older, short};
 use crate::report::{Outcome, Report};
+use crate::unlisted;
 use engines::RestorePlan;
 use jiff::Timestamp;
 use repository::{BackupId, BackupRecord};
@@ -91,6 +92,9 @@ pub fn run(
 ) -> Result<Report<RestoreBody>, OperationError> {
     let started = Timestamp::now();
     let records = services.repository.backups(None, &services.context)?;
+    if !options.fallback {
+        unlisted::refuse(services, &records, &options.backup)?;
+    }
     let mut record = plan::choose(services, &records, options)?;
     let mut confirmed = false;
     loop {

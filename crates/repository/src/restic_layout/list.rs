@@ -3,28 +3,17 @@
 //! A snapshot that cannot be read hides no other: it is named in a remark and passed over.
 
 use super::failure::repository_error;
-use super::layout::ResticRepository;
 use super::lines::{Line, LineOutcome};
+use super::memo::Lines;
 use super::names;
-use super::proofs::{self, Proofs};
-use super::writer;
-use crate::{BackupId, BackupRecord, Proof, ProofLevel, RepositoryError, RepositoryErrorKind};
+use super::opened::ResticRepository;
+use super::state::{self, Proofs};
+use crate::{BackupId, BackupRecord, Proof, ProofLevel, RepositoryError, RepositoryErrorKind, Unlisted};
 use flow::{Context, DatabaseName, Event, Finding, Severity, TargetName};
 use jiff::Timestamp;
 use restic::{Id, NodeKind, ResticErrorKind, Snapshot};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// The lines of a snapshot; `None` for one that stock restic wrote.
-type Lines = Option<Arc<Vec<Line>>>;
-
-/// What was read so far. Snapshots never change, so what was read stays right.
-#[derive(Default)]
-pub(super) struct Listing {
-    snapshots: Mutex<HashMap<Id, Snapshot>>,
-    lines: Mutex<HashMap<Id, Lines>>,
-    sizes: Mutex<HashMap<Id, u64>>,
-}
 
 /// One snapshot with its lines.
 pub(super) struct Listed {
@@ -55,25 +44,63 @@ impl Said {
 /// The snapshots of a listing, oldest first.
 pub(super) struct ListedSnapshots(pub(super) Vec<Listed>);
 
-impl Listing {
-    /// Loads all snapshots that can be read, oldest first, state snapshots too.
-    pub(super) fn snapshots(
-        &self,
-        repository: &ResticRepository,
-        context: &Context,
-    ) -> Result<Vec<(Id, Snapshot)>, RepositoryError> {
-        let stored = repository.restic().storage().list("snapshots").map_err(|error| {
-            let object = format!("snapshots of {}", repository.location_text());
+impl ResticRepository {
+    /// Returns the ids of the stored snapshots.
+    fn stored(&self) -> Result<Vec<Id>, RepositoryError> {
+        let stored = self.restic().storage().list("snapshots").map_err(|error| {
+            let object = format!("snapshots of {}", self.location_text());
             RepositoryError::new(RepositoryErrorKind::Failed, object, error.to_string()).with_source(error)
         })?;
-        let mut known = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = |name: &str| name.rsplit('/').next().and_then(|name| name.parse::<Id>().ok());
+        Ok(stored.iter().filter_map(|object| id(object.name.as_str())).collect())
+    }
+
+    /// Returns the snapshots that [`Self::listed`] has to leave out.
+    pub(super) fn unlisted(&self, context: &Context) -> Result<Vec<Unlisted>, RepositoryError> {
+        let silent = Context { observer: Arc::new(flow::Silent), ..context.clone() };
+        let readable: HashMap<Id, Snapshot> = self.snapshots(&silent)?.into_iter().collect();
+        let mut unlisted = Vec::new();
+        for id in self.stored()? {
+            let left_out = |problem: String| Unlisted {
+                snapshot: id.to_string(),
+                target: None,
+                host: None,
+                time: None,
+                problem,
+            };
+            match readable.get(&id) {
+                Some(snapshot) if state::is_state(snapshot) => {}
+                Some(snapshot) => match self.lines(&id, snapshot, &silent) {
+                    Ok(_) => {}
+                    Err(error) if error.kind == RepositoryErrorKind::Cancelled => return Err(error),
+                    Err(error) => unlisted.push(Unlisted {
+                        target: names::tag_value(&snapshot.tags, "target")
+                            .and_then(|name| TargetName::new(name).ok()),
+                        host: Some(snapshot.hostname.clone()),
+                        time: Some(snapshot.time),
+                        ..left_out(error.to_string())
+                    }),
+                },
+                // One that is gone by now was removed by somebody, which is no damage.
+                None => match self.restic().snapshot(&id) {
+                    Err(error) if error.kind != ResticErrorKind::Missing => {
+                        unlisted.push(left_out(error.to_string()));
+                    }
+                    _ => {}
+                },
+            }
+        }
+        Ok(unlisted)
+    }
+
+    /// Loads all snapshots that can be read, oldest first, state snapshots too.
+    pub(super) fn snapshots(&self, context: &Context) -> Result<Vec<(Id, Snapshot)>, RepositoryError> {
+        let mut known = self.memo().snapshots.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found = Vec::new();
-        for object in stored {
-            let name = object.name.as_str();
-            let Some(id) = name.rsplit('/').next().and_then(|name| name.parse::<Id>().ok()) else { continue };
+        for id in self.stored()? {
             let snapshot = match known.get(&id) {
                 Some(snapshot) => snapshot.clone(),
-                None => match repository.restic().snapshot(&id) {
+                None => match self.restic().snapshot(&id) {
                     Ok(snapshot) => known.entry(id).or_insert(snapshot).clone(),
                     Err(error) => {
                         remark(context, &format!("snapshot {id}"), &error.to_string());
@@ -88,24 +115,23 @@ impl Listing {
     }
 
     /// Loads the snapshots of backups, of one target or of all.
-    pub(super) fn load(
+    pub(super) fn listed(
         &self,
-        repository: &ResticRepository,
         target: Option<&TargetName>,
         context: &Context,
     ) -> Result<ListedSnapshots, RepositoryError> {
         let mut listed = Vec::new();
-        for (id, snapshot) in self.snapshots(repository, context)? {
+        for (id, snapshot) in self.snapshots(context)? {
             let of_target = names::tag_value(&snapshot.tags, "target");
             let wanted = target.is_none_or(|target| of_target.as_deref() == Some(target.as_str()));
-            if proofs::is_state(&snapshot) || !wanted {
+            if state::is_state(&snapshot) || !wanted {
                 continue;
             }
-            match self.lines(repository, &id, &snapshot, context) {
+            match self.lines(&id, &snapshot, context) {
                 Ok(lines) => {
                     let size_bytes = match lines {
                         Some(_) => 0,
-                        None => self.size(repository, &snapshot.tree, context),
+                        None => self.size(&snapshot.tree, context),
                     };
                     listed.push(Listed { id, snapshot, lines, size_bytes });
                 }
@@ -116,50 +142,39 @@ impl Listing {
         Ok(ListedSnapshots(listed))
     }
 
-    fn lines(
-        &self,
-        repository: &ResticRepository,
-        id: &Id,
-        snapshot: &Snapshot,
-        context: &Context,
-    ) -> Result<Lines, RepositoryError> {
-        if let Some(lines) = self.lines.lock().unwrap_or_else(PoisonError::into_inner).get(id) {
+    fn lines(&self, id: &Id, snapshot: &Snapshot, context: &Context) -> Result<Lines, RepositoryError> {
+        if let Some(lines) = self.memo().lines.lock().unwrap_or_else(PoisonError::into_inner).get(id) {
             return Ok(lines.clone());
         }
         let lines = if names::tag_value(&snapshot.tags, "target").is_some() {
-            let source = repository.source(context)?;
+            let source = self.source(context)?;
             source.read_lines(&snapshot.tree).map_err(super::reader::as_repository_error)?.map(Arc::new)
         } else {
             None
         };
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, lines.clone());
+        self.memo().lines.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, lines.clone());
         Ok(lines)
     }
 
     /// Sums up the files of a folder. A folder that cannot be read counts as empty: its damage is told elsewhere.
-    fn size(&self, repository: &ResticRepository, tree: &Id, context: &Context) -> u64 {
-        if let Some(size) = self.sizes.lock().unwrap_or_else(PoisonError::into_inner).get(tree) {
+    fn size(&self, tree: &Id, context: &Context) -> u64 {
+        if let Some(size) = self.memo().sizes.lock().unwrap_or_else(PoisonError::into_inner).get(tree) {
             return *size;
         }
-        let Ok(source) = repository.source(context) else { return 0 };
+        let Ok(source) = self.source(context) else { return 0 };
         let Ok(nodes) = source.read_tree(tree) else { return 0 };
         let sum = nodes.nodes.iter().map(|node| match (&node.kind, node.subtree) {
-            (NodeKind::Dir, Some(below)) => self.size(repository, &below, context),
+            (NodeKind::Dir, Some(below)) => self.size(&below, context),
             (NodeKind::File, _) => node.size,
             _ => 0,
         });
         let size = sum.sum();
-        self.sizes.lock().unwrap_or_else(PoisonError::into_inner).insert(*tree, size);
+        self.memo().sizes.lock().unwrap_or_else(PoisonError::into_inner).insert(*tree, size);
         size
     }
 
     /// Returns the folder of a backup, by its full id.
-    pub(super) fn find(
-        &self,
-        repository: &ResticRepository,
-        id: &BackupId,
-        context: &Context,
-    ) -> Result<Id, RepositoryError> {
+    pub(super) fn find_backup(&self, id: &BackupId, context: &Context) -> Result<Id, RepositoryError> {
         let (snapshot_id, database) = match id.0.split_once(':') {
             Some((snapshot, database)) => (snapshot, Some(database)),
             None => (id.0.as_str(), None),
@@ -168,46 +183,42 @@ impl Listing {
             RepositoryError::new(
                 RepositoryErrorKind::NoBackup,
                 format!("backup {id}"),
-                format!("{} holds no such backup", repository.location_text()),
+                format!("{} holds no such backup", self.location_text()),
             )
         };
         let parsed: Id = snapshot_id.parse().map_err(|_| none())?;
-        let known = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner).get(&parsed).cloned();
+        let known =
+            self.memo().snapshots.lock().unwrap_or_else(PoisonError::into_inner).get(&parsed).cloned();
         let snapshot = match known {
             Some(snapshot) => snapshot,
-            None => repository.restic().snapshot(&parsed).map_err(|error| match error.kind {
+            None => self.restic().snapshot(&parsed).map_err(|error| match error.kind {
                 ResticErrorKind::NotFound => none(),
                 _ => repository_error(error),
             })?,
         };
-        match (self.lines(repository, &parsed, &snapshot, context)?, database) {
+        match (self.lines(&parsed, &snapshot, context)?, database) {
             (None, _) => Ok(snapshot.tree),
             (Some(lines), None) if lines.len() == 1 => {
-                lines.first().map_or_else(|| Err(none()), |line| repository.subtree_of(line))
+                lines.first().map_or_else(|| Err(none()), |line| self.subtree_of(line))
             }
             (Some(lines), Some(database)) => {
                 let line = lines.iter().find(|line| line.database.as_str() == database).ok_or_else(none)?;
-                repository.subtree_of(line)
+                self.subtree_of(line)
             }
             (Some(_), None) => Err(none()),
         }
     }
 
     /// Returns what verifications said of folders.
-    pub(super) fn said(
-        &self,
-        repository: &ResticRepository,
-        proofs: &Proofs,
-        context: &Context,
-    ) -> Result<Said, RepositoryError> {
+    pub(super) fn said(&self, proofs: &Proofs, context: &Context) -> Result<Said, RepositoryError> {
         let mut said = Said::default();
         if proofs.is_empty() {
             return Ok(said);
         }
-        self.snapshots(repository, context)?;
+        self.snapshots(context)?;
         for record in proofs.values() {
             // A backup that is gone, or cannot be listed, has nothing to be said of.
-            if let Ok(subtree) = self.find(repository, &record.backup, context) {
+            if let Ok(subtree) = self.find_backup(&record.backup, context) {
                 let slot = said.0.entry(subtree).or_insert((record.time, record.level));
                 if record.time > slot.0 {
                     *slot = (record.time, record.level);
@@ -221,13 +232,12 @@ impl Listing {
     /// as the newest run's databases need.
     pub(super) fn latest(
         &self,
-        repository: &ResticRepository,
         target: &TargetName,
         host: &str,
         context: &Context,
     ) -> Result<BTreeMap<DatabaseName, Line>, RepositoryError> {
         const RUNS_MAX: usize = 20;
-        let mut snapshots = self.snapshots(repository, context)?;
+        let mut snapshots = self.snapshots(context)?;
         snapshots.retain(|(_, snapshot)| {
             snapshot.hostname == host
                 && names::tag_value(&snapshot.tags, "target").as_deref() == Some(target.as_str())
@@ -235,7 +245,7 @@ impl Listing {
         let mut latest: BTreeMap<DatabaseName, Line> = BTreeMap::new();
         let mut wanted: Option<Vec<DatabaseName>> = None;
         for (id, snapshot) in snapshots.iter().rev().take(RUNS_MAX) {
-            let Ok(Some(lines)) = self.lines(repository, id, snapshot, context) else { continue };
+            let Ok(Some(lines)) = self.lines(id, snapshot, context) else { continue };
             for line in lines.iter().filter(|line| line.outcome == LineOutcome::Complete) {
                 latest.entry(line.database.clone()).or_insert_with(|| line.clone());
             }
@@ -246,6 +256,21 @@ impl Listing {
             }
         }
         Ok(latest)
+    }
+
+    /// Returns a line's folder, or says that its database failed in that run.
+    pub(super) fn subtree_of(&self, line: &Line) -> Result<Id, RepositoryError> {
+        let failed = || {
+            RepositoryError::new(
+                RepositoryErrorKind::NoBackup,
+                format!("{} of {}", line.database, line.target),
+                format!(
+                    "that run did not back it up: {}",
+                    line.error.as_deref().unwrap_or("no reason was kept")
+                ),
+            )
+        };
+        line.subtree.filter(|_| line.outcome == LineOutcome::Complete).ok_or_else(failed)
     }
 }
 
@@ -261,8 +286,7 @@ impl ListedSnapshots {
             let tags: Vec<String> = foreign_tags(&listed.snapshot);
             for line in lines.iter().filter(|line| line.outcome == LineOutcome::Complete) {
                 let alone = lines.len() == 1;
-                let mut record =
-                    writer::record(line, &listed.id, alone, &listed.snapshot.hostname, tags.clone());
+                let mut record = line.record(&listed.id, alone, &listed.snapshot.hostname, tags.clone());
                 record.proof = said.proof(line);
                 records.push(record);
             }
@@ -277,7 +301,7 @@ impl ListedSnapshots {
         match &listed.lines {
             None => vec![(BackupId(snapshot.to_string()), listed.snapshot.tree)],
             Some(lines) => {
-                let id = |line: &Line| writer::record(line, snapshot, lines.len() == 1, "", vec![]).id;
+                let id = |line: &Line| line.record(snapshot, lines.len() == 1, "", vec![]).id;
                 lines.iter().filter_map(|line| Some((id(line), line.subtree?))).collect()
             }
         }
