@@ -5,7 +5,7 @@
 
 use crate::reference::{Reference, resolve_one, short};
 use crate::report::{Outcome, Report};
-use crate::{OperationError, Services};
+use crate::{OperationError, Services, unlisted};
 use engines::ExportForm;
 use flow::{Event, Phase};
 use jiff::Timestamp;
@@ -15,6 +15,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How the file is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -98,6 +99,7 @@ pub fn run(
 ) -> Result<Report<ExportBody>, OperationError> {
     let started = Timestamp::now();
     let records = services.repository.backups(None, &services.context)?;
+    unlisted::refuse(services, &records, reference)?;
     let record = resolve_one(&records, reference, &services.host)?;
     let Some(kind) = record.engine else {
         return Err(OperationError::usage(
@@ -179,7 +181,14 @@ fn to_file(
         .open(&partial)
         .map_err(|error| failed("cannot be made", error))?;
     let removal = RemoveOnDrop(&partial);
-    let (sizes, file) = compress(file, compression, write, &failed)?;
+    let refused = Refused::default();
+    let written = compress((file, Arc::clone(&refused)), compression, write, &failed);
+    let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let (sizes, file) = match (written, refused) {
+        // The database side is not to blame where the file took no more.
+        (Err(OperationError::Source(_)), Some(error)) => return Err(failed("cannot be written", error)),
+        (written, _) => written?,
+    };
     file.sync_all().map_err(|error| failed("cannot be synced", error))?;
     // A hard link never replaces what came to that name meanwhile; a filesystem without them gets a checked rename.
     if std::fs::hard_link(&partial, path).is_err() {
@@ -203,12 +212,19 @@ impl Drop for RemoveOnDrop<'_> {
     }
 }
 
-/// Counts what passes.
-struct Counted<W>(W, u64);
+/// Counts what passes, and keeps the first error of the file: whoever writes into it may say it as its own.
+struct Counted<W>(W, u64, Refused);
+
+/// The first error of the file that is written.
+type Refused = Arc<Mutex<Option<io::Error>>>;
 
 impl<W: Write> Write for Counted<W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let count = self.0.write(buffer)?;
+        let count = self.0.write(buffer).inspect_err(|error| {
+            let mut refused = self.2.lock().unwrap_or_else(PoisonError::into_inner);
+            let same = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+            refused.get_or_insert(same);
+        })?;
         self.1 += count as u64;
         Ok(count)
     }
@@ -219,12 +235,12 @@ impl<W: Write> Write for Counted<W> {
 }
 
 fn compress(
-    file: File,
+    (file, refused): (File, Refused),
     compression: Compression,
     write: &mut WriteForm<'_>,
     failed: &dyn Fn(&str, io::Error) -> OperationError,
 ) -> Result<((u64, u64), File), OperationError> {
-    let counted = Counted(BufWriter::with_capacity(1 << 20, file), 0);
+    let counted = Counted(BufWriter::with_capacity(1 << 20, file), 0, refused);
     let cannot = |error| failed("cannot be written", error);
     let (size, counted) = match compression {
         Compression::None => {
