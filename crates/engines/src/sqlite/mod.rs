@@ -23,6 +23,7 @@ mod schema;
 mod sql_text;
 mod stage;
 mod targets;
+mod uri;
 
 pub use cut::{IMAGE_ENTRY, cut_bytes, part_bytes};
 pub use discover::{DiscoverLimits, discover};

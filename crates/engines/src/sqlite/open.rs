@@ -12,6 +12,7 @@ use super::holders::lock_holders;
 use super::marks::beside;
 use super::pages::Version;
 use super::stage::{Staged, stage};
+use super::uri::immutable_uri;
 use flow::{Cancel, Context, SourceError, SourceErrorKind};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
@@ -19,7 +20,6 @@ use rustix::fs::{Access, access};
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -112,20 +112,9 @@ pub(super) fn sniff(path: &Path) -> Result<Content, SourceError> {
 
 /// Reads page 1 as it is in the file, whatever its `-wal` or `-journal` say, without any lock.
 fn first_page(path: &Path) -> rusqlite::Result<Vec<u8>> {
-    let encoded: String = path
-        .as_os_str()
-        .as_bytes()
-        .iter()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
-                char::from(*byte).to_string()
-            }
-            other => format!("%{other:02x}"),
-        })
-        .collect();
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(format!("file:{encoded}?immutable=1"), flags)?;
+    let connection = Connection::open_with_flags(immutable_uri(path), flags)?;
     connection.query_row("SELECT data FROM sqlite_dbpage WHERE pgno=1", [], |row| row.get(0))
 }
 

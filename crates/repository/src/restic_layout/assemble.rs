@@ -4,12 +4,22 @@
 //! or surplus, pages cut where they must be cut.
 
 use super::names;
-use super::writer::StoredPart;
 use crate::{RepositoryError, RepositoryErrorKind};
-use flow::{DatabaseRef, Dumped, EntryName, Layout, MANIFEST_SCHEMA, Manifest, ManifestEntry, ManifestPart};
+use flow::{
+    DatabaseRef, Digest128, Dumped, EntryName, Layout, MANIFEST_SCHEMA, Manifest, ManifestEntry, ManifestPart,
+};
 use jiff::Timestamp;
-use restic::Node;
+use restic::{Id, Node};
 use std::collections::BTreeMap;
+
+/// A part that is stored.
+#[derive(Debug, Clone)]
+pub(super) struct StoredPart {
+    pub(super) size_bytes: u64,
+    pub(super) blobs: Vec<Id>,
+    pub(super) rows: Option<u64>,
+    pub(super) digest: Option<Digest128>,
+}
 
 /// The parts of each entry, by index.
 pub(super) type Entries = BTreeMap<EntryName, (Layout, BTreeMap<u32, StoredPart>)>;

@@ -1,8 +1,8 @@
 //! Verifies one backup, and checks the whole repository: what is damaged, and which backups that affects.
 
 use super::failure::repository_error;
-use super::layout::ResticRepository;
 use super::list::ListedSnapshots;
+use super::opened::ResticRepository;
 use crate::{BackupId, CheckDepth, CheckReport, Damage, RepositoryError, VerifyReport};
 use flow::{Context, Event};
 use restic::{BlobProblem, CheckProblem, Depth, Id, ResticError, ResticErrorKind};
@@ -103,7 +103,7 @@ struct Affected {
 impl Affected {
     fn load(repository: &ResticRepository, context: &Context) -> Result<Self, RepositoryError> {
         let silent = Context { observer: std::sync::Arc::new(flow::Silent), ..context.clone() };
-        Ok(Self { listed: repository.listing().load(repository, None, &silent)? })
+        Ok(Self { listed: repository.listed(None, &silent)? })
     }
 
     fn backups(&self, repository: &ResticRepository, problem: &CheckProblem) -> Vec<BackupId> {

@@ -68,7 +68,7 @@ fn storage_kind(kind: StorageErrorKind) -> (RepositoryErrorKind, Option<String>)
         StorageErrorKind::Denied => (
             RepositoryErrorKind::Denied,
             Some(
-                "run as the user who owns the repository, or give this one the right to write there"
+                "run as the user who owns the repository, or give this one the right to read and write there"
                     .to_owned(),
             ),
         ),

@@ -3,12 +3,12 @@
 //! A blob that is reused counts from the time its pack was last read. The previous backup of the same database says
 //! when its own blobs were; a blob that came from anywhere else counts from the oldest proof in the repository.
 
-use super::layout::ResticRepository;
+use super::assemble::StoredPart;
 use super::lines::Line;
 use super::list::Said;
+use super::opened::ResticRepository;
 use super::proofs;
 use super::reader::{MANIFEST_FILE, as_repository_error};
-use super::writer::StoredPart;
 use crate::{RepositoryError, RepositoryErrorKind};
 use flow::{Context, DatabaseName, PartRef, TargetName};
 use jiff::Timestamp;
@@ -32,9 +32,9 @@ impl Known {
         host: &str,
         context: &Context,
     ) -> Result<Self, RepositoryError> {
-        let lines = repository.listing().latest(repository, target, host, context)?;
+        let lines = repository.latest(target, host, context)?;
         let proofs = proofs::load(repository, context)?;
-        let said = repository.listing().said(repository, &proofs, context)?;
+        let said = repository.said(&proofs, context)?;
         Ok(Self { lines, said, context: context.clone(), blobs: Mutex::default(), oldest: OnceLock::new() })
     }
 
@@ -83,7 +83,7 @@ impl Known {
     /// The oldest proof of all backups: no stored blob that a backup needs was read before it.
     fn oldest(&self, repository: &ResticRepository) -> Timestamp {
         *self.oldest.get_or_init(|| {
-            let times = repository.listing().load(repository, None, &self.context).map(|listed| {
+            let times = repository.listed(None, &self.context).map(|listed| {
                 let records = listed.records(&self.said);
                 records.iter().filter_map(|record| record.proof.map(|proof| proof.time)).min()
             });

@@ -5,20 +5,17 @@ use super::failure::repository_error;
 use super::known::Known;
 use super::opened::{ResticOptions, ResticRepository};
 use super::proofs;
-use super::reader::{ResticBackup, ResticFiles, Source, as_repository_error};
+use super::reader::{ResticBackup, ResticFiles, as_repository_error};
 use super::writer::ResticSnapshotWriter;
 use crate::{
     BackupId, BackupRecord, CheckDepth, CheckReport, ProofRecord, Repository, RepositoryError,
-    RepositoryErrorKind, SnapshotRequest, SnapshotWriter, StoredFiles, Unlisted, VerifyReport,
+    SnapshotRequest, SnapshotWriter, StoredFiles, Unlisted, VerifyReport,
 };
-use flow::{BackupReader, Context, DatabaseName, Event, Finding, Previous, Secret, Severity, TargetName};
-use restic::{
-    BlobWriter, Id, Index, LockGuard, LockKind, LockOptions, LockOwner, ResticErrorKind, WriterOptions,
-};
+use flow::{BackupReader, Context, DatabaseName, Previous, Secret, TargetName};
+use restic::LockKind;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use storage::{Storage, StorageErrorKind};
+use std::sync::Arc;
+use storage::Storage;
 
 /// An open repository of layout `restic`.
 pub struct ResticLayout(Arc<ResticRepository>);

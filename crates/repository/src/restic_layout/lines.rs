@@ -1,5 +1,6 @@
 //! `databases.jsonl`: one line for each database of a snapshot. `list` and the next run read nothing else.
 
+use crate::{BackupId, BackupRecord, Proof, ProofLevel};
 use flow::{DatabaseName, EngineKind, Marks, TargetName};
 use jiff::Timestamp;
 use restic::Id;
@@ -40,6 +41,30 @@ pub(super) struct Line {
     pub(super) elapsed_ms: u64,
     /// The oldest moment at which a byte of it was last read back and found right.
     pub(super) proof_time: Timestamp,
+}
+
+impl Line {
+    /// Returns the list's record for a self. The proof is that of the run; later ones are added by whoever knows them.
+    pub(super) fn record(&self, snapshot: &Id, alone: bool, host: &str, tags: Vec<String>) -> BackupRecord {
+        let id = if alone { snapshot.to_string() } else { format!("{snapshot}:{}", self.database) };
+        BackupRecord {
+            id: BackupId(id),
+            snapshot: snapshot.to_string(),
+            target: self.target.clone(),
+            database: self.database.clone(),
+            host: host.to_owned(),
+            engine: self.engine,
+            connection: self.connection.clone(),
+            time: self.time,
+            changed: self.changed,
+            size_bytes: self.size_bytes,
+            added_bytes: self.added_bytes,
+            rows: self.rows,
+            unchanged: self.changed < self.time,
+            proof: Some(Proof { level: ProofLevel::Stored, time: self.proof_time }),
+            tags,
+        }
+    }
 }
 
 /// What became of a database.

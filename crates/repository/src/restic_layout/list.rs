@@ -13,7 +13,7 @@ use flow::{Context, DatabaseName, Event, Finding, Severity, TargetName};
 use jiff::Timestamp;
 use restic::{Id, NodeKind, ResticErrorKind, Snapshot};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 /// One snapshot with its lines.
 pub(super) struct Listed {
@@ -110,7 +110,7 @@ impl ResticRepository {
             };
             found.push((id, snapshot));
         }
-        found.sort_by(|a, b| (a.1.time, a.0).cmp(&(b.1.time, b.0)));
+        found.sort_by_key(|(id, snapshot)| (snapshot.time, *id));
         Ok(found)
     }
 

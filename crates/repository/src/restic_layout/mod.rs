@@ -10,10 +10,14 @@ mod known;
 mod layout;
 mod lines;
 mod list;
+mod memo;
 mod names;
+mod opened;
 mod proofs;
 mod reader;
+mod state;
 mod writer;
 
-pub use layout::{ResticLayout, ResticOptions};
+pub use layout::ResticLayout;
+pub use opened::ResticOptions;
 pub use restic::LockOwner;

@@ -4,32 +4,23 @@
 //! Of each backup the newest record counts. A crash in the middle of writing leaves the earlier ones.
 
 use super::failure::repository_error;
-use super::layout::ResticRepository;
+use super::opened::ResticRepository;
 use super::reader::{Source, as_repository_error};
-use crate::{BackupId, ProofRecord, RepositoryError, RepositoryErrorKind};
+use super::state::{Proofs, TAG, is_state};
+use crate::{ProofRecord, RepositoryError, RepositoryErrorKind};
 use flow::{Context, ReadError, ReadErrorKind};
 use jiff::Timestamp;
 use restic::{BlobKind, Cut, Node, Snapshot, StreamError, Tree};
-use std::collections::BTreeMap;
 
-const TAG: &str = "backstay-state";
 const PATH: &str = "/backstay-state";
 const FILE: &str = "proofs.jsonl";
 
 /// How many state snapshots a reader looks at: more than there are hosts that could have written at the same time.
 const UNION_MAX: usize = 16;
 
-/// The newest record of each backup.
-pub(super) type Proofs = BTreeMap<BackupId, ProofRecord>;
-
-/// Tells whether a snapshot keeps state, and no backup.
-pub(super) fn is_state(snapshot: &Snapshot) -> bool {
-    snapshot.tags.iter().any(|tag| tag == TAG)
-}
-
 /// Returns what is known. A state snapshot that cannot be read is passed over: the others say what they know.
 pub(super) fn load(repository: &ResticRepository, context: &Context) -> Result<Proofs, RepositoryError> {
-    let snapshots = repository.listing().snapshots(repository, context)?;
+    let snapshots = repository.snapshots(context)?;
     let states: Vec<_> =
         snapshots.iter().rev().filter(|(_, snapshot)| is_state(snapshot)).take(UNION_MAX).collect();
     let mut proofs = Proofs::new();

@@ -3,33 +3,24 @@
 //! Nothing is visible before the last of these. A crash leaves packs, and an index of most of them, that no snapshot
 //! needs; the next run finds their blobs in the index and uses them.
 
-use super::assemble::{self, Assembled, Entries};
+use super::assemble::{self, Assembled, Entries, StoredPart};
 use super::failure::repository_error;
 use super::known::Known;
-use super::layout::ResticRepository;
 use super::lines::{self, Line, LineOutcome};
 use super::names;
+use super::opened::ResticRepository;
 use crate::{
-    BackupId, BackupRecord, PartError, Proof, ProofLevel, RepositoryError, RepositoryErrorKind,
-    SnapshotReport, SnapshotRequest, SnapshotWriter, WrittenDatabase,
+    PartError, RepositoryError, RepositoryErrorKind, SnapshotReport, SnapshotRequest, SnapshotWriter,
+    WrittenDatabase,
 };
 use flow::{
-    Context, DatabaseName, DatabaseRef, Digest128, Dumped, EntryName, Event, Layout, OpenPart, PartReader,
-    PartRef, SourceError, SourceErrorKind,
+    Context, DatabaseName, DatabaseRef, Dumped, EntryName, Event, Layout, OpenPart, PartReader, PartRef,
+    SourceError, SourceErrorKind,
 };
 use jiff::Timestamp;
 use restic::{BlobKind, BlobWriter, Cut, Id, LockGuard, Node, Snapshot, StoredBlob, StreamError, Tree};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// A part that is stored.
-#[derive(Debug, Clone)]
-pub(super) struct StoredPart {
-    pub(super) size_bytes: u64,
-    pub(super) blobs: Vec<Id>,
-    pub(super) rows: Option<u64>,
-    pub(super) digest: Option<Digest128>,
-}
 
 /// A database while its parts come in.
 #[derive(Default)]
@@ -269,32 +260,10 @@ impl ResticSnapshotWriter {
             .map(|line| WrittenDatabase {
                 read_bytes: line.read_bytes,
                 elapsed_ms: line.elapsed_ms,
-                record: record(&line, snapshot, alone, &self.request.host, self.request.tags.clone()),
+                record: line.record(snapshot, alone, &self.request.host, self.request.tags.clone()),
             })
             .collect();
         SnapshotReport { snapshot: snapshot.to_string(), databases, added_bytes }
-    }
-}
-
-/// Returns the list's record for a line. The proof is that of the run; later ones are added by whoever knows them.
-pub(super) fn record(line: &Line, snapshot: &Id, alone: bool, host: &str, tags: Vec<String>) -> BackupRecord {
-    let id = if alone { snapshot.to_string() } else { format!("{snapshot}:{}", line.database) };
-    BackupRecord {
-        id: BackupId(id),
-        snapshot: snapshot.to_string(),
-        target: line.target.clone(),
-        database: line.database.clone(),
-        host: host.to_owned(),
-        engine: line.engine,
-        connection: line.connection.clone(),
-        time: line.time,
-        changed: line.changed,
-        size_bytes: line.size_bytes,
-        added_bytes: line.added_bytes,
-        rows: line.rows,
-        unchanged: line.changed < line.time,
-        proof: Some(Proof { level: ProofLevel::Stored, time: line.proof_time }),
-        tags,
     }
 }
 

@@ -290,7 +290,12 @@ fn taken(base: &Path) -> Result<bool, SourceError> {
 
 /// Makes the error of a file operation, with what mends it.
 pub(super) fn failed(path: &Path, verb: &str, error: io::Error) -> SourceError {
-    let folder = folder_of(path).display();
+    failed_in(folder_of(path), path, verb, error)
+}
+
+/// As [`failed`], for what is mended in `folder`.
+pub(super) fn failed_in(folder: &Path, path: &Path, verb: &str, error: io::Error) -> SourceError {
+    let folder = folder.display();
     let (message, hint) = match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => (
             format!("cannot be {verb}: no space left on the filesystem"),

@@ -17,7 +17,6 @@ use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use xxhash_rust::xxh3::Xxh3;
@@ -286,21 +285,4 @@ fn each_piece(
 
 fn count(observer: &dyn Observer, bytes: usize) {
     observer.event(Event::Bytes(bytes as u64));
-}
-
-/// Returns the `file:` address under which SQLite reads a file that nobody changes: without locks, and without making
-/// or heeding any file beside it.
-pub(super) fn immutable_uri(path: &Path) -> String {
-    use std::fmt::Write as _;
-    use std::os::unix::ffi::OsStrExt;
-    let mut uri = String::from("file:");
-    for byte in path.as_os_str().as_bytes() {
-        if byte.is_ascii_alphanumeric() || b"/._-~".contains(byte) {
-            uri.push(char::from(*byte));
-        } else {
-            write!(uri, "%{byte:02X}").ok();
-        }
-    }
-    uri.push_str("?immutable=1");
-    uri
 }

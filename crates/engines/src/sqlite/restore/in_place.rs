@@ -8,11 +8,12 @@
 use crate::restore::Safety;
 use crate::sqlite::holders::{beside, lock_holders};
 use crate::sqlite::restore::files::{self, folder_of, look, rename_to_free, sync_folder};
-use crate::sqlite::restore::image::{self, immutable_uri};
+use crate::sqlite::restore::image;
 use crate::sqlite::restore::in_place_error::failure;
 use crate::sqlite::restore::job::{InPlace, Job};
 use crate::sqlite::restore::pages::{self, Comparison};
 use crate::sqlite::restore::quiesce;
+use crate::sqlite::uri::immutable_uri;
 use flow::{Event, Severity, SourceError, SourceErrorKind};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};

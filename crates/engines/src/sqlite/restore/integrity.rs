@@ -5,8 +5,8 @@
 //! image is read only and changed by none of it; nothing is left beside it.
 
 use crate::restore::RestoreError;
-use crate::sqlite::restore::image::immutable_uri;
 use crate::sqlite::restore::job::Job;
+use crate::sqlite::uri::immutable_uri;
 use flow::{Severity, SourceError, SourceErrorKind};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::path::Path;

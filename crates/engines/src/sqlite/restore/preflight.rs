@@ -195,7 +195,7 @@ fn free_bytes(folder: &Path) -> Option<u64> {
 fn writable(folder: &Path) -> Result<(), SourceError> {
     use rustix::fs::{Access, AtFlags, CWD};
     rustix::fs::accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
-        .map_err(|error| files::failed(&folder.join("."), "written to", error.into()))
+        .map_err(|error| files::failed_in(folder, folder, "written to", error.into()))
 }
 
 fn no_space(folder: &Path, needed: u64, free: u64) -> SourceError {

@@ -1,0 +1,153 @@
+//! The open repository: what is loaded once, and the locks.
+
+use super::failure::repository_error;
+use super::memo::Memo;
+use super::reader::Source;
+use crate::RepositoryError;
+use flow::{Context, Event, Finding, Severity};
+use restic::{
+    BlobWriter, Id, Index, LockGuard, LockKind, LockOptions, LockOwner, ResticErrorKind, WriterOptions,
+};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use storage::StorageErrorKind;
+
+/// How a repository of this layout is opened and written.
+#[derive(Debug, Clone)]
+pub struct ResticOptions {
+    /// A folder for copies of index files and snapshots; may be deleted at any moment.
+    pub cache: Option<PathBuf>,
+    /// Who takes the locks.
+    pub owner: LockOwner,
+    /// The zstd level.
+    pub level: i32,
+    /// The size of packs, from 4 to 128 MiB.
+    pub pack_bytes: u32,
+    /// How many threads compress and seal.
+    pub workers: usize,
+    /// How many passes of scrypt the key of a new repository takes; `None`: as many as take half a second here, like
+    /// restic. Fewer make a weak password easier to guess.
+    pub derivation_passes: Option<u32>,
+}
+
+impl ResticOptions {
+    /// Level and pack size as measured to be best (docs/performance.md), two workers, no cache.
+    pub fn new(owner: LockOwner) -> Self {
+        Self { cache: None, owner, level: 3, pack_bytes: 16 << 20, workers: 2, derivation_passes: None }
+    }
+}
+
+/// What the layout's parts share.
+pub(super) struct ResticRepository {
+    restic: Arc<restic::Repository>,
+    options: ResticOptions,
+    id: String,
+    index: Mutex<Option<Arc<Index>>>,
+    memo: Memo,
+}
+
+impl ResticRepository {
+    pub(super) fn new(restic: restic::Repository, options: ResticOptions) -> Self {
+        let id = restic.id();
+        Self { restic: Arc::new(restic), options, id, index: Mutex::default(), memo: Memo::default() }
+    }
+
+    /// Returns the repository's id.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn restic(&self) -> &restic::Repository {
+        &self.restic
+    }
+
+    /// Returns what was read of snapshots so far.
+    pub(super) fn memo(&self) -> &Memo {
+        &self.memo
+    }
+
+    pub(super) fn location_text(&self) -> String {
+        self.restic.location()
+    }
+
+    /// Drops the loaded index: a run has added to it.
+    pub(super) fn forget_index(&self) {
+        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Returns the index, loaded once.
+    pub(super) fn index(&self) -> Result<Arc<Index>, RepositoryError> {
+        let mut slot = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = slot.as_ref() {
+            return Ok(Arc::clone(index));
+        }
+        let index = Arc::new(self.restic.load_index().map_err(repository_error)?);
+        *slot = Some(Arc::clone(&index));
+        Ok(index)
+    }
+
+    pub(super) fn source(&self, context: &Context) -> Result<Source, RepositoryError> {
+        let repository = Arc::clone(&self.restic);
+        Ok(Source { repository, index: self.index()?, cancel: context.cancel.clone() })
+    }
+
+    pub(super) fn lock(&self, kind: LockKind) -> Result<Arc<LockGuard>, RepositoryError> {
+        let lock = self.restic.lock(kind, &self.options.owner, LockOptions::default());
+        Ok(Arc::new(lock.map_err(repository_error)?))
+    }
+
+    /// Takes a lock for reading. A repository that may only be read, or is full, is read without one, and that is
+    /// said: the data must come back from a read-only disk too.
+    pub(super) fn lock_to_read(
+        &self,
+        kind: LockKind,
+        context: &Context,
+    ) -> Result<Option<Arc<LockGuard>>, RepositoryError> {
+        match self.restic.lock(kind, &self.options.owner, LockOptions::default()) {
+            Ok(lock) => Ok(Some(Arc::new(lock))),
+            Err(error)
+                if matches!(
+                    error.kind,
+                    ResticErrorKind::Storage(StorageErrorKind::Denied | StorageErrorKind::Full)
+                ) =>
+            {
+                context.observer.event(Event::Finding(Finding {
+                    severity: Severity::Warning,
+                    object: self.location_text(),
+                    message: format!("it is read without a lock, since none can be written: {error}"),
+                    hint: Some("see that nobody prunes it meanwhile".to_owned()),
+                }));
+                Ok(None)
+            }
+            Err(error) => Err(repository_error(error)),
+        }
+    }
+
+    /// Begins to write blobs. What the index names and the storage lacks counts as not there, and is stored again.
+    pub(super) fn blob_writer(&self, context: &Context) -> Result<BlobWriter, RepositoryError> {
+        let index = Arc::new(self.restic.load_index_of_stored_packs().map_err(repository_error)?);
+        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&index));
+        let options = WriterOptions {
+            level: self.options.level,
+            pack_bytes: self.options.pack_bytes,
+            workers: self.options.workers,
+            cancel: context.cancel.clone(),
+            ..WriterOptions::default()
+        };
+        BlobWriter::begin(Arc::clone(&self.restic), index, options).map_err(repository_error)
+    }
+
+    /// Tells whether every blob that a folder needs is named by an index and lies in a pack that is stored.
+    pub(super) fn is_indexed(&self, source: &Source, subtree: &Id) -> bool {
+        let blobs = self.restic.blobs_of(&source.index, subtree);
+        blobs.is_ok_and(|blobs| blobs.iter().all(|(kind, id)| source.index.contains(*kind, id)))
+    }
+
+    pub(super) fn owner_host(&self) -> &str {
+        &self.options.owner.host
+    }
+
+    pub(super) fn owner_user(&self) -> &str {
+        &self.options.owner.user
+    }
+}
