@@ -28,7 +28,10 @@ fn dropped_tables_come_back() {
     let path = place.path("chinook.db");
     std::fs::copy(original(), &path).unwrap();
     place.backup("chinook.db");
-    sql(&path, "PRAGMA foreign_keys = OFF; DROP TABLE InvoiceLine; DROP TABLE Invoice; DELETE FROM Track; VACUUM");
+    sql(
+        &path,
+        "PRAGMA foreign_keys = OFF; DROP TABLE InvoiceLine; DROP TABLE Invoice; DELETE FROM Track; VACUUM",
+    );
     assert!(dump(&path) != dump(&original()));
     let lost = std::fs::read(&path).unwrap();
     let report = place.json(&["restore", "chinook.db@latest", "--confirm", "chinook.db"]);

@@ -15,12 +15,8 @@ fn backed_up() -> Place {
 /// Loads SQL text into a new database by stock `sqlite3`.
 fn load(text: &Path, database: &Path) {
     let input = std::fs::File::open(text).unwrap();
-    let output = Command::new("sqlite3")
-        .arg("-bail")
-        .arg(database)
-        .stdin(Stdio::from(input))
-        .output()
-        .unwrap();
+    let output =
+        Command::new("sqlite3").arg("-bail").arg(database).stdin(Stdio::from(input)).output().unwrap();
     assert!(output.status.success(), "{}", both(&output));
 }
 
@@ -41,7 +37,11 @@ fn each_compression_is_unpacked_by_its_own_tool() {
         let unpacked = Command::new(program).args(arguments).arg(place.path(&name)).output();
         match unpacked {
             Ok(unpacked) => {
-                assert!(unpacked.status.success(), "{program}: {}", String::from_utf8_lossy(&unpacked.stderr));
+                assert!(
+                    unpacked.status.success(),
+                    "{program}: {}",
+                    String::from_utf8_lossy(&unpacked.stderr)
+                );
                 assert!(unpacked.stdout == image, "{name}");
             }
             // Its tool is not on this machine: the library that wrote it is at least asked to read it.

@@ -19,9 +19,9 @@ fn assert_field(at: &str, value: &Value, kind: &str) {
         "bool" => value.is_boolean(),
         "list" => value.is_array(),
         "object" => value.is_object(),
-        "time" => value.as_str().is_some_and(|text| {
-            text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok()
-        }),
+        "time" => {
+            value.as_str().is_some_and(|text| text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok())
+        }
         _ => panic!("{kind} is no kind"),
     };
     assert!(fits, "{at} should be {kind}, and is {value}");
@@ -92,7 +92,11 @@ fn every_promised_field_is_there() {
 
     let verify = object(&place, 0, "verify", &["verify"]);
     assert_fields("verify", &verify, "summary:object files:list performance:object");
-    assert_fields("summary", &verify["summary"], "total_files:integer valid:integer invalid:integer all_valid:bool");
+    assert_fields(
+        "summary",
+        &verify["summary"],
+        "total_files:integer valid:integer invalid:integer all_valid:bool",
+    );
     assert_fields("files[0]", &verify["files"][0], VERIFIED);
     assert_fields("checks[0]", &verify["files"][0]["checks"][0], "name:string passed:bool detail:string");
     let performance = "bytes_read:integer bytes_per_second:integer elapsed_ms:integer";
@@ -115,13 +119,17 @@ fn every_key_is_there_where_a_command_failed_too() {
     let place = Place::new();
     place.machine.database("app.db", 10);
     place.backup("app.db");
-    let pack = crate::seams::contents(&place.path("repo/data")).into_iter().max_by_key(|(_, content)| content.len());
+    let pack =
+        crate::seams::contents(&place.path("repo/data")).into_iter().max_by_key(|(_, content)| content.len());
     std::fs::remove_file(place.path("repo/data").join(pack.unwrap().0)).unwrap();
     let check = object(&place, 21, "check", &["check"]);
     assert_fields("errors[0]", &check["errors"][0], "object:string problem:string backups:list");
     let verify = object(&place, 21, "verify", &["verify"]);
     assert_fields("files[0]", &verify["files"][0], VERIFIED);
-    assert_eq!((&verify["files"][0]["valid"], &verify["summary"]["all_valid"]), (&false.into(), &false.into()));
+    assert_eq!(
+        (&verify["files"][0]["valid"], &verify["summary"]["all_valid"]),
+        (&false.into(), &false.into())
+    );
 
     let nothing = ["--repository", "/nowhere/at/all"];
     for (schema, arguments, fields) in [
@@ -130,8 +138,12 @@ fn every_key_is_there_where_a_command_failed_too() {
         ("show", &["show", "app.db"], "backup:object? manifest:object?"),
         ("verify", &["verify"], "summary:object? files:list performance:object?"),
         ("check", &["check"], "errors:list"),
-        ("restore", &["restore", "app.db"], "backup:string? target:string? safety_copy:string? verified:bool? \
-                                             rolled_back:bool? steps:list performance:object?"),
+        (
+            "restore",
+            &["restore", "app.db"],
+            "backup:string? target:string? safety_copy:string? verified:bool? \
+                                             rolled_back:bool? steps:list performance:object?",
+        ),
         ("export", &["export", "app.db", "--out", "x.db"], "backup:string? path:string?"),
     ] {
         let failed = object(&place, 10, schema, &[arguments, &nothing].concat());

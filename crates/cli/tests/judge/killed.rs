@@ -13,8 +13,10 @@ enum Moment {
     Indexed,
 }
 
+/// Counts the objects in a folder: what is still being written has another name.
 fn files(folder: &Path) -> usize {
-    std::fs::read_dir(folder).into_iter().flatten().flatten().count()
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_name().len() == 64).count()
 }
 
 fn packs(repository: &Path) -> usize {

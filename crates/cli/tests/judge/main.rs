@@ -9,8 +9,8 @@ mod foreign;
 mod json;
 mod killed;
 mod many;
-mod stock;
 #[path = "../seams/mod.rs"]
 mod seams;
+mod stock;
 #[path = "../support/mod.rs"]
 mod support;

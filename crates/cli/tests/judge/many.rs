@@ -152,7 +152,9 @@ fn a_file_backed_up_by_several_ways_has_one_newest_backup() {
     place.done(&["backup", "shops"]);
     sql(&place.path("shops/acme.db"), "DELETE FROM t WHERE id > 9");
     place.done(&["backup", "shops/acme.db"]);
-    for (text, expected) in [("shops/acme.db@latest", 9), ("shops/acme.db", 9), ("shops/acme.db@latest~1", 300)] {
+    for (text, expected) in
+        [("shops/acme.db@latest", 9), ("shops/acme.db", 9), ("shops/acme.db@latest~1", 300)]
+    {
         let out = format!("out-{expected}-{}.db", text.len());
         place.done(&["restore", text, "--to-new", &out]);
         assert_eq!(rows(&place, &out), expected, "{text}");
