@@ -246,6 +246,12 @@ fn begin_read(connection: &Connection) -> rusqlite::Result<()> {
     looked
 }
 
+/// How often a lock is tried for. A program that commits all the time leaves the database free for a fraction of a
+/// millisecond between two transactions: whoever looks seldom never finds it so.
+const EAGER_PAUSE: Duration = Duration::from_micros(150);
+const EAGER_FOR: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Repeats what meets a lock until it does not, `wait` is over, or the work is cancelled. Errors that are not about
 /// locks are the inner result.
 pub(super) fn patiently<T>(
@@ -255,7 +261,6 @@ pub(super) fn patiently<T>(
     mut attempt: impl FnMut() -> rusqlite::Result<T>,
 ) -> Result<rusqlite::Result<T>, SourceError> {
     let started = Instant::now();
-    let mut step = Duration::from_millis(1);
     loop {
         let cancelled = || SourceError::cancelled(path.display().to_string());
         cancel.check().map_err(|_| cancelled())?;
@@ -264,10 +269,10 @@ pub(super) fn patiently<T>(
                 if started.elapsed() >= wait {
                     return Err(busy(path, wait, error));
                 }
-                if cancel.wait(step) {
+                let eager = started.elapsed() < EAGER_FOR;
+                if cancel.wait(if eager { EAGER_PAUSE } else { PAUSE }) {
                     return Err(cancelled());
                 }
-                step = (step * 2).min(Duration::from_millis(50));
             }
             other => return Ok(other),
         }
