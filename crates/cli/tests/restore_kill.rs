@@ -14,8 +14,9 @@ use crash::strace::{self, Call, Point};
 use crash::{Draw, long, seed};
 use std::collections::BTreeMap;
 
-/// How many calls of each step are tried by default.
+/// How many calls of each moment are tried by default, and of those in the swap.
 const SAMPLE: usize = 1;
+const SAMPLE_OF_SWAP: usize = 3;
 const BEFORE: &str = "before the record";
 const AFTER: &str = "after the record";
 
@@ -52,7 +53,12 @@ fn chosen(all: &[(String, Point, Call)], work: &std::path::Path) -> Vec<(String,
             groups.entry(moment).or_default().push((moment.clone(), point.clone()));
         }
     }
-    groups.values().flat_map(|group| draw.sample(group, if long() { usize::MAX } else { SAMPLE })).collect()
+    let count = |moment: &str| match (long(), moment.starts_with("swap begun")) {
+        (true, _) => usize::MAX,
+        (false, true) => SAMPLE_OF_SWAP,
+        (false, false) => SAMPLE,
+    };
+    groups.iter().flat_map(|(moment, group)| draw.sample(group, count(moment))).collect()
 }
 
 fn killed(old: Old, hooks: bool) {
