@@ -1,5 +1,5 @@
-//! SQLite's dumps held to every promise of the seam, by the suite that the fakes pass too: in WAL mode and in rollback
-//! mode.
+//! SQLite's dumps and restores held to every promise of the seams, by the suites that the fakes pass too: in WAL mode
+//! and in rollback mode.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use engines::Engine;
@@ -10,9 +10,10 @@ use flow::{
 };
 use rusqlite::Connection;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use testkit::{DumpSubject, dump_conformance};
+use testkit::{DumpSubject, RestoreSubject, dump_conformance, restore_conformance};
 
 struct Sqlite {
     folder: TempDir,
@@ -92,4 +93,60 @@ fn dumps_in_wal_mode_keep_every_promise() {
 #[test]
 fn dumps_in_rollback_mode_keep_every_promise() {
     dump_conformance(|| Sqlite { folder: tempfile::tempdir().unwrap(), journal_mode: "delete" });
+}
+
+impl RestoreSubject for Sqlite {
+    fn engine(&self) -> Arc<dyn Engine> {
+        Arc::new(SqliteEngine)
+    }
+
+    fn target(&self) -> TargetRef {
+        DumpSubject::target(self)
+    }
+
+    fn context(&self) -> Context {
+        DumpSubject::context(self)
+    }
+
+    fn name(&self, name: &str) -> DatabaseRef {
+        let folder = self.folder.path().canonicalize().unwrap();
+        DatabaseRef {
+            target: TargetName::new("shops").unwrap(),
+            name: DatabaseName::new(format!("{name}.db")).unwrap(),
+            connection: folder.join(format!("{name}.db")).to_str().unwrap().to_owned(),
+        }
+    }
+
+    fn make(&self, name: &str, number: u64) -> DatabaseRef {
+        if !self.path(name).exists() {
+            DumpSubject::make(self, name, 200_000);
+        }
+        let connection = Connection::open(self.path(name)).unwrap();
+        connection
+            .execute_batch("CREATE TABLE IF NOT EXISTS number (value INTEGER); DELETE FROM number")
+            .unwrap();
+        connection.execute("INSERT INTO number VALUES (?1)", [i64::try_from(number).unwrap()]).unwrap();
+        self.name(name)
+    }
+
+    fn content(&self, database: &DatabaseRef) -> Option<Vec<u8>> {
+        if !std::path::Path::new(&database.connection).exists() {
+            return None;
+        }
+        let connection = Connection::open(&database.connection).unwrap();
+        let sound: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        let number = connection.query_row("SELECT value FROM number", [], |row| row.get::<_, i64>(0));
+        let rows: i64 = connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
+        Some(format!("{sound} {:?} {rows}", number.ok()).into_bytes())
+    }
+}
+
+#[test]
+fn restores_in_wal_mode_keep_every_promise() {
+    restore_conformance(|| Sqlite { folder: tempfile::tempdir().unwrap(), journal_mode: "wal" });
+}
+
+#[test]
+fn restores_in_rollback_mode_keep_every_promise() {
+    restore_conformance(|| Sqlite { folder: tempfile::tempdir().unwrap(), journal_mode: "delete" });
 }

@@ -108,3 +108,41 @@ fn a_damaged_newest_backup_is_not_passed_over_in_silence() {
         .unwrap();
     assert_eq!(text, "row 7");
 }
+
+#[test]
+fn a_newest_backup_with_a_hole_names_the_next_older_one() {
+    let place = place();
+    let path = place.path("app.db");
+    sql(
+        &path,
+        "CREATE TABLE noise (id INTEGER PRIMARY KEY, noise BLOB);
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200)
+         INSERT INTO noise SELECT i, randomblob(100000) FROM n",
+    );
+    let known: Vec<_> = contents(&place.path("repo/data")).into_keys().collect();
+    place.backup("app.db");
+    // One pack of several is lost, one that holds pages alone: the run's list is still there.
+    let mut packs = contents(&place.path("repo/data"));
+    packs.retain(|path, _| !known.contains(path));
+    let hole = packs.into_iter().any(|(path, content)| {
+        let path = place.path("repo/data").join(path);
+        std::fs::remove_file(&path).unwrap();
+        let listed = place.json(&["list"])["backups"].as_array().unwrap().len() == 2;
+        let shown = listed && place.run(&["show", "app.db@latest"]).code == 0;
+        if !shown {
+            std::fs::write(&path, content).unwrap();
+        }
+        shown
+    });
+    assert!(hole);
+    for (name, arguments, hint) in [
+        ("newest backup with a hole", &["restore", "app.db", "--confirm", "app.db"][..], "--fallback"),
+        ("newest backup with a hole exported", &["export", "app.db", "--out", "out.db"], "backstay"),
+    ] {
+        refuse(&place, &Refusal { name, arguments, code: 1, object: "the pack is not there", hint });
+    }
+    place.done(&["restore", "app.db", "--confirm", "app.db", "--fallback"]);
+    assert_eq!(crate::support::count(&path), 50);
+    let noise = rusqlite::Connection::open(&path).unwrap().prepare("SELECT 1 FROM noise").is_ok();
+    assert!(!noise, "the older backup has no such table");
+}

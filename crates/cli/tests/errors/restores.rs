@@ -23,7 +23,7 @@ fn targets() {
             "/no",
             "mkdir",
         ),
-        ("new file is there", &["restore", "app.db", "--to-new", "other.db"], 11, "other.db", "another"),
+        ("new file is there", &["restore", "app.db", "--to-new", "other.db"], 20, "other.db", "another"),
         (
             "folder of the safety copy is missing",
             &["restore", "app.db", "--safety-dir", "none", "--confirm", "app.db"],

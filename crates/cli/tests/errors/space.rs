@@ -10,6 +10,7 @@ struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     /// `None` where this user may not mount: then there is nothing to test.
+    #[allow(clippy::print_stderr, reason = "what a run leaves out is to be seen")]
     fn mount(path: &Path, size: &str) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             eprintln!("left out: only root may mount a small disk");

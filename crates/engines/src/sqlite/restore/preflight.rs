@@ -65,14 +65,14 @@ fn fits(request: &RestoreRequest, place: &Place) -> Result<(), SourceError> {
     match (request.mode, &old) {
         (RestoreMode::ToNew, Some(_)) => {
             let hint = "name another new database, or leave `--to-new` out to replace this one".to_owned();
-            return Err(error(SourceErrorKind::InUse, "exists already", hint));
+            return Err(error(SourceErrorKind::Unwritable, "exists already", hint));
         }
         (RestoreMode::ToNew, None) => {
             if let Some(suffix) = filled_sidecars(&place.target)?.first() {
                 let found = beside(&place.target, suffix).display().to_string();
                 let message = "cannot be made: files of another database of this name are in the way";
                 return Err(error(
-                    SourceErrorKind::InUse,
+                    SourceErrorKind::Unwritable,
                     message,
                     format!("look at {found} and move it away"),
                 ));
