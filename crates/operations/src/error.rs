@@ -1,7 +1,7 @@
 //! Why a verb failed: one side or the other, or the request itself.
 
 use engines::RestoreError;
-use flow::{ReadError, SourceError};
+use flow::{ReadError, ReadErrorKind, SourceError};
 use repository::RepositoryError;
 
 /// A verb failed.
@@ -68,6 +68,11 @@ impl OperationError {
             Self::Repository(error) => error.hint.as_deref(),
             Self::Usage { hint, .. } | Self::Local { hint, .. } => hint.as_deref(),
             Self::Restore { hint, source, .. } => hint.as_deref().or_else(|| source.hint()),
+            Self::Backup(error) if matches!(error.kind, ReadErrorKind::Damaged | ReadErrorKind::Missing) => {
+                Some(
+                    "`backstay check --read-data` names everything that is damaged, and the backups it affects",
+                )
+            }
             Self::Backup(_) | Self::Cancelled => None,
         }
     }

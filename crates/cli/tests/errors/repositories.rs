@@ -116,7 +116,7 @@ fn a_newest_backup_with_a_hole_names_the_next_older_one() {
     sql(
         &path,
         "CREATE TABLE noise (id INTEGER PRIMARY KEY, noise BLOB);
-         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200)
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
          INSERT INTO noise SELECT i, randomblob(100000) FROM n",
     );
     let known: Vec<_> = contents(&place.path("repo/data")).into_keys().collect();

@@ -146,12 +146,16 @@ fn damaged(error: &OperationError) -> bool {
 fn explain(error: OperationError, record: &BackupRecord, next: Option<&BackupRecord>) -> OperationError {
     let hint = match next {
         Some(next) => {
-            let hours = (record.time.as_second() - next.time.as_second()) / 3600;
+            let minutes = (record.time.as_second() - next.time.as_second()) / 60;
+            let age = match minutes {
+                ..120 => format!("{minutes} min"),
+                120..2880 => format!("{} hours", minutes / 60),
+                _ => format!("{} days", minutes / 1440),
+            };
             format!(
-                "the next older backup is {} of {}, {} older; `--fallback` accepts it",
+                "the next older backup is {} of {}, {age} older; `--fallback` accepts it",
                 short(&next.id.0),
                 next.time,
-                if hours >= 48 { format!("{} days", hours / 24) } else { format!("{hours} hours") }
             )
         }
         None => {
