@@ -33,7 +33,7 @@ pub struct ResticOptions {
 impl ResticOptions {
     /// Level and pack size as measured to be best (docs/performance.md), two workers, no cache.
     pub fn new(owner: LockOwner) -> Self {
-        Self { cache: None, owner, level: 3, pack_bytes: 16 << 20, workers: 2, derivation_passes: None }
+        Self { cache: None, owner, level: 2, pack_bytes: 16 << 20, workers: 2, derivation_passes: None }
     }
 }
 
