@@ -11,13 +11,22 @@ use serde::Serialize;
 pub(crate) struct Recorded(Option<RunId>);
 
 /// Records that a run began.
-pub(crate) fn begin(services: &Services, command: &str, target: Option<String>, started: Timestamp) -> Recorded {
+pub(crate) fn begin(
+    services: &Services,
+    command: &str,
+    target: Option<String>,
+    started: Timestamp,
+) -> Recorded {
     let start = RunStart { command: command.to_owned(), target, started };
     Recorded(services.journal.as_ref().and_then(|journal| tolerate(services, journal.begin_run(&start))))
 }
 
 /// Records how a run ended.
-pub(crate) fn finish<T: Serialize>(services: &Services, run: &Recorded, ended: Result<&Report<T>, &OperationError>) {
+pub(crate) fn finish<T: Serialize>(
+    services: &Services,
+    run: &Recorded,
+    ended: Result<&Report<T>, &OperationError>,
+) {
     let (Some(journal), Some(id)) = (services.journal.as_ref(), run.0) else { return };
     let (outcome, report) = match ended {
         Ok(report) => {
@@ -39,7 +48,13 @@ pub(crate) fn finish<T: Serialize>(services: &Services, run: &Recorded, ended: R
 }
 
 /// Records a step of a restore, which is known by its target and its beginning.
-pub(crate) fn restore_step(services: &Services, target: &DatabaseRef, step: &str, began: Timestamp, ok: bool) {
+pub(crate) fn restore_step(
+    services: &Services,
+    target: &DatabaseRef,
+    step: &str,
+    began: Timestamp,
+    ok: bool,
+) {
     let Some(journal) = services.journal.as_ref() else { return };
     let step = Step {
         restore: target.connection.clone(),

@@ -21,7 +21,8 @@ pub(super) fn database(folder: &Path) -> Result<PathBuf, String> {
 /// Changes one row in a hundred, spread evenly.
 pub(super) fn change(path: &Path, round: usize) -> Result<(), String> {
     // A value that was never there: SQLite does not write a row that stays as it is.
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs());
     run(path, &format!("UPDATE orders SET status = 'c{now}' WHERE id % 100 = {};\n", round % 100))
 }
 
