@@ -18,7 +18,7 @@ impl Engines {
 
     /// Returns all engines of this release.
     pub fn all() -> Self {
-        Self(vec![Arc::new(engines::sqlite::SqliteEngine::default())])
+        Self(vec![Arc::new(engines::sqlite::SqliteEngine)])
     }
 
     /// Returns the engine of a kind, or says that there is none.
