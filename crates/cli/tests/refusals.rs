@@ -172,7 +172,7 @@ fn restores_that_are_refused() {
         ("in use, and yes", &["restore", "other.db@latest", "--yes"], 11, "other.db"),
         ("in use", &["restore", "other.db@latest", "--confirm", "other.db"], 11, "other.db"),
         ("folder missing", &["restore", "app.db@latest", "--target", "./none/app.db", "--yes"], 20, "none"),
-        ("new, but there", &["restore", "app.db@latest", "--to-new", "other.db"], 11, "other.db"),
+        ("new, but there", &["restore", "app.db@latest", "--to-new", "other.db"], 20, "other.db"),
         ("nothing to finish", &["restore", "--continue", "--target", "app.db"], 2, "app.db"),
         ("nothing to undo", &["restore", "--rollback", "--target", "app.db"], 2, "app.db"),
         (
