@@ -127,6 +127,19 @@ pub(crate) fn failed(command: &str, started: Timestamp, failure: &Failure) -> St
     text(&report).unwrap_or_default()
 }
 
+/// Returns the object of arguments that could not be understood: whoever asked for JSON gets it.
+pub(crate) fn misused(error: &clap::Error) -> String {
+    let command = std::env::args().nth(1).filter(|name| OWN_KEYS.iter().any(|(known, _)| known == name));
+    let shown = error.to_string();
+    let message = shown.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    let failure = Failure::usage(message, "`backstay help` tells what there is");
+    let mut object = failed(command.as_deref().unwrap_or("usage"), Timestamp::now(), &failure);
+    if !object.ends_with('\n') {
+        object.push('\n');
+    }
+    object
+}
+
 /// Prints the object on standard output.
 pub(crate) fn print(console: &Console, object: &str) -> io::Result<()> {
     console.raw(object)

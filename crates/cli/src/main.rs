@@ -27,6 +27,7 @@ use errors::{Failure, exit};
 use globals::Globals;
 use json::Finished;
 use session::Session;
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -36,7 +37,13 @@ fn main() -> ExitCode {
         Err(error) => {
             // A closed pipe is nobody's problem; help was asked for, anything else was wrong usage.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
+            if !error.use_stderr() {
+                return ExitCode::SUCCESS;
+            }
+            if std::env::args_os().any(|argument| argument == "--json") {
+                let _ = std::io::stdout().write_all(json::misused(&error).as_bytes());
+            }
+            return ExitCode::from(exit::USAGE);
         }
     };
     let mut globals = cli.globals.normal();

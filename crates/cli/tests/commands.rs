@@ -350,3 +350,16 @@ fn quiet_says_nothing_and_a_closed_pipe_ends_quietly() {
     let ended = outcome(shell.args(["-c", &script]).env("HOME", machine.root.join("home")));
     assert_eq!((ended.out.trim(), ended.err.as_str()), ("0", ""));
 }
+
+#[test]
+fn who_asks_for_json_gets_it_for_wrong_usage_too() {
+    let machine = Machine::new();
+    let wrong = machine.run(&["backup", "--json", "--nonsense", "app.db"]);
+    assert_eq!(wrong.code, 2, "{}", wrong.err);
+    let object: Value = serde_json::from_str(&wrong.out).unwrap();
+    assert_keys(&object, &HEAD);
+    assert_eq!(object["schema"], "backstay.backup/1");
+    assert_eq!(object["error"]["exit_code"], 2);
+    assert!(object["error"]["message"].as_str().unwrap().contains("--nonsense"), "{object}");
+    assert!(machine.run(&["backup", "--nonsense"]).out.is_empty());
+}
