@@ -68,10 +68,6 @@ impl Generations {
 
 /// Removes the locks of dead processes and lets stock restic check the repository.
 pub fn assert_stock_check(stage: &Stage, at: &str) {
-    if Command::new("restic").arg("version").output().is_err() {
-        eprintln!("restic is missing: its check is passed over");
-        return;
-    }
     for arguments in [&["unlock"][..], &["check", "--read-data"][..]] {
         let outcome = outcome(stage.settle(&mut Command::new("restic")).args(arguments));
         assert_eq!(outcome.code, Some(0), "{at}: restic {arguments:?}: {} {}", outcome.out, outcome.err);

@@ -10,13 +10,11 @@ use testkit::crash::TRACED_CALLS;
 /// The calls that change files.
 pub const CHANGING: &str = "creat,write,writev,pwrite64,pwritev,pwritev2,fsync,fdatasync,rename,renameat,renameat2,link,\
     linkat,unlink,unlinkat,rmdir,ftruncate,truncate,fallocate,mkdir,mkdirat,fchmod,fchown,flock,sendfile,copy_file_range";
-/// Whether it can be used here. Without it the tests pass over.
+/// Whether it can be used here. A machine without it fails these tests, rather than let them prove nothing.
 pub fn present() -> bool {
-    let present = Command::new("strace").arg("-V").output().is_ok();
-    if !present {
-        eprintln!("strace is missing: passed over");
-    }
-    present
+    let version = Command::new("strace").arg("-V").output();
+    assert!(version.is_ok(), "strace is needed: `cargo xtask test` installs it");
+    true
 }
 
 /// One system call as it ended. `file` is what its first descriptor was of, or the first path it named.
