@@ -2,7 +2,7 @@
 //! goes through at once, and stock restic finds nothing wrong.
 //!
 //! By default a seeded sample; with `BACKSTAY_LONG=1` all calls. Needs `strace`.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 #[path = "support/crash/mod.rs"]
 mod crash;

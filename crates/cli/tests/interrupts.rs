@@ -1,6 +1,6 @@
 //! SIGINT and SIGTERM in the middle of the work: it ends within two seconds with 130 and leaves nothing behind, neither
 //! a backup nor a lock nor a restore record, and the target as it was. A second signal ends the program at once.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 #[path = "support/crash/mod.rs"]
 mod crash;

@@ -3,7 +3,7 @@
 //!
 //! By default 40 MB and 5 backups in each mode; with `BACKSTAY_LONG=1` 200 MB and 100. Only the long run, of a release
 //! build (`BACKSTAY_PROGRAM`), asserts the rates.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 #[path = "support/crash/mod.rs"]
 mod crash;
@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 const ACCOUNTS: i64 = 1000;
 const SUM: i64 = 2 * ACCOUNTS * 1000;
+/// A backup beside the writer that takes longer has starved.
+const SLOWEST: Duration = Duration::from_secs(60);
 
 /// Makes two tables of accounts in the middle of something larger.
 fn bank(path: &Path, mode: &str, megabytes: u32) {
@@ -126,8 +128,10 @@ fn back_up_beside_a_writer(stage: &Stage, backups: u32) -> Measured {
         writer.longest();
         let (before, started) = (writer.count(), Instant::now());
         let outcome = stage.back_up();
+        let took = started.elapsed();
+        assert!(took < SLOWEST, "the writer kept a backup waiting: it took {took:?}");
         moved += writer.count() - before;
-        elapsed += started.elapsed();
+        elapsed += took;
         if outcome.err.contains("wait while it is read once under a lock") {
             announced += 1;
             longest_announced = longest_announced.max(writer.longest());

@@ -4,7 +4,7 @@
 //! Of a restore, `--continue` and `--rollback` end with the new or the old database. Of a backup, every one that is
 //! listed restores to its own content, the next run goes through, and stock restic finds nothing wrong. By default a
 //! seeded sample; with `BACKSTAY_LONG=1` every point. Needs `strace`.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 #[path = "support/crash/mod.rs"]
 mod crash;

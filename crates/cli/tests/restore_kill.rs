@@ -3,7 +3,7 @@
 //! very moment, both reach their end, the old database is kept or back, and a service that was stopped runs again.
 //!
 //! By default a seeded sample that hits every step; with `BACKSTAY_LONG=1` all calls. Needs `strace`.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 #[path = "support/crash/mod.rs"]
 mod crash;
