@@ -118,6 +118,21 @@ pub fn run(services: &Services, options: &BackupOptions) -> Result<BackupResult,
     outcome
 }
 
+/// By how much a backup steps back where others want the processor too.
+const NICENESS: i32 = 5;
+
+/// Runs `work` on a thread that lets the programs go first which write to the databases. The threads that it begins
+/// inherit that; hooks, which may start a service for good, do not. Where the system refuses, the work is as good.
+fn stepping_back<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let _niceness = rustix::process::nice(NICENESS);
+            work()
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 fn all_targets(
     services: &Services,
     options: &BackupOptions,
@@ -137,7 +152,7 @@ fn all_targets(
             Hook::new("after_backup", target.after.as_deref(), &target.target.name, target.only.as_ref()),
             options.dry_run,
             services,
-            || back_up_target(services, target, options, &mut body, &mut errors),
+            || stepping_back(|| back_up_target(services, target, options, &mut body, &mut errors)),
         );
         match attempt {
             Ok(()) => {}

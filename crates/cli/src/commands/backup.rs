@@ -61,14 +61,8 @@ struct Job {
     targets: Vec<BackupTarget>,
 }
 
-/// By how much a backup steps back where others want the processor too.
-const NICENESS: i32 = 5;
-
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Failure> {
     check_tags(&options.tag)?;
-    // The programs that write to the databases go first. Threads that are begun from here on inherit it; where the
-    // system refuses, the backup is as good.
-    let _niceness = rustix::process::nice(NICENESS);
     let sources = sources(session, options)?;
     let mut jobs: Vec<Job> = Vec::new();
     for source in &sources {
