@@ -122,12 +122,17 @@ mod tests {
     fn callbacks_run_once_unless_taken_back() {
         let count = Arc::new(AtomicU64::new(0));
         let cancel = Cancel::new();
-        let (kept, dropped, late) = (count.clone(), count.clone(), count.clone());
-        let guard = cancel.on_cancel(move || drop(kept.fetch_add(1, Ordering::SeqCst)));
-        drop(cancel.on_cancel(move || drop(dropped.fetch_add(10, Ordering::SeqCst))));
+        let add = |number: u64| {
+            let count = count.clone();
+            move || {
+                count.fetch_add(number, Ordering::SeqCst);
+            }
+        };
+        let guard = cancel.on_cancel(add(1));
+        drop(cancel.on_cancel(add(10)));
         cancel.cancel();
         cancel.cancel();
-        let _late = cancel.on_cancel(move || drop(late.fetch_add(100, Ordering::SeqCst)));
+        let _late = cancel.on_cancel(add(100));
         drop(guard);
         assert_eq!(count.load(Ordering::SeqCst), 101);
     }
