@@ -56,7 +56,8 @@ impl Journal {
     /// of a newer version.
     pub fn open(path: impl Into<PathBuf>) -> Result<(Self, Vec<Finding>), JournalError> {
         let path = path.into();
-        match connect(&path) {
+        let attempt = lock_folder(&path, FlockOperation::LockShared).and_then(|_lock| connect(&path));
+        match attempt {
             Ok(connection) => Ok((Self { path, connection: Mutex::new(connection) }, Vec::new())),
             Err(Refusal::Other(error)) => Err(error),
             Err(Refusal::Damaged(_)) => replace(path),
@@ -69,8 +70,13 @@ fn replace(path: PathBuf) -> Result<(Journal, Vec<Finding>), JournalError> {
     let fail = |error: io::Error| {
         JournalError::new(&path, "is damaged and cannot be moved aside").with_source(error)
     };
-    let folder = File::open(parent(&path)).map_err(fail)?;
-    rustix::fs::flock(&folder, FlockOperation::LockExclusive).map_err(|error| fail(error.into()))?;
+    let _lock = match lock_folder(&path, FlockOperation::LockExclusive) {
+        Ok(lock) => lock,
+        Err(Refusal::Other(error)) => return Err(error),
+        Err(Refusal::Damaged(error)) => {
+            return Err(JournalError::new(&path, "cannot be made").with_source(error));
+        }
+    };
     let damage = match connect(&path) {
         Ok(connection) => return Ok((Journal { path, connection: Mutex::new(connection) }, Vec::new())),
         Err(Refusal::Other(error)) => return Err(error),
@@ -90,18 +96,30 @@ fn replace(path: PathBuf) -> Result<(Journal, Vec<Finding>), JournalError> {
     Ok((Journal { path, connection: Mutex::new(connection) }, vec![finding]))
 }
 
+/// Locks the journal's folder, made where it is not there: shared by those who open a journal, so that nobody moves it
+/// aside meanwhile. Given back when dropped.
+fn lock_folder(path: &Path, kind: FlockOperation) -> Result<File, Refusal> {
+    let fail =
+        |error: io::Error| Refusal::Other(JournalError::new(path, "cannot be made").with_source(error));
+    DirBuilder::new().recursive(true).mode(0o700).create(parent(path)).map_err(fail)?;
+    let folder = File::open(parent(path)).map_err(fail)?;
+    rustix::fs::flock(&folder, kind).map_err(|error| fail(error.into()))?;
+    Ok(folder)
+}
+
 #[allow(clippy::disallowed_methods, reason = "a cache: renamed, not rewritten, and lost without harm")]
 fn move_aside(path: &Path) -> io::Result<PathBuf> {
     let stamp = Timestamp::now().as_millisecond();
     let aside = with_suffix(path, &format!(".damaged-{stamp}"));
-    std::fs::rename(path, &aside)?;
-    // A journal of the old file would be rolled into the new one.
+    // What belongs to the old file goes first: it would be rolled into the new one, and once the name is free another
+    // process may begin the new one, with a journal of its own.
     for suffix in ["-journal", "-wal", "-shm"] {
         match std::fs::rename(with_suffix(path, suffix), with_suffix(&aside, suffix)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
+    std::fs::rename(path, &aside)?;
     Ok(aside)
 }
 
@@ -142,7 +160,6 @@ fn make_file(path: &Path) -> io::Result<()> {
     if path.symlink_metadata().is_ok() {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(parent(path))?;
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
