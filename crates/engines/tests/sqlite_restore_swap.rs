@@ -61,12 +61,12 @@ fn a_new_database_replaces_nothing() {
     database(&stage.target, "old", 5, "delete");
     let error =
         source_error(stage.restore(&stage.request(RestoreMode::ToNew), &image("new", 5, "wal")).unwrap_err());
-    assert_eq!(error.kind, SourceErrorKind::InUse);
+    assert_eq!(error.kind, SourceErrorKind::Unwritable);
     std::fs::remove_file(&stage.target).unwrap();
     std::fs::write(beside(&stage.target, "-wal"), "something").unwrap();
     let error =
         source_error(stage.restore(&stage.request(RestoreMode::ToNew), &image("new", 5, "wal")).unwrap_err());
-    assert_eq!(error.kind, SourceErrorKind::InUse);
+    assert_eq!(error.kind, SourceErrorKind::Unwritable);
     assert_eq!(stage.names(), ["app.db-wal"]);
     std::fs::remove_file(beside(&stage.target, "-wal")).unwrap();
 
