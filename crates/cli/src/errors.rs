@@ -30,11 +30,13 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     pub(crate) causes: Vec<String>,
     pub(crate) hint: Option<String>,
+    /// What the command's own part of the report is known to hold nevertheless.
+    pub(crate) known: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Failure {
     pub(crate) fn new(exit_code: u8, message: impl Into<String>) -> Self {
-        Self { exit_code, message: message.into(), causes: vec![], hint: None }
+        Self { exit_code, message: message.into(), causes: vec![], hint: None, known: Default::default() }
     }
 
     /// Makes the failure of a wrong use, with what to do instead.
@@ -52,9 +54,24 @@ impl Failure {
         self
     }
 
+    /// Adds to the command's own part of the report what is known, where it does not say so itself.
+    pub(crate) fn knowing(mut self, key: &str, value: impl Into<serde_json::Value>) -> Self {
+        let known = self.known.entry(key).or_insert(serde_json::Value::Null);
+        if known.is_null() {
+            *known = value.into();
+        }
+        self
+    }
+
     fn of(error: &(dyn Error + 'static), hint: Option<&str>, exit_code: u8) -> Self {
         let report = ErrorReport::new(error, hint);
-        Self { exit_code, message: report.message, causes: report.causes, hint: report.hint }
+        Self {
+            exit_code,
+            message: report.message,
+            causes: report.causes,
+            hint: report.hint,
+            known: Default::default(),
+        }
     }
 
     /// Returns the failure as reports show it.
@@ -117,7 +134,19 @@ fn repository_exit_code(error: &RepositoryError) -> u8 {
 
 impl From<OperationError> for Failure {
     fn from(error: OperationError) -> Self {
-        Self::of(&error, error.hint(), exit_code(&error))
+        let mut failure = Self::of(&error, error.hint(), exit_code(&error));
+        // Damage that showed while it ran is told by an error around it.
+        let mut below: Option<&(dyn Error + 'static)> = Some(&error);
+        while let Some(cause) = below {
+            if let Some(OperationError::Restore { attempt, .. }) = cause.downcast_ref::<OperationError>()
+                && let Ok(serde_json::Value::Object(known)) = serde_json::to_value(attempt)
+            {
+                failure.known = known;
+                break;
+            }
+            below = cause.source();
+        }
+        failure
     }
 }
 

@@ -120,7 +120,7 @@ pub(crate) fn failed(command: &str, started: Timestamp, failure: &Failure) -> St
             Shape::List => Value::Array(vec![]),
             Shape::Null => Value::Null,
         };
-        body.insert((*key).to_owned(), empty);
+        body.insert((*key).to_owned(), failure.known.get(*key).cloned().unwrap_or(empty));
     }
     let mut report = Report::new(command, started, Outcome::Failed, body);
     report.error = Some(failure.report());

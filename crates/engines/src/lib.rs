@@ -11,5 +11,5 @@ pub use engine::{
 };
 pub use restore::{
     Holder, Restore, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreState, RestoreStep,
-    Safety,
+    Safety, Standing,
 };

@@ -129,6 +129,19 @@ pub enum RestoreError {
     Database(#[from] SourceError),
 }
 
+/// Which database is under the target's name while a restore is not over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// What was there before, which may be nothing.
+    Old,
+    /// The restored one.
+    New,
+    /// None, in the middle of a swap.
+    Nothing,
+    /// That cannot be told.
+    Unknown,
+}
+
 /// A restore under way. `run` makes its state durable beside the target before it acts; every step may be run again
 /// after a crash in the middle of it. Dropped, it leaves the record for [`crate::Engine::resume_restore`] and gives
 /// up its lock.
@@ -147,6 +160,11 @@ pub trait Restore: Send {
 
     /// Returns the state as it is recorded.
     fn state(&self) -> RestoreState;
+
+    /// Tells which database is in place. Only looks.
+    fn standing(&self) -> Standing {
+        Standing::Unknown
+    }
 
     /// Puts the old database back (or removes what was not there before), whatever step was reached, and removes the
     /// record. Safe to repeat after a crash in the middle of it.

@@ -7,7 +7,7 @@
 use crate::hooks::{self, Hook};
 use crate::journaling;
 use crate::report::{ErrorReport, Outcome, Report};
-use crate::{OperationError, Services};
+use crate::{OperationError, Services, unfinished};
 use engines::Skipped;
 use flow::{
     DatabaseName, DatabaseRef, DatabaseRequest, Dump, DumpOptions, DumpRequest, EngineKind, Event, Phase,
@@ -203,6 +203,7 @@ fn back_up_target(
             .into());
         }
     }
+    tell_unfinished(services, engine, &databases);
     if options.dry_run {
         return dry_run(services, target, &databases, body);
     }
@@ -235,6 +236,15 @@ fn back_up_target(
     let verdicts = pump(services, dump.as_ref(), writer.as_ref(), options.dump.jobs.max(1))?;
     dump.finish()?;
     conclude(services, target, verdicts, writer, body, errors)
+}
+
+/// Says which databases an unfinished restore lies beside: what is backed up of them may not be what was meant.
+fn tell_unfinished(services: &Services, engine: &dyn engines::Engine, databases: &[DatabaseRef]) {
+    for database in databases {
+        if let Some(finding) = unfinished::finding(engine, database, &services.context) {
+            services.context.observer.event(Event::Finding(finding));
+        }
+    }
 }
 
 /// Sizes are asked only where that is cheap: of a few databases.

@@ -1,7 +1,7 @@
 //! Tells what would stop or spoil a backup, each with its fix.
 
 use crate::report::{Outcome, Report};
-use crate::{Engines, OperationError};
+use crate::{Engines, OperationError, unfinished};
 use engines::Skipped;
 use flow::{Context, DatabaseName, EngineKind, Finding, Severity, TargetName, TargetRef};
 use jiff::Timestamp;
@@ -78,6 +78,7 @@ pub fn run(
                 hint: error.hint,
             }),
         }
+        examined.findings.extend(unfinished::finding(engine, &database, context));
         body.databases.push(examined);
     }
     let problem =

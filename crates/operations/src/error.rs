@@ -1,5 +1,6 @@
 //! Why a verb failed: one side or the other, or the request itself.
 
+use crate::restored::RestoreBody;
 use engines::RestoreError;
 use flow::{ReadError, ReadErrorKind, SourceError};
 use repository::RepositoryError;
@@ -37,13 +38,13 @@ pub enum OperationError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
-    /// A restore failed and what the target held before was put back, or could not be.
-    #[error("the restore of {target} failed and {}", if *rolled_back { "was rolled back: the target is as it was" } else { "could not be rolled back" })]
+    /// A restore, or the way back from one, failed after it had begun.
+    #[error("the restore of {} {end}", attempt.target)]
     Restore {
-        /// The target.
-        target: String,
-        /// Whether the target is as it was.
-        rolled_back: bool,
+        /// What was done until then, and whether the target is as it was.
+        attempt: Box<RestoreBody>,
+        /// How it ended, and which database is in place now.
+        end: String,
         /// What to do about it.
         hint: Option<String>,
         /// Why it failed.

@@ -72,6 +72,14 @@ impl<'a> Hook<'a> {
     }
 }
 
+/// Returns a command as a person would type it: the words of one that a shell runs are that person's own.
+pub(crate) fn shown(command: &[String]) -> String {
+    match command {
+        [shell, flag, text] if shell == "/bin/sh" && flag == "-c" => text.clone(),
+        words => words.join(" "),
+    }
+}
+
 /// Waits for the end, or ends the child when the work is interrupted (`None`).
 fn wait(child: &mut Child, services: &Services) -> std::io::Result<Option<ExitStatus>> {
     let mut pause = Duration::from_millis(2);

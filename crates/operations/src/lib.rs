@@ -13,8 +13,10 @@ pub mod list;
 pub mod reference;
 pub mod report;
 pub mod restore;
+mod restored;
 mod services;
 pub mod show;
+mod unfinished;
 pub mod unlisted;
 pub mod verify;
 

@@ -86,11 +86,11 @@ pub(crate) struct Options {
     confirm: Option<String>,
 
     /// Finish a restore that was interrupted
-    #[arg(long = "continue", conflicts_with_all = ["rollback", "to_new", "in_place", "no_verify", "safety_dir", "no_safety", "stop_command", "start_command", "health_url", "fallback", "confirm"])]
+    #[arg(long = "continue", conflicts_with_all = ["rollback", "to_new", "in_place", "no_verify", "safety_dir", "no_safety", "fallback", "confirm"])]
     resume: bool,
 
     /// Undo a restore that was interrupted
-    #[arg(long, conflicts_with_all = ["to_new", "in_place", "no_verify", "safety_dir", "no_safety", "stop_command", "start_command", "health_url", "fallback", "confirm"])]
+    #[arg(long, conflicts_with_all = ["to_new", "in_place", "no_verify", "safety_dir", "no_safety", "fallback", "confirm"])]
     rollback: bool,
 
     #[command(flatten)]
@@ -173,6 +173,20 @@ fn database_restore(
         fallback: options.fallback,
         dry_run: options.dry_run.dry_run,
     };
+    let place = match &verb.destination {
+        Destination::Origin => record.connection.clone(),
+        Destination::Target(target, _) => target.connection.clone(),
+        Destination::New(path) => path.clone(),
+    };
+    // What was refused before it began is known to have changed nothing.
+    let refused = |failure: Failure| {
+        failure
+            .knowing("backup", record.id.0.clone())
+            .knowing("backup_time", record.time.to_string())
+            .knowing("target", place.clone())
+            .knowing("rolled_back", false)
+            .knowing("dry_run", options.dry_run.dry_run)
+    };
     let mut refusal = None;
     let mut confirm = |planned: &Planned| {
         show_plan(session, options, planned);
@@ -188,9 +202,9 @@ fn database_restore(
     };
     let outcome = operations::restore::run(services, &verb, &mut confirm);
     if let Some(failure) = refusal {
-        return Err(failure);
+        return Err(refused(failure));
     }
-    let report = outcome?;
+    let report = outcome.map_err(|error| refused(error.into()))?;
     if verb.dry_run {
         return show_dry_run(session, &report);
     }
@@ -379,6 +393,7 @@ fn take_up(session: &Session, options: &Options) -> Result<Finished, Failure> {
     let pending = PendingOptions {
         target: database(session, &source)?,
         engine: source.target.engine,
+        hooks: hooks(options, None),
         dry_run: options.dry_run.dry_run,
     };
     let report = if options.resume {

@@ -9,9 +9,10 @@ use crate::hooks::{self, Hook};
 use crate::journaling;
 use crate::report::{Outcome, Report, elapsed_ms};
 use crate::{OperationError, Services};
-use engines::{Restore, RestoreStep};
-use flow::{BackupReader, DatabaseRef, Event, Phase};
+use engines::{Restore, RestoreMode, RestoreStep, Standing};
+use flow::{BackupReader, DatabaseRef, Event, Finding, Phase, Severity};
 use jiff::Timestamp;
+use repository::BackupId;
 
 /// A restore under way.
 pub(super) struct Running<'a> {
@@ -20,6 +21,26 @@ pub(super) struct Running<'a> {
     pub(super) restore: Box<dyn Restore>,
     pub(super) hooks: Hooks,
     pub(super) steps: Vec<StepTime>,
+    /// Whether it was begun by an earlier run.
+    pub(super) taken_up: bool,
+}
+
+/// What failed on the way back.
+#[derive(Debug, Default)]
+pub(super) struct WayBack {
+    /// The stop command before it.
+    stop: Option<OperationError>,
+    /// The way back itself: the old database is not back in place.
+    engine: Option<OperationError>,
+    /// The start command after it.
+    start: Option<OperationError>,
+}
+
+impl WayBack {
+    /// Tells whether the old database is back and the service up. A stop command that failed had nothing to stop.
+    pub(super) fn is_clean(&self) -> bool {
+        self.engine.is_none() && self.start.is_none()
+    }
 }
 
 pub(super) fn execute(
@@ -44,6 +65,7 @@ fn run_planned(
         restore: planned.restore,
         hooks: planned.hooks,
         steps: vec![],
+        taken_up: false,
     };
     let steps = running.restore.steps().to_vec();
     running.finish_or_roll_back(&steps, planned.backup.as_ref())?;
@@ -65,25 +87,12 @@ impl Running<'_> {
         let Err(error) = self.run_steps(steps, backup) else { return Ok(()) };
         let cancelled = self.services.context.cancel.is_cancelled();
         let error = if cancelled { OperationError::Cancelled } else { error };
-        match self.put_back() {
-            // Nothing was changed yet: the failure speaks for itself.
-            Ok(()) if self.steps.is_empty() => Err(error),
-            Ok(()) => Err(OperationError::Restore {
-                target: self.target.connection.clone(),
-                rolled_back: true,
-                hint: None,
-                source: Box::new(error),
-            }),
-            Err(rollback) => Err(OperationError::Restore {
-                target: self.target.connection.clone(),
-                rolled_back: false,
-                hint: Some(format!(
-                    "the way back failed too ({rollback}); mend that, then `backstay restore --rollback --target '{}'`",
-                    self.target.connection
-                )),
-                source: Box::new(error),
-            }),
+        let way_back = self.put_back();
+        // Nothing was changed yet: the failure speaks for itself.
+        if !self.taken_up && self.steps.is_empty() && way_back.is_clean() {
+            return Err(error);
         }
+        Err(self.failure(way_back, Some(error)))
     }
 
     fn run_steps(&mut self, steps: &[RestoreStep], backup: &dyn BackupReader) -> Result<(), OperationError> {
@@ -146,28 +155,90 @@ impl Running<'_> {
         self.note()
     }
 
-    /// Puts the old database back and the service up. An interruption does not stop the way back.
-    pub(super) fn put_back(&mut self) -> Result<(), OperationError> {
+    /// Puts the old database back and the service up. An interruption does not stop the way back, nor does a stop
+    /// command that fails: it may have had nothing to stop, and whether somebody still uses the target is looked at.
+    pub(super) fn put_back(&mut self) -> WayBack {
         let calm = Services {
             context: flow::Context { cancel: flow::Cancel::new(), ..self.services.context.clone() },
             ..self.services.clone()
         };
         let stopped = self.hooks.stop_begun;
+        let mut way_back = WayBack::default();
+        let hook = |moment, command: &Option<Vec<String>>, target: &DatabaseRef| {
+            Hook::new(moment, command.as_deref(), &target.target, Some(&target.name)).run(&calm).err()
+        };
         // After a failed health check the service runs on the new database: it is stopped again first.
         if stopped && self.hooks.started {
             self.hooks.started = false;
-            Hook::new("stop", self.hooks.stop.as_deref(), &self.target.target, Some(&self.target.name))
-                .run(&calm)?;
+            way_back.stop = hook("stop", &self.hooks.stop, &self.target);
         }
-        let outcome = self.restore.roll_back().map_err(OperationError::from);
+        way_back.engine = self.restore.roll_back().map_err(OperationError::from).err();
         if stopped {
-            let start =
-                Hook::new("start", self.hooks.start.as_deref(), &self.target.target, Some(&self.target.name));
             // The service is owed its start even where the way back failed: the target is then still whole.
-            let started = start.run(&calm);
-            return outcome.and(started);
+            way_back.start = hook("start", &self.hooks.start, &self.target);
+            self.hooks.started = way_back.start.is_none();
+            if way_back.engine.is_some() {
+                // Whoever takes the way back again has to stop the service first. Where the record cannot be written,
+                // the next one finds the target in use, and says so.
+                self.note().ok();
+            }
         }
-        outcome
+        if let Some(error) = way_back.stop.as_ref().filter(|_| way_back.engine.is_none()) {
+            self.services.context.observer.event(Event::Finding(Finding {
+                severity: Severity::Warning,
+                object: self.target.connection.clone(),
+                message: format!("was put back although, before that, {error}"),
+                hint: None,
+            }));
+        }
+        way_back
+    }
+
+    /// Makes the error of a restore that failed by `error`, or of a roll-back that was asked for, and tells what the
+    /// way back came to.
+    pub(super) fn failure(&self, way_back: WayBack, error: Option<OperationError>) -> OperationError {
+        let mut attempt = self.body(false, self.restore.state().request.started);
+        attempt.backup = Some(BackupId(self.restore.state().request.backup));
+        attempt.rolled_back = way_back.engine.is_none();
+        let failed = if error.is_some() { "failed and " } else { "" };
+        let (end, hint, below) = match way_back {
+            WayBack { engine: Some(engine), stop, start } => {
+                let standing = standing(self.restore.standing());
+                let mut end = format!("{failed}could not be rolled back: {engine}");
+                for problem in [stop, start].into_iter().flatten() {
+                    end.push_str(&format!("; {problem}"));
+                }
+                let hint = format!(
+                    "mend that, then `backstay restore --rollback --target '{}'`, where `--stop-command` and \
+                     `--start-command` replace those of the restore",
+                    self.target.connection
+                );
+                (format!("{end}; {standing}"), Some(hint), engine)
+            }
+            WayBack { start: Some(start), .. } => {
+                let command = hooks::shown(self.hooks.start.as_deref().unwrap_or_default());
+                let end = format!("{failed}was rolled back: {}, but {start}", self.as_it_was());
+                (end, Some(format!("start the service by hand: {command}")), start)
+            }
+            WayBack { stop, .. } => {
+                let below = error.or(stop).unwrap_or(OperationError::Cancelled);
+                return OperationError::Restore {
+                    attempt: Box::new(attempt),
+                    end: format!("{failed}was rolled back: {}", self.as_it_was()),
+                    hint: None,
+                    source: Box::new(below),
+                };
+            }
+        };
+        let source = Box::new(error.unwrap_or(below));
+        OperationError::Restore { attempt: Box::new(attempt), end, hint, source }
+    }
+
+    fn as_it_was(&self) -> &'static str {
+        match self.restore.state().request.mode {
+            RestoreMode::ToNew => "nothing was made",
+            RestoreMode::Swap | RestoreMode::InPlace => "the target is as it was",
+        }
     }
 
     fn timed(
@@ -205,6 +276,15 @@ impl Running<'_> {
             estimated_ms: None,
             dry_run: false,
         }
+    }
+}
+
+fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Old => "the old database is in place",
+        Standing::New => "the restored database is in place",
+        Standing::Nothing => "no database is in place",
+        Standing::Unknown => "which database is in place cannot be told",
     }
 }
 

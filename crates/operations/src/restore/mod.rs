@@ -6,6 +6,7 @@ mod files;
 mod pending;
 mod plan;
 
+pub use crate::restored::{RestoreBody, RestorePerformance, StepTime};
 pub use files::{FilesBody, FilesOptions, restore_files};
 pub use pending::{PendingOptions, resume, roll_back};
 pub use plan::{Destination, Planned, RestoreOptions};
@@ -15,57 +16,9 @@ use crate::Services;
 use crate::reference::{older, short};
 use crate::report::{Outcome, Report};
 use crate::unlisted;
-use engines::RestorePlan;
 use jiff::Timestamp;
-use repository::{BackupId, BackupRecord};
+use repository::BackupRecord;
 use serde::{Deserialize, Serialize};
-
-/// How long a step took.
-#[derive(Debug, Clone, Serialize)]
-pub struct StepTime {
-    /// The step: `preflight`, `beside`, `verify`, `stop`, `quiesce`, `swap`, `start`, `health`, `finish`.
-    pub name: String,
-    /// Milliseconds.
-    pub elapsed_ms: u64,
-}
-
-/// How fast it went.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct RestorePerformance {
-    /// Bytes of the restored database.
-    pub bytes_written: u64,
-    /// Per second, over the whole restore.
-    pub bytes_per_second: u64,
-    /// Milliseconds.
-    pub elapsed_ms: u64,
-}
-
-/// The report's own part.
-#[derive(Debug, Clone, Serialize)]
-pub struct RestoreBody {
-    /// The backup.
-    pub backup: Option<BackupId>,
-    /// Its consistency point.
-    pub backup_time: Option<Timestamp>,
-    /// The database that was replaced, made or written into.
-    pub target: String,
-    /// Where the old database is; null where there was none or it is not kept.
-    pub safety_copy: Option<String>,
-    /// Whether what was written was compared and checked.
-    pub verified: bool,
-    /// Whether the target is as it was, because something failed or it was asked for.
-    pub rolled_back: bool,
-    /// The steps that were taken.
-    pub steps: Vec<StepTime>,
-    /// How fast it went.
-    pub performance: RestorePerformance,
-    /// What was planned; null where a restore was taken up again.
-    pub plan: Option<RestorePlan>,
-    /// How long it was estimated to take.
-    pub estimated_ms: Option<u64>,
-    /// Whether nothing was done but telling.
-    pub dry_run: bool,
-}
 
 /// What operations keep in the restore record, so that a crash after the stop hook does not leave a service down.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,7 +90,7 @@ fn damaged(error: &OperationError) -> bool {
             matches!(error.kind, flow::ReadErrorKind::Damaged | flow::ReadErrorKind::Missing)
         }
         OperationError::Repository(error) => error.kind == repository::RepositoryErrorKind::Damaged,
-        OperationError::Restore { source, rolled_back: true, .. } => damaged(source),
+        OperationError::Restore { source, attempt, .. } if attempt.rolled_back => damaged(source),
         _ => false,
     }
 }

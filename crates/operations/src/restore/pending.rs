@@ -17,6 +17,8 @@ pub struct PendingOptions {
     pub target: DatabaseRef,
     /// Its engine.
     pub engine: EngineKind,
+    /// Commands and checks that replace those of the record.
+    pub hooks: Hooks,
     /// Tells what would happen, and changes nothing.
     pub dry_run: bool,
 }
@@ -98,7 +100,13 @@ pub fn roll_back(
     let id = BackupId(state.request.backup.clone());
     let mut running = take_up(services, options, state)?;
     if !options.dry_run {
-        running.put_back()?;
+        // Whoever names a command wants it to run, whatever the restore did.
+        running.hooks.stop_begun |= options.hooks.stop.is_some() || options.hooks.start.is_some();
+        running.hooks.started |= options.hooks.stop.is_some();
+        let way_back = running.put_back();
+        if !way_back.is_clean() {
+            return Err(running.failure(way_back, None));
+        }
     }
     let mut body = running.body(false, started);
     body.backup = Some(id);
@@ -114,8 +122,12 @@ fn take_up<'a>(
     state: RestoreState,
 ) -> Result<Running<'a>, OperationError> {
     // A record from before the hooks were noted has none: nothing was stopped then.
-    let hooks: Hooks = serde_json::from_value(state.notes.clone()).unwrap_or_default();
+    let mut hooks: Hooks = serde_json::from_value(state.notes.clone()).unwrap_or_default();
+    let given = options.hooks.clone();
+    hooks.stop = given.stop.or(hooks.stop);
+    hooks.start = given.start.or(hooks.start);
+    hooks.health_url = given.health_url.or(hooks.health_url);
     let target = state.request.target.clone();
     let restore = services.engines.get(options.engine)?.resume_restore(state, services.context.clone())?;
-    Ok(Running { services, target, restore, hooks, steps: vec![] })
+    Ok(Running { services, target, restore, hooks, steps: vec![], taken_up: true })
 }

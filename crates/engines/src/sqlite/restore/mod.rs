@@ -21,6 +21,7 @@ mod swap;
 
 use crate::restore::{
     Restore, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreState, RestoreStep,
+    Standing,
 };
 use crate::sqlite::record::{self, Record};
 use flow::{BackupReader, Context, DatabaseRef, EngineKind, Manifest, SourceError, SourceErrorKind};
@@ -190,6 +191,22 @@ impl Restore for SqliteRestore {
 
     fn state(&self) -> RestoreState {
         self.0.state.clone()
+    }
+
+    fn standing(&self) -> Standing {
+        let job = &self.0;
+        if job.mode() == RestoreMode::InPlace {
+            // As long as the old content was not kept, nothing was written.
+            let written = job.work.in_place.as_ref().is_some_and(|begun| begun.kept);
+            return if written { Standing::Unknown } else { Standing::Old };
+        }
+        match swap::position(job) {
+            Ok(swap::Position::Old) => Standing::Old,
+            Ok(swap::Position::New) => Standing::New,
+            Ok(swap::Position::Nothing) if rollback::nothing_before(job) => Standing::Old,
+            Ok(swap::Position::Nothing) => Standing::Nothing,
+            Ok(swap::Position::Foreign) | Err(_) => Standing::Unknown,
+        }
     }
 
     fn roll_back(&mut self) -> Result<(), RestoreError> {

@@ -3,7 +3,7 @@
 //! A connection that rests in rollback mode holds no lock; only the list of open files shows it. Somebody who is just
 //! passing by is waited for. A crash drops the lock; nothing else was changed.
 
-use crate::restore::Holder;
+use crate::restore::{Holder, RestoreMode};
 use crate::sqlite::holders::{Holders, beside, file_holders, lock_holders, open_here};
 use crate::sqlite::restore::files;
 use crate::sqlite::restore::job::Job;
@@ -102,6 +102,11 @@ pub(super) fn in_use(job: &Job, mut holders: Vec<Holder>) -> SourceError {
         true => "somebody who cannot be seen from here".to_owned(),
         false => names.join(", "),
     };
-    job.error(SourceErrorKind::InUse, format!("is in use by {who}"))
-        .with_hint("stop it, or let `--stop-command` do that, or write through it with `--in-place`")
+    let stop = "stop it, or let `--stop-command` do that";
+    // Nobody is told to write in place who does so already, or who is on the way back.
+    let hint = match job.mode() == RestoreMode::InPlace || job.state.rolling_back {
+        true => stop.to_owned(),
+        false => format!("{stop}, or write through it with `--in-place`"),
+    };
+    job.error(SourceErrorKind::InUse, format!("is in use by {who}")).with_hint(hint)
 }

@@ -97,7 +97,7 @@ fn give_back(job: &mut Job) -> Result<(), SourceError> {
 }
 
 /// Tells whether the target's name was free before.
-fn nothing_before(job: &Job) -> bool {
+pub(super) fn nothing_before(job: &Job) -> bool {
     job.work.swap.as_ref().is_none_or(|swap| swap.old_inode.is_none())
 }
 
