@@ -1,12 +1,12 @@
 //! Reads back what is stored, every byte, and keeps the outcome in the repository as a proof.
 
 use crate::journaling;
-use crate::reference::{Reference, resolve};
+use crate::reference::{Reference, ours_first, resolve};
 use crate::report::{Outcome, Report};
 use crate::{OperationError, Services, unlisted};
 use flow::{Event, Finding, Phase, Severity};
 use jiff::Timestamp;
-use repository::{BackupId, BackupRecord, ProofLevel, ProofRecord, Unlisted};
+use repository::{BackupId, BackupRecord, Damage, ProofLevel, ProofRecord, Unlisted};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -84,7 +84,8 @@ pub struct VerifyBody {
 }
 
 /// Verifies what the references name: of each database the backup meant; without a reference, the newest backup of
-/// every database. Damage is not an error of this call: it is in the report, whose outcome is then `failed`.
+/// every database, or of every place where stock restic made all that is there. Damage is not an error of this call: it
+/// is in the report, whose outcome is then `failed`.
 pub fn run(
     services: &Services,
     references: &[Reference],
@@ -110,7 +111,8 @@ fn verify_all(
     let left_out = left_out(services, &records, references)?;
     let chosen = choose(services, &records, references, &left_out)?;
     let total = chosen.iter().map(|record| record.size_bytes).sum();
-    let phase = Phase { name: format!("verifying {} backups", chosen.len()), total_bytes: Some(total) };
+    let noun = if chosen.len() == 1 { "backup" } else { "backups" };
+    let phase = Phase { name: format!("verifying {} {noun}", chosen.len()), total_bytes: Some(total) };
     services.context.observer.event(Event::Phase(phase));
     let mut body = VerifyBody {
         summary: VerifySummary::default(),
@@ -151,7 +153,7 @@ fn choose(
 ) -> Result<Vec<BackupRecord>, OperationError> {
     if references.is_empty() {
         let mut newest = std::collections::BTreeMap::new();
-        for record in records {
+        for record in ours_first(records.iter().collect()) {
             let key = (&record.target, &record.database, &record.host);
             let slot = newest.entry(key).or_insert(record);
             if record.time > slot.time {
@@ -245,6 +247,7 @@ fn verify(
         passed: problem.is_none(),
         detail: match found.errors.len() {
             0 => format!("{} bytes were read back and their hashes match", found.read_bytes),
+            1 => "1 object is missing or damaged".to_owned(),
             count => format!("{count} objects are missing or damaged"),
         },
     }];
@@ -259,9 +262,16 @@ fn verify(
         time,
         level: problem.is_none().then_some(ProofLevel::Stored),
         problem,
+        damaged_packs: packs_of(&found.errors),
         host: services.host.clone(),
         rows: std::collections::BTreeMap::new(),
     })
+}
+
+/// Returns the packs that are damaged, each once.
+fn packs_of(errors: &[Damage]) -> Vec<String> {
+    let packs: BTreeSet<&String> = errors.iter().flat_map(|damage| &damage.packs).collect();
+    packs.into_iter().cloned().collect()
 }
 
 fn item(record: &BackupRecord, checks: Vec<Check>, error: Option<String>) -> VerifyItem {
@@ -282,7 +292,7 @@ fn item(record: &BackupRecord, checks: Vec<Check>, error: Option<String>) -> Ver
 
 /// A proof that cannot be kept (a repository that may only be read) is worth a remark, and no more: what was read was
 /// read.
-fn keep(services: &Services, proofs: Vec<ProofRecord>) {
+pub(crate) fn keep(services: &Services, proofs: Vec<ProofRecord>) {
     if let Err(error) = services.repository.append_proofs(proofs, &services.context) {
         services.context.observer.event(Event::Finding(Finding {
             severity: Severity::Warning,

@@ -100,6 +100,10 @@ pub struct ProofRecord {
     pub level: Option<ProofLevel>,
     /// What was found, where it was found damaged.
     pub problem: Option<String>,
+    /// The packs that were found damaged: their ids. What they hold is stored anew by whoever needs it, until a newer
+    /// record of the backup finds it whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged_packs: Vec<String>,
     /// The host that tried.
     pub host: String,
     /// Rows of each table as counted then, by table; empty where nobody counted.
@@ -164,6 +168,9 @@ pub struct Damage {
     pub problem: String,
     /// The backups that cannot be restored whole because of it.
     pub backups: Vec<BackupId>,
+    /// The ids of the packs that are damaged, as far as they are known.
+    #[serde(skip)]
+    pub packs: Vec<String>,
 }
 
 /// A snapshot that is there and cannot be listed, because what says which backups it holds is damaged. What is null is

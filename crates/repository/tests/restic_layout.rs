@@ -164,6 +164,7 @@ fn a_proof_holds_for_every_backup_of_the_same_content_and_damage_withdraws_it() 
         time: jiff::Timestamp::now(),
         level,
         problem: level.is_none().then(|| "pack x is cut".to_owned()),
+        damaged_packs: vec![],
         host: "host".to_owned(),
         rows: Default::default(),
     };

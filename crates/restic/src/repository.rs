@@ -269,10 +269,16 @@ impl Repository {
     /// Loads the index and leaves out packs that are not stored, or with another size than they must have: what they
     /// held is stored again by the next backup that has it.
     pub fn load_index_of_stored_packs(&self) -> Result<Index, ResticError> {
+        self.load_index_of_packs_except(&HashSet::new())
+    }
+
+    /// Loads the index as [`Self::load_index_of_stored_packs`] does, and leaves out these packs too: those that are
+    /// known to be damaged. Who writes by it stores anew what they held.
+    pub fn load_index_of_packs_except(&self, except: &HashSet<Id>) -> Result<Index, ResticError> {
         let files = self.index_files()?;
         // Listed after the index was read: a pack that the index names was stored before that.
         let stored: HashMap<Id, u64> = self.vault.list(ObjectKind::Pack)?.into_iter().collect();
-        Ok(Index::build(files, |id, bytes| stored.get(id) == Some(&bytes)))
+        Ok(Index::build(files, |id, bytes| stored.get(id) == Some(&bytes) && !except.contains(id)))
     }
 
     fn index_file(&self, id: &Id) -> Result<IndexFile, ResticError> {

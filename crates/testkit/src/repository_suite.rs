@@ -418,6 +418,7 @@ fn proofs(subject: &FreshRepository) -> Outcome {
         time: Timestamp::from_second(1_790_001_000 + second).unwrap_or_default(),
         level,
         problem: None,
+        damaged_packs: vec!["aa".repeat(32)],
         host: "host".to_owned(),
         rows: BTreeMap::from([("orders".to_owned(), 7)]),
     };

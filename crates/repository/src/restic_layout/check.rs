@@ -5,7 +5,7 @@ use super::list::ListedSnapshots;
 use super::opened::ResticRepository;
 use crate::{BackupId, CheckDepth, CheckReport, Damage, RepositoryError, VerifyReport};
 use flow::{Context, Event};
-use restic::{BlobProblem, CheckProblem, Depth, Id, ResticError, ResticErrorKind};
+use restic::{BlobKind, BlobProblem, CheckProblem, Depth, Id, Index, ResticError, ResticErrorKind};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many threads read and open blobs.
@@ -22,7 +22,9 @@ pub(super) fn verify(
     let blobs = match repository.restic().blobs_of(&index, subtree) {
         Ok(blobs) => blobs,
         Err(error) if is_damage(&error) => {
-            let damage = Damage { object: error.object, problem: error.message, backups: vec![id.clone()] };
+            let packs = packs_of_lost_trees(repository, &index, subtree);
+            let (object, problem) = (error.object, error.message);
+            let damage = Damage { object, problem, backups: vec![id.clone()], packs };
             return Ok(VerifyReport { errors: vec![damage], read_bytes: 0 });
         }
         Err(error) => return Err(repository_error(error)),
@@ -31,24 +33,49 @@ pub(super) fn verify(
     let found =
         restic::verify_blobs(repository.restic(), &index, &blobs, THREADS, &context.cancel, &progress)
             .map_err(repository_error)?;
-    Ok(VerifyReport { errors: by_object(found.errors, id), read_bytes: found.read_bytes })
+    Ok(VerifyReport { errors: by_object(found.errors, &index, id), read_bytes: found.read_bytes })
 }
 
 fn is_damage(error: &ResticError) -> bool {
     matches!(error.kind, ResticErrorKind::Damaged | ResticErrorKind::Missing)
 }
 
+/// Returns the packs that hold a folder which cannot be read: every copy of it is damaged.
+fn packs_of_lost_trees(repository: &ResticRepository, index: &Index, root: &Id) -> Vec<String> {
+    let (mut seen, mut open, mut packs) = (BTreeSet::from([*root]), vec![*root], BTreeSet::new());
+    while let Some(id) = open.pop() {
+        match repository.restic().read_tree(index, &id) {
+            Ok(tree) => {
+                let below = tree.nodes.into_iter().filter_map(|node| node.subtree);
+                open.extend(below.filter(|id| seen.insert(*id)));
+            }
+            Err(error) if is_damage(&error) => packs.extend(packs_of(index, BlobKind::Tree, &id)),
+            Err(_) => {}
+        }
+    }
+    packs.into_iter().collect()
+}
+
+fn packs_of(index: &Index, kind: BlobKind, id: &Id) -> impl Iterator<Item = String> {
+    index.locations(kind, id).map(|location| location.pack.to_string())
+}
+
 /// One line for each pack, however many blobs of it are concerned.
-fn by_object(problems: Vec<BlobProblem>, backup: &BackupId) -> Vec<Damage> {
-    let mut objects: BTreeMap<String, Vec<String>> = BTreeMap::new();
+fn by_object(problems: Vec<BlobProblem>, index: &Index, backup: &BackupId) -> Vec<Damage> {
+    let mut objects: BTreeMap<String, (Vec<String>, BTreeSet<String>)> = BTreeMap::new();
     for problem in problems {
         let object = match problem.pack {
             Some(pack) => format!("pack {pack}"),
             None => format!("{} blob {}", problem.kind, problem.id),
         };
-        objects.entry(object).or_default().push(describe(&problem.error));
+        let (problems, packs) = objects.entry(object).or_default();
+        problems.push(describe(&problem.error));
+        // No copy of the blob could be read. A storage that failed says nothing of its packs.
+        if is_damage(&problem.error) {
+            packs.extend(packs_of(index, problem.kind, &problem.id));
+        }
     }
-    let damage = |(object, problems): (String, Vec<String>)| {
+    let damage = |(object, (problems, packs)): (String, (Vec<String>, BTreeSet<String>))| {
         let first = problems.first().cloned().unwrap_or_default();
         let problem = match problems.len() {
             1 => first,
@@ -56,7 +83,7 @@ fn by_object(problems: Vec<BlobProblem>, backup: &BackupId) -> Vec<Damage> {
                 format!("{count} blobs that the backup needs cannot be read from it; the first: {first}")
             }
         };
-        Damage { object, problem, backups: vec![backup.clone()] }
+        Damage { object, problem, backups: vec![backup.clone()], packs: packs.into_iter().collect() }
     };
     objects.into_iter().map(damage).collect()
 }
@@ -84,7 +111,8 @@ pub(super) fn check(
     let errors = found.errors.into_iter().map(|problem| {
         let backups =
             affected.as_ref().map_or_else(Vec::new, |affected| affected.backups(repository, &problem));
-        Damage { object: problem.object, problem: problem.problem, backups }
+        let packs = damaged_packs(repository, &problem.object);
+        Damage { object: problem.object, problem: problem.problem, backups, packs }
     });
     Ok(CheckReport {
         errors: errors.collect(),
@@ -93,6 +121,18 @@ pub(super) fn check(
         packs: found.packs,
         read_bytes: found.read_bytes,
     })
+}
+
+/// Returns the packs that a damaged object is, or lies in. Of a folder that cannot be read, every copy is damaged.
+fn damaged_packs(repository: &ResticRepository, object: &str) -> Vec<String> {
+    match object.split_once(' ') {
+        Some(("pack", id)) => vec![id.to_owned()],
+        Some(("tree", id)) => match (repository.index(), id.parse()) {
+            (Ok(index), Ok(id)) => packs_of(&index, BlobKind::Tree, &id).collect(),
+            _ => vec![],
+        },
+        _ => vec![],
+    }
 }
 
 /// Tells which databases of an affected snapshot need a damaged object.

@@ -97,13 +97,14 @@ impl Repository for ResticLayout {
         host: &str,
         context: &Context,
     ) -> Result<BTreeMap<DatabaseName, Previous>, RepositoryError> {
+        let sound = self.0.sound_index(&proofs::damaged_packs(&self.0, context)?)?;
         let source = self.0.source(context)?;
         let mut previous = BTreeMap::new();
         for (name, line) in self.0.latest(target, host, context)? {
             // A previous backup that cannot be read whole is no ground to stand on: the database is read anew.
             if let (Some(subtree), Some(marks)) = (line.subtree, line.marks.clone())
                 && let Ok(backup) = ResticBackup::open(source.clone(), &subtree, None)
-                && self.0.is_indexed(&source, &subtree)
+                && self.0.is_sound(&source, &sound, &subtree)
             {
                 let manifest = Arc::new(backup.manifest().clone());
                 previous.insert(name, Previous { marks, manifest });
@@ -118,7 +119,7 @@ impl Repository for ResticLayout {
         context: &Context,
     ) -> Result<Box<dyn SnapshotWriter>, RepositoryError> {
         let lock = self.0.lock(LockKind::Shared)?;
-        let blobs = self.0.blob_writer(context)?;
+        let blobs = self.0.blob_writer(&proofs::damaged_packs(&self.0, context)?, context)?;
         let known = Known::load(&self.0, &request.target, &request.host, context)?;
         Ok(Box::new(ResticSnapshotWriter::new(
             Arc::clone(&self.0),

@@ -8,6 +8,7 @@ use flow::{Context, Event, Finding, Severity};
 use restic::{
     BlobWriter, Id, Index, LockGuard, LockKind, LockOptions, LockOwner, ResticErrorKind, WriterOptions,
 };
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use storage::StorageErrorKind;
@@ -43,13 +44,22 @@ pub(super) struct ResticRepository {
     options: ResticOptions,
     id: String,
     index: Mutex<Option<Arc<Index>>>,
+    /// What of the index a writer may rely on.
+    sound: Mutex<Option<Arc<Index>>>,
     memo: Memo,
 }
 
 impl ResticRepository {
     pub(super) fn new(restic: restic::Repository, options: ResticOptions) -> Self {
         let id = restic.id();
-        Self { restic: Arc::new(restic), options, id, index: Mutex::default(), memo: Memo::default() }
+        Self {
+            restic: Arc::new(restic),
+            options,
+            id,
+            index: Mutex::default(),
+            sound: Mutex::default(),
+            memo: Memo::default(),
+        }
     }
 
     /// Returns the repository's id.
@@ -70,9 +80,10 @@ impl ResticRepository {
         self.restic.location()
     }
 
-    /// Drops the loaded index: a run has added to it.
+    /// Drops the loaded index: a run has added to it, or something was found damaged.
     pub(super) fn forget_index(&self) {
         *self.index.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.sound.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Returns the index, loaded once.
@@ -123,10 +134,14 @@ impl ResticRepository {
         }
     }
 
-    /// Begins to write blobs. What the index names and the storage lacks counts as not there, and is stored again.
-    pub(super) fn blob_writer(&self, context: &Context) -> Result<BlobWriter, RepositoryError> {
-        let index = Arc::new(self.restic.load_index_of_stored_packs().map_err(repository_error)?);
-        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&index));
+    /// Begins to write blobs. What the index names and the storage lacks counts as not there, and so does what lies in
+    /// a pack that is known to be damaged: it is stored again.
+    pub(super) fn blob_writer(
+        &self,
+        damaged: &HashSet<Id>,
+        context: &Context,
+    ) -> Result<BlobWriter, RepositoryError> {
+        let index = self.load_sound_index(damaged)?;
         let options = WriterOptions {
             level: self.options.level,
             pack_bytes: self.options.pack_bytes,
@@ -137,10 +152,32 @@ impl ResticRepository {
         BlobWriter::begin(Arc::clone(&self.restic), index, options).map_err(repository_error)
     }
 
-    /// Tells whether every blob that a folder needs is named by an index and lies in a pack that is stored.
-    pub(super) fn is_indexed(&self, source: &Source, subtree: &Id) -> bool {
+    /// Loads what of the index can be relied on: packs that are stored, and not known to be damaged.
+    fn load_sound_index(&self, damaged: &HashSet<Id>) -> Result<Arc<Index>, RepositoryError> {
+        let index = self.restic.load_index_of_packs_except(damaged).map_err(repository_error)?;
+        let index = Arc::new(index);
+        *self.sound.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&index));
+        // A damaged pack may hold good blobs too: readers go on to use it.
+        let all = if damaged.is_empty() {
+            Arc::clone(&index)
+        } else {
+            Arc::new(self.restic.load_index_of_stored_packs().map_err(repository_error)?)
+        };
+        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = Some(all);
+        Ok(index)
+    }
+
+    /// Returns what of the index can be relied on, loaded once.
+    pub(super) fn sound_index(&self, damaged: &HashSet<Id>) -> Result<Arc<Index>, RepositoryError> {
+        let known = self.sound.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        known.map_or_else(|| self.load_sound_index(damaged), Ok)
+    }
+
+    /// Tells whether every blob that a folder needs is named by an index and lies in a pack that is stored and not
+    /// known to be damaged.
+    pub(super) fn is_sound(&self, source: &Source, sound: &Index, subtree: &Id) -> bool {
         let blobs = self.restic.blobs_of(&source.index, subtree);
-        blobs.is_ok_and(|blobs| blobs.iter().all(|(kind, id)| source.index.contains(*kind, id)))
+        blobs.is_ok_and(|blobs| blobs.iter().all(|(kind, id)| sound.contains(*kind, id)))
     }
 
     pub(super) fn owner_host(&self) -> &str {

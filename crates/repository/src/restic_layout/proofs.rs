@@ -10,7 +10,9 @@ use super::state::{Proofs, TAG, is_state};
 use crate::{ProofRecord, RepositoryError, RepositoryErrorKind};
 use flow::{Context, ReadError, ReadErrorKind};
 use jiff::Timestamp;
-use restic::{BlobKind, Cut, Node, Snapshot, StreamError, Tree};
+use restic::{BlobKind, Cut, Id, Node, Snapshot, StreamError, Tree};
+use std::collections::HashSet;
+use std::sync::Arc;
 
 const PATH: &str = "/backstay-state";
 const FILE: &str = "proofs.jsonl";
@@ -36,6 +38,17 @@ pub(super) fn load(repository: &ResticRepository, context: &Context) -> Result<P
         }
     }
     Ok(proofs)
+}
+
+/// Returns the packs that the newest record of some backup calls damaged.
+pub(super) fn damaged_packs(
+    repository: &ResticRepository,
+    context: &Context,
+) -> Result<HashSet<Id>, RepositoryError> {
+    let silent = Context { observer: Arc::new(flow::Silent), ..context.clone() };
+    let proofs = load(repository, &silent)?;
+    let damaged = proofs.values().filter(|record| record.level.is_none());
+    Ok(damaged.flat_map(|record| &record.damaged_packs).filter_map(|pack| pack.parse().ok()).collect())
 }
 
 fn add(proofs: &mut Proofs, record: ProofRecord) {
@@ -71,7 +84,7 @@ pub(super) fn append(
         content.push(b'\n');
     }
     let time = Timestamp::now();
-    let blobs = repository.blob_writer(context)?;
+    let blobs = repository.blob_writer(&damaged_packs(repository, context)?, context)?;
     let mut rest = content.as_slice();
     let mut pull = |buffer: &mut [u8]| std::io::Read::read(&mut rest, buffer);
     let stored = blobs.write_stream(&mut pull, &Cut::ContentDefined).map_err(|error| match error {

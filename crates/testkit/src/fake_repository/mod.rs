@@ -118,6 +118,7 @@ impl FakeRepository {
             object: format!("backup {id}"),
             problem: "it is damaged".to_owned(),
             backups: vec![id.clone()],
+            packs: vec![],
         };
         damaged.map(damage).collect()
     }
