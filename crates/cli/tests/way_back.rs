@@ -159,6 +159,23 @@ fn an_unfinished_restore_is_told_to_whoever_backs_up_or_examines() {
     let found =
         findings.iter().find(|finding| finding["hint"].as_str().is_some_and(|hint| hint.contains(&command)));
     assert_eq!(found.unwrap()["severity"], "warning", "{doctor}");
+    let dry = machine.done(&["restore", "--continue", "--target", "app.db", "--dry-run"]);
+    for said in ["would restore to", "Run the stop command: if test", "Put the restored database in place"] {
+        assert!(dry.out.contains(said), "{said}: {}", dry.out);
+    }
+    let dry = machine.done(&[
+        "restore",
+        "--rollback",
+        "--target",
+        "app.db",
+        "--dry-run",
+        "--start-command",
+        "echo up",
+    ]);
+    for said in ["would roll back", "Leave the old database", "Run the start command: echo up"] {
+        assert!(dry.out.contains(said), "{said}: {}", dry.out);
+    }
+    assert!(record(&path).exists());
     machine.done(&["restore", "--rollback", "--target", "app.db"]);
     let backup = machine.done(&["backup", "app.db"]);
     assert!(!backup.err.contains("never finished"), "{}", backup.err);
@@ -194,4 +211,58 @@ fn a_new_database_that_failed_was_not_made() {
     assert_eq!(failed.code, 1, "{}", failed.err);
     assert!(failed.err.contains("nothing was made"), "{}", failed.err);
     assert!(!machine.path("new.db").exists());
+}
+
+#[test]
+fn the_plan_names_the_commands_in_their_place() {
+    let (machine, _) = machine();
+    let plan = machine.done(&[
+        "restore",
+        "app.db",
+        "--dry-run",
+        "--stop-command",
+        "halt it",
+        "--start-command",
+        "raise it",
+        "--health-url",
+        NO_HEALTH,
+    ]);
+    let at = |text: &str| plan.out.find(text).unwrap_or_else(|| panic!("{text}: {}", plan.out));
+    assert!(at("Read it back") < at("Run the stop command: halt it"));
+    assert!(at("halt it") < at("Keep the old database"));
+    assert!(at("Rename it to") < at("Run the start command: raise it"));
+    assert!(at("raise it") < at(NO_HEALTH));
+}
+
+#[test]
+fn a_lost_database_belongs_to_whom_its_folder_belongs() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let (machine, _) = machine();
+    let path = machine.database("service/lost.db", 5);
+    machine.done(&["backup", "service/lost.db"]);
+    // Only root can give a folder away; for everybody else the two owners are one.
+    let given = chown(path.parent().unwrap(), Some(4321), Some(4321)).is_ok();
+    std::fs::remove_file(&path).unwrap();
+    let restored = machine.done(&["restore", "service/lost.db@latest", "--yes"]);
+    let (file, folder) = (path.metadata().unwrap(), path.parent().unwrap().metadata().unwrap());
+    assert_eq!((file.uid(), file.gid()), (folder.uid(), folder.gid()));
+    assert_eq!(file.mode() & 0o7777, 0o600);
+    if given {
+        assert!(restored.err.contains("belongs to user 4321 and group 4321"), "{}", restored.err);
+    }
+}
+
+#[test]
+fn a_wal_without_its_database_is_no_safety_copy() {
+    let (machine, path) = machine();
+    let wal = PathBuf::from(format!("{}-wal", path.display()));
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&wal, b"left over").unwrap();
+    let restored = machine.done(&["restore", "app.db@latest", "--yes", "--json"]);
+    assert!(restored.json()["safety_copy"].is_null(), "{}", restored.out);
+    let line = restored.err.lines().find(|line| line.contains("without its database"));
+    let kept = line.and_then(|line| line.split_whitespace().find(|word| word.contains(".safety-")));
+    let kept = kept.unwrap_or_else(|| panic!("{}", restored.err)).trim_end_matches(':');
+    assert_eq!(std::fs::read(kept).unwrap(), b"left over");
+    assert_eq!(count(&path), 50);
 }

@@ -326,12 +326,14 @@ fn plan_lines(plan: &RestorePlan, estimated_ms: u64) -> Vec<String> {
     let free = plan
         .free_bytes
         .map_or("an unknown number of bytes is free".to_owned(), |free| format!("{} are free", size(free)));
-    lines.push(format!(
-        "It writes {}, needs {} of space ({free}), and takes about {}.",
-        size(plan.write_bytes),
-        size(plan.needed_bytes),
-        duration(estimated_ms)
-    ));
+    if estimated_ms > 0 {
+        lines.push(format!(
+            "It writes {}, needs {} of space ({free}), and takes about {}.",
+            size(plan.write_bytes),
+            size(plan.needed_bytes),
+            duration(estimated_ms)
+        ));
+    }
     if !plan.holders.is_empty() {
         let holders: Vec<String> = plan.holders.iter().map(confirm::describe).collect();
         lines.push(format!("The target is in use by {}.", holders.join(", ")));
@@ -341,7 +343,9 @@ fn plan_lines(plan: &RestorePlan, estimated_ms: u64) -> Vec<String> {
 
 fn show_dry_run(session: &Session, report: &Report<RestoreBody>) -> Result<Finished, Failure> {
     if let Some(plan) = &report.body.plan {
-        session.console.data(&format!("would restore to {}:", report.body.target))?;
+        // A way back has no steps of a restore.
+        let verb = if plan.steps.is_empty() { "roll back the restore of" } else { "restore to" };
+        session.console.data(&format!("would {verb} {}:", report.body.target))?;
         for line in plan_lines(plan, report.body.estimated_ms.unwrap_or(0)) {
             session.console.data(&line)?;
         }

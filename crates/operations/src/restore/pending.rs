@@ -2,10 +2,12 @@
 //! target (and, to go on, the repository).
 
 use super::execute::Running;
+use super::plan::start_actions;
 use super::{Hooks, RestoreBody};
+use crate::hooks;
 use crate::report::{Outcome, Report};
 use crate::{Engines, OperationError, Services};
-use engines::{RestoreState, RestoreStep};
+use engines::{RestorePlan, RestoreState, RestoreStep, Standing};
 use flow::{Context, DatabaseRef, EngineKind, SourceError, SourceErrorKind};
 use jiff::Timestamp;
 use repository::BackupId;
@@ -73,7 +75,8 @@ pub fn resume(services: &Services, options: &PendingOptions) -> Result<Report<Re
     let mut body;
     if options.dry_run {
         body = running.body(false, started);
-        body.plan = Some(running.restore.plan().clone());
+        body.plan =
+            Some(RestorePlan { actions: running.actions_left(&left), ..running.restore.plan().clone() });
         body.dry_run = true;
     } else {
         running.finish_or_roll_back(&left, backup.as_ref())?;
@@ -99,10 +102,10 @@ pub fn roll_back(
     let state = options.state(engines, &services.context)?;
     let id = BackupId(state.request.backup.clone());
     let mut running = take_up(services, options, state)?;
+    // Whoever names a command wants it to run, whatever the restore did.
+    running.hooks.stop_begun |= options.hooks.stop.is_some() || options.hooks.start.is_some();
+    running.hooks.started |= options.hooks.stop.is_some();
     if !options.dry_run {
-        // Whoever names a command wants it to run, whatever the restore did.
-        running.hooks.stop_begun |= options.hooks.stop.is_some() || options.hooks.start.is_some();
-        running.hooks.started |= options.hooks.stop.is_some();
         let way_back = running.put_back();
         if !way_back.is_clean() {
             return Err(running.failure(way_back, None));
@@ -112,8 +115,58 @@ pub fn roll_back(
     body.backup = Some(id);
     body.safety_copy = None;
     body.rolled_back = !options.dry_run;
+    if options.dry_run {
+        let (actions, plan) = (running.actions_back(), running.restore.plan().clone());
+        body.plan = Some(RestorePlan { steps: vec![], actions, write_bytes: 0, needed_bytes: 0, ..plan });
+    }
     body.dry_run = options.dry_run;
     Ok(Report::new("restore", started, Outcome::Complete, body))
+}
+
+impl Running<'_> {
+    /// Tells what is left to do, a sentence each.
+    fn actions_left(&self, left: &[RestoreStep]) -> Vec<String> {
+        let mut actions = Vec::new();
+        let stop =
+            self.hooks.stop.as_ref().map(|stop| format!("Run the stop command: {}", hooks::shown(stop)));
+        for step in left {
+            match step {
+                RestoreStep::Preflight => actions.push("Look at the target again.".to_owned()),
+                RestoreStep::Beside => actions.push("Write the backup beside the target.".to_owned()),
+                RestoreStep::Verify => actions.push("Compare it with the backup, and check it.".to_owned()),
+                RestoreStep::Quiesce => {
+                    actions.extend(stop.clone());
+                    actions.push("Make sure that nobody uses the target.".to_owned());
+                }
+                RestoreStep::Swap => {
+                    actions.extend(stop.clone().filter(|_| left.first() == Some(step)));
+                    actions.push("Put the restored database in place.".to_owned());
+                }
+                RestoreStep::Finish => {
+                    actions.extend(start_actions(&self.hooks));
+                    actions.push("Accept the restore.".to_owned());
+                }
+            }
+        }
+        actions
+    }
+
+    /// Tells what the way back does, a sentence each.
+    fn actions_back(&self) -> Vec<String> {
+        let owed = self.hooks.stop_begun;
+        let command = |what: &str, words: &Option<Vec<String>>| {
+            words.as_ref().map(|words| format!("Run the {what} command: {}", hooks::shown(words)))
+        };
+        let stop = command("stop", &self.hooks.stop).filter(|_| owed && self.hooks.started);
+        let start = command("start", &self.hooks.start).filter(|_| owed);
+        let back = match (self.restore.standing(), self.restore.state().safety_copy) {
+            (Standing::Old, _) => "Leave the old database in place.".to_owned(),
+            (_, Some(copy)) => format!("Put back what the target held before, from {copy}."),
+            (_, None) => "Put back what the target held before.".to_owned(),
+        };
+        let remove = "Remove what the restore made beside the target.".to_owned();
+        stop.into_iter().chain([back, remove]).chain(start).collect()
+    }
 }
 
 fn take_up<'a>(

@@ -1,6 +1,7 @@
 //! What a restore is going to do, before anything changes.
 
 use super::{Hooks, RestoreBody, RestorePerformance};
+use crate::hooks;
 use crate::reference::{Reference, resolve_one, short};
 use crate::{OperationError, Services};
 use engines::{Restore, RestoreMode, RestorePlan, RestoreRequest, Safety};
@@ -133,7 +134,8 @@ pub(super) fn plan(
     };
     let engine = services.engines.get(kind)?;
     let restore = engine.begin_restore(&request, backup.manifest(), services.context.clone())?;
-    let plan = restore.plan().clone();
+    let mut plan = restore.plan().clone();
+    name_hooks(&mut plan.actions, &options.hooks, options.verify);
     let estimated_ms = estimate(services, &plan, options.verify);
     Ok(Planned {
         record: record.clone(),
@@ -145,6 +147,23 @@ pub(super) fn plan(
         hooks: options.hooks.clone(),
         verify: options.verify,
     })
+}
+
+/// Puts the commands and the health check where they run: the first after what is written beside the target was
+/// checked, the others at the end.
+fn name_hooks(actions: &mut Vec<String>, hooks: &Hooks, verify: bool) {
+    if let Some(stop) = &hooks.stop {
+        let beside = (1 + usize::from(verify)).min(actions.len());
+        actions.insert(beside, format!("Run the stop command: {}", hooks::shown(stop)));
+    }
+    actions.extend(start_actions(hooks));
+}
+
+/// Returns what comes after the swap.
+pub(super) fn start_actions(hooks: &Hooks) -> Vec<String> {
+    let start = hooks.start.as_ref().map(|start| format!("Run the start command: {}", hooks::shown(start)));
+    let health = hooks.health_url.as_ref().map(|url| format!("Wait until {url} answers with success."));
+    start.into_iter().chain(health).collect()
 }
 
 /// Estimates by the rate of this machine's earlier restores, or by a cautious one where there was none.

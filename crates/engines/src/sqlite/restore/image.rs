@@ -130,7 +130,14 @@ fn write_file(
     match old {
         Some(old) => files::copy_mode(old, &image).map_err(written)?,
         // Nobody said who else may read it: like all files that are made here, it is its owner's alone.
-        None => image.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(written)?,
+        None => {
+            image.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(written)?;
+            if job.mode() == RestoreMode::Swap && rustix::process::geteuid().is_root() {
+                // The folder's owner is the best guess at whose database was lost; where the filesystem has no owners,
+                // or gives none away, the finding at the end says so.
+                files::copy_owner(&job.place.folder, &image).ok();
+            }
+        }
     }
     image.sync_all().map_err(written)?;
     files::sync_folder(&job.place.folder)?;

@@ -11,7 +11,7 @@ use crate::sqlite::restore::files::{self, Kept, filled_sidecars, folder_of, look
 use crate::sqlite::restore::image;
 use crate::sqlite::restore::job::{Job, Mark, Swap};
 use crate::sqlite::restore::quiesce;
-use flow::{SourceError, SourceErrorKind};
+use flow::{Severity, SourceError, SourceErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -172,6 +172,10 @@ fn arrange(job: &mut Job, swap: &mut Swap, may_link: bool) -> Result<PathBuf, So
         (None, true) => None,
         (None, false) => Some(keep.display().to_string()),
     };
+    if swap.old_inode.is_none() {
+        // Sidecars without a database are kept, and are none.
+        job.state.safety_copy = None;
+    }
     swap.keep = Some(keep.clone());
     job.work.swap = Some(swap.clone());
     job.save()?;
@@ -229,12 +233,54 @@ pub(super) fn accept(job: &Job) -> Result<(), SourceError> {
             .error(SourceErrorKind::Failed, "is no longer the file that was swapped in")
             .with_hint("look what replaced it; `backstay restore --rollback` puts the old database back"));
     }
+    tell_strays(job);
+    tell_owner(job)?;
     let temporary = job.work.swap.as_ref().filter(|swap| swap.temporary);
     let Some(base) = temporary.and_then(|swap| swap.keep.as_ref()) else { return Ok(()) };
     for suffix in files::SIDECARS.into_iter().chain([""]) {
         files::remove(&beside(base, suffix))?;
     }
     sync_folder(folder_of(base))
+}
+
+/// Says where sidecars are kept that lay there without their database.
+fn tell_strays(job: &Job) {
+    let Some(swap) = job.work.swap.as_ref().filter(|swap| swap.old_inode.is_none()) else { return };
+    let kept = swap.copy.as_ref().or(swap.keep.as_ref().filter(|_| !swap.temporary));
+    for (base, suffix) in
+        kept.into_iter().flat_map(|base| swap.sidecars.iter().map(move |suffix| (base, suffix)))
+    {
+        let message = format!("is the {suffix} that lay beside the target without its database");
+        let hint = "remove it when it is not needed".to_owned();
+        job.tell(Severity::Notice, &beside(base, suffix), message, Some(hint));
+    }
+}
+
+/// Says whose the new file is where no old one told whose it should be, and that may matter.
+fn tell_owner(job: &Job) -> Result<(), SourceError> {
+    let told = job.work.swap.as_ref().is_none_or(|swap| swap.old_inode.is_some());
+    if told || job.mode() != RestoreMode::Swap {
+        return Ok(());
+    }
+    let (Some(file), Some(folder)) = (look(job.target())?, look(&job.place.folder)?) else { return Ok(()) };
+    let same = (file.uid(), file.gid()) == (folder.uid(), folder.gid());
+    if file.uid() == folder.uid() && !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let like = if same { ", as its folder does," } else { "" };
+    let message = format!(
+        "was made anew, belongs to user {} and group {}{like} and has mode {:04o}",
+        file.uid(),
+        file.gid(),
+        file.mode() & 0o7777
+    );
+    let (target, folder) = (job.target().display(), job.place.folder.display());
+    let hint = match same {
+        true => format!("if it is another's, `chown USER:GROUP '{target}'` gives it to them"),
+        false => format!("`chown --reference='{folder}' '{target}'` gives it to the owner of its folder"),
+    };
+    job.tell(Severity::Warning, job.target(), message, Some(hint));
+    Ok(())
 }
 
 /// Tells whether two folders are on one filesystem.
