@@ -71,7 +71,8 @@ fn url_path<'a>(scheme: &str, rest: &'a str) -> Result<&'a str, SourceTextError>
 }
 
 /// Returns the canonical form of a path: links followed as far as the path exists, the rest as it is written, up to
-/// the first wildcard or `{tenant}`.
+/// the first wildcard or `{tenant}`. A `..` below a folder that is not there stays, so that it leads nowhere, as the
+/// system has it.
 pub fn canonical_path(path: &Path) -> PathBuf {
     if let Ok(path) = path.canonicalize() {
         return path;
@@ -92,14 +93,18 @@ fn has_pattern(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().iter().any(|byte| matches!(byte, b'*' | b'?' | b'[' | b'{'))
 }
 
-/// Returns a path without `.` and `..`, by its text alone.
+/// Returns a path without `.`, and without each `..` that the system can resolve. By its text alone `link/../x` would
+/// be another file wherever `link` is a symbolic link.
 pub(crate) fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for component in path.components() {
         match component {
             Component::CurDir => {}
             Component::ParentDir => {
-                normal.pop();
+                normal.push("..");
+                if let Ok(found) = normal.canonicalize() {
+                    normal = found;
+                }
             }
             other => normal.push(other),
         }
@@ -134,6 +139,26 @@ mod tests {
         assert_eq!(name("link/gone.db"), root.join("real/gone.db").to_str().unwrap());
         assert_eq!(name("link/*.db"), root.join("real/*.db").to_str().unwrap());
         assert_eq!(name("link/{tenant}/x.db"), root.join("real/{tenant}/x.db").to_str().unwrap());
+    }
+
+    #[test]
+    fn a_parent_is_the_one_that_the_system_finds() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("real/dir")).unwrap();
+        std::fs::write(root.join("y.db"), "").unwrap();
+        std::os::unix::fs::symlink("real/dir", root.join("ld")).unwrap();
+        for path in ["ld/../y.db", "ld/.././y.db", "ld/../*.db", "ld/../none/{tenant}.db"] {
+            let expected = root.join("real").join(path.rsplit("./").next().unwrap());
+            assert_eq!(canonical_path(&root.join(path)), expected, "{path}");
+            assert_eq!(normal(&root.join(path)), expected, "{path}");
+        }
+        // What the system cannot resolve leads nowhere, and never to a file that is there.
+        for path in ["none/../y.db", "y.db/../y.db", "ld/none/../../y.db"] {
+            let canonical = canonical_path(&root.join(path));
+            assert!(canonical.is_absolute() && !canonical.exists(), "{path}: {}", canonical.display());
+            assert!(!normal(&root.join(path)).exists(), "{path}");
+        }
     }
 
     #[test]
