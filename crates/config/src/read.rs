@@ -112,7 +112,14 @@ fn rephrase(file: &Path, message: &str, path: &mut Vec<String>) -> ConfigError {
         if let Some(rest) = message.strip_prefix(prefix) {
             let found = rest.split([' ', ',']).next().unwrap_or("this");
             let expected = rest.rsplit_once("expected ").map_or("something else", |(_, expected)| expected);
-            return ConfigError::new(file, format!("expected {expected}, found {found}"));
+            let hint = match (found, expected, path.last().map(String::as_str)) {
+                ("string", "a sequence", Some("tags")) => Some("write it as a list: [\"weekly\"]".to_owned()),
+                ("string", "a sequence", _) => {
+                    Some("write it as a list: [\"systemctl\", \"stop\", \"x\"]".to_owned())
+                }
+                _ => None,
+            };
+            return ConfigError::new(file, format!("expected {expected}, found {found}")).hint(hint);
         }
     }
     if message.starts_with("duplicate field") {

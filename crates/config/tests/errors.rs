@@ -10,6 +10,16 @@ fn refusal(file: &str, text: &str) -> (String, String) {
 
 const TOML: &[(&str, &str, &str)] = &[
     (
+        "[targets.erp]\nsource = \"/x.db\"\n\n[targets.erp.restore]\nstop = \"systemctl stop x\"\n",
+        "c.toml:5:1: `targets.erp.restore.stop`: expected a sequence, found string",
+        "write it as a list: [\"systemctl\", \"stop\", \"x\"]",
+    ),
+    (
+        "[targets.erp]\nsource = \"/x.db\"\n\n[targets.erp.plans.nightly]\ntags = \"weekly\"\n",
+        "c.toml:5:1: `targets.erp.plans.nightly.tags`: expected a sequence, found string",
+        "write it as a list: [\"weekly\"]",
+    ),
+    (
         "[repositories.main]\npath = \"/b\"\npasword_file = \"x\"\n",
         "c.toml:3:1: `repositories.main.pasword_file`: unknown key",
         "did you mean `password_file`?",
