@@ -1,6 +1,7 @@
 //! Lists what a repository holds.
 
 use crate::report::{Outcome, Report};
+use crate::unlisted::none_listed;
 use crate::{OperationError, Services};
 use flow::{DatabaseName, EngineKind, TargetName};
 use jiff::Timestamp;
@@ -76,7 +77,8 @@ pub enum ListFilter {
     Place(String),
 }
 
-/// Lists the backups.
+/// Lists the backups. Fails where there are none of what was asked for, and snapshots that may hold some cannot be
+/// listed: an empty list would say that nothing was ever backed up.
 pub fn run(services: &Services, filter: &ListFilter) -> Result<Report<ListBody>, OperationError> {
     let started = Timestamp::now();
     let target = match filter {
@@ -89,6 +91,23 @@ pub fn run(services: &Services, filter: &ListFilter) -> Result<Report<ListBody>,
         ListFilter::Target(_, database) => database.as_ref().is_none_or(|name| record.database == *name),
         ListFilter::Place(place) => record.target.as_str() == place || record.connection == *place,
     });
+    if records.is_empty() {
+        refuse_unlisted(services, filter)?;
+    }
     let backups = records.into_iter().map(ListItem::from).collect();
     Ok(Report::new("list", started, Outcome::Complete, ListBody { backups }))
+}
+
+fn refuse_unlisted(services: &Services, filter: &ListFilter) -> Result<(), OperationError> {
+    let asked = match filter {
+        ListFilter::All => None,
+        ListFilter::Target(target, _) => Some(target.as_str()),
+        ListFilter::Place(place) => Some(place.as_str()),
+    };
+    let mut unlisted = services.repository.unlisted(&services.context)?;
+    unlisted.retain(|unlisted| match (&unlisted.target, asked) {
+        (Some(target), Some(asked)) => target.as_str() == asked,
+        _ => true,
+    });
+    if unlisted.is_empty() { Ok(()) } else { Err(none_listed(services, &unlisted)) }
 }

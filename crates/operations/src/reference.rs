@@ -1,7 +1,8 @@
 //! What a person means by `shop.db@latest`, `shops/acme@2026-11-20T02:00` or `3fa1c0de`: the backups it names.
 //!
 //! The text is taken apart by whoever knows the configuration; here the outcome is matched with what a repository
-//! lists. Nothing is guessed: what fits more than one backup is an error that lists them.
+//! lists. Nothing is guessed: what fits more than one backup is an error that lists them. A snapshot of stock restic is
+//! meant only by its id, or where there is no database backup that fits: it holds files, and may be of the same place.
 
 use crate::OperationError;
 use flow::{DatabaseName, TargetName};
@@ -80,12 +81,12 @@ pub fn resolve(
             let mine = select(records, |record| {
                 record.target == *target && database.as_ref().is_none_or(|name| record.database == *name)
             });
-            pick(&mine, reference.moment)
+            pick(&ours_first(mine), reference.moment)
         }
         Selector::Place(place) => {
             let all =
                 select(records, |record| record.target.as_str() == place || record.connection == *place);
-            let mine = of_one_host(all, host, &reference.text)?;
+            let mine = of_one_host(ours_first(all), host, &reference.text)?;
             // The same file may have been backed up by itself, with its folder and by a glob: it is one database.
             let (exactly, below): (Vec<_>, Vec<_>) =
                 mine.into_iter().partition(|record| record.connection == *place);
@@ -95,7 +96,9 @@ pub fn resolve(
             }
         }
         Selector::Only => {
-            let found = pick(&records.iter().collect::<Vec<_>>(), reference.moment);
+            // A file is one database, whether it was backed up by itself or with its folder.
+            let place = |record: &BackupRecord| (record.connection.clone(), record.host.clone());
+            let found = pick_by(&ours_first(records.iter().collect()), reference.moment, place);
             if found.len() > 1 {
                 return Err(ambiguous(&reference.text, &found));
             }
@@ -120,8 +123,24 @@ fn key(record: &BackupRecord) -> (&TargetName, &DatabaseName, &str) {
     (&record.target, &record.database, &record.host)
 }
 
+/// Returns the database backups among them; where there is none, what stock restic stored.
+pub(crate) fn ours_first(records: Vec<&BackupRecord>) -> Vec<&BackupRecord> {
+    let ours: Vec<&BackupRecord> = records.iter().copied().filter(|record| record.engine.is_some()).collect();
+    if ours.is_empty() { records } else { ours }
+}
+
 fn pick(records: &[&BackupRecord], moment: Moment) -> Vec<BackupRecord> {
-    let mut databases: BTreeMap<_, Vec<&BackupRecord>> = BTreeMap::new();
+    let owned = |record: &BackupRecord| (record.target.clone(), record.database.clone(), record.host.clone());
+    pick_by(records, moment, owned)
+}
+
+/// Picks a backup of each database, where those with one key are of one database.
+fn pick_by<K: Ord>(
+    records: &[&BackupRecord],
+    moment: Moment,
+    key: impl Fn(&BackupRecord) -> K,
+) -> Vec<BackupRecord> {
+    let mut databases: BTreeMap<K, Vec<&BackupRecord>> = BTreeMap::new();
     for record in records {
         databases.entry(key(record)).or_default().push(record);
     }
@@ -183,7 +202,8 @@ fn ambiguous(text: &str, found: &[BackupRecord]) -> OperationError {
         .iter()
         .take(SHOWN)
         .map(|record| {
-            format!("{}  {}  {} of {}", short(&record.id.0), record.time, record.database, record.target)
+            let time = to_the_second(record.time);
+            format!("{}  {time}  {} of {}", short(&record.id.0), record.database, record.target)
         })
         .collect();
     if found.len() > SHOWN {
@@ -193,6 +213,11 @@ fn ambiguous(text: &str, found: &[BackupRecord]) -> OperationError {
         format!("`{text}` fits {} backups:\n  {}", found.len(), lines.join("\n  ")),
         "name one by its id, or as SOURCE@latest".to_owned(),
     )
+}
+
+/// Returns a time without the fraction of its second, for messages.
+pub(crate) fn to_the_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// Returns the id as a person may type it.
@@ -206,10 +231,93 @@ pub fn short(id: &str) -> String {
 fn nothing(reference: &Reference, records: &[BackupRecord]) -> OperationError {
     let databases: BTreeSet<String> = records.iter().map(|record| record.connection.clone()).collect();
     let hint = if databases.is_empty() {
-        "the repository holds no backup yet; make one with `backstay backup SOURCE`".to_owned()
+        "nothing is listed: `backstay backup SOURCE` makes a backup; where there was one, `backstay check` tells what \
+         is damaged"
+            .to_owned()
     } else {
         let shown: Vec<_> = databases.iter().take(5).cloned().collect();
         format!("`backstay list` shows what there is; there are backups of {}", shown.join(", "))
     };
     OperationError::usage(format!("`{}` names no backup of this repository", reference.text), hint)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use flow::EngineKind;
+    use repository::BackupId;
+
+    /// A backup of `/srv/app.db`; without an engine, as stock restic makes one of the same path.
+    fn record(id: u8, target: &str, host: &str, engine: Option<EngineKind>) -> BackupRecord {
+        let time = Timestamp::from_second(i64::from(id)).unwrap();
+        BackupRecord {
+            id: BackupId(format!("{id:064x}")),
+            snapshot: format!("{id:064x}"),
+            target: TargetName::new(target).unwrap(),
+            database: DatabaseName::new("app.db").unwrap(),
+            host: host.to_owned(),
+            engine,
+            connection: "/srv/app.db".to_owned(),
+            time,
+            changed: time,
+            size_bytes: 1,
+            added_bytes: 1,
+            rows: None,
+            unchanged: false,
+            proof: None,
+            tags: vec![],
+        }
+    }
+
+    fn chosen(records: &[BackupRecord], selector: Selector, moment: Moment) -> Result<i64, String> {
+        let reference = Reference { text: "asked".to_owned(), selector, moment };
+        let found = resolve_one(records, &reference, "here");
+        found.map(|record| record.time.as_second()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_snapshot_of_restic_never_stands_before_a_database_backup() {
+        let ours = Some(EngineKind::Sqlite);
+        let (path, place) = ("/srv/app.db", Selector::Place("/srv/app.db".to_owned()));
+        let target = Selector::Target { target: TargetName::new(path).unwrap(), database: None };
+        let records = [
+            record(1, path, "here", None),
+            record(2, path, "here", ours),
+            record(3, path, "here", ours),
+            record(4, path, "here", None),
+        ];
+        for selector in [place.clone(), target, Selector::Only] {
+            assert_eq!(chosen(&records, selector.clone(), Moment::Newest), Ok(3), "{selector:?}");
+            assert_eq!(chosen(&records, selector.clone(), Moment::Back(1)), Ok(2), "{selector:?}");
+            let before = Moment::At(Timestamp::from_second(2).unwrap());
+            assert_eq!(chosen(&records, selector.clone(), before), Ok(2), "{selector:?}");
+            let too_early = Moment::At(Timestamp::from_second(1).unwrap());
+            assert!(chosen(&records, selector.clone(), too_early).is_err(), "{selector:?}");
+            let foreign = [records[0].clone(), records[3].clone()];
+            assert_eq!(chosen(&foreign, selector.clone(), Moment::Newest), Ok(4), "{selector:?}");
+        }
+        let by_id = Selector::Id { prefix: records[3].snapshot.clone(), database: None };
+        assert_eq!(chosen(&records, by_id, Moment::Newest), Ok(4));
+        // Not even one of this host before ours of another one.
+        let moved = [record(1, path, "there", ours), record(2, path, "here", None)];
+        assert_eq!(chosen(&moved, place, Moment::Newest), Ok(1));
+    }
+
+    #[test]
+    fn one_file_by_two_targets_is_one_database() {
+        let ours = Some(EngineKind::Sqlite);
+        let mut records = vec![record(1, "/srv/app.db", "here", ours), record(2, "/srv", "here", ours)];
+        assert_eq!(chosen(&records, Selector::Only, Moment::Newest), Ok(2));
+        assert_eq!(chosen(&records, Selector::Only, Moment::Back(1)), Ok(1));
+        records.push(record(3, "/srv", "there", ours));
+        let two = chosen(&records, Selector::Only, Moment::Newest).unwrap_err();
+        assert!(two.contains("fits 2 backups") && two.contains("1970-01-01T00:00:03Z"), "{two}");
+    }
+
+    #[test]
+    fn times_in_messages_end_with_the_second() {
+        let time = "2026-11-21T02:00:05.123456789Z".parse().unwrap();
+        assert_eq!(to_the_second(time).to_string(), "2026-11-21T02:00:05Z");
+    }
 }

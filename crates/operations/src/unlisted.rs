@@ -1,7 +1,7 @@
 //! Snapshots that are there and cannot be listed. One of them may be the newest backup of what a person means: then
 //! an older one is never taken for it in silence.
 
-use crate::reference::{Moment, Reference, Selector, resolve, short};
+use crate::reference::{Moment, Reference, Selector, resolve, short, to_the_second};
 use crate::{OperationError, Services};
 use jiff::Timestamp;
 use repository::{BackupRecord, RepositoryError, RepositoryErrorKind, Unlisted};
@@ -16,13 +16,16 @@ pub fn refuse(
     let unlisted = services.repository.unlisted(&services.context)?;
     let found = resolve(records, reference, &services.host).unwrap_or_default();
     let Some(meant) = meant(&unlisted, records, reference, &found, &services.host).pop() else {
-        return Ok(());
+        return match records.is_empty() && !unlisted.is_empty() {
+            true => Err(none_listed(services, &unlisted)),
+            false => Ok(()),
+        };
     };
     let hint = match found.first() {
         Some(older) => format!(
             "`backstay check` names what is damaged; the next older backup is {} of {}, if that will do",
             short(&older.id.0),
-            older.time
+            to_the_second(older.time)
         ),
         None => "`backstay check` names what is damaged; `backstay list` shows what else there is".to_owned(),
     };
@@ -35,6 +38,31 @@ pub fn refuse(
         ),
     );
     Err(error.with_hint(hint).into())
+}
+
+/// Makes the error of a repository that has snapshots, and none of them can be listed.
+pub(crate) fn none_listed(services: &Services, unlisted: &[Unlisted]) -> OperationError {
+    const SHOWN: usize = 20;
+    let mut lines: Vec<String> = unlisted
+        .iter()
+        .take(SHOWN)
+        .map(|unlisted| {
+            let target = unlisted.target.as_ref().map(|target| format!(" of {target}")).unwrap_or_default();
+            let time = unlisted.time.map(|time| format!("  {}", to_the_second(time))).unwrap_or_default();
+            format!("{}{time}{target}: {}", short(&unlisted.snapshot), unlisted.problem)
+        })
+        .collect();
+    if unlisted.len() > SHOWN {
+        lines.push(format!("and {} more", unlisted.len() - SHOWN));
+    }
+    let noun = if unlisted.len() == 1 { "snapshot is" } else { "snapshots are" };
+    RepositoryError::new(
+        RepositoryErrorKind::Damaged,
+        services.repository.location(),
+        format!("{} {noun} there and cannot be listed:\n  {}", unlisted.len(), lines.join("\n  ")),
+    )
+    .with_hint("`backstay check` names what is damaged; `restic repair index` makes a lost index anew")
+    .into()
 }
 
 /// Returns those of the snapshots that a reference may mean, oldest first.

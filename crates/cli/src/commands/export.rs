@@ -31,7 +31,7 @@ enum StreamForm {
 #[command(after_help = "\
 Examples:
   backstay export shop.db@latest --out shop.sql.zst
-  backstay export 3fa1c0de --out - | sqlite3 -readonly /dev/stdin .tables")]
+  backstay export 3fa1c0de --out - --form sql | sqlite3 copy.db")]
 pub(crate) struct Options {
     /// The backup: an id, SOURCE@latest, SOURCE@latest~2, SOURCE@2026-11-20T02:00, or latest
     #[arg(value_name = "BACKUP")]

@@ -6,8 +6,10 @@ use crate::opening;
 use crate::session::Session;
 use crate::wording::{age, count, moment, size, table};
 use clap::Args;
+use config::SourceArgument;
 use operations::list::{ListFilter, ListItem};
 use operations::reference::short;
+use std::path::Path;
 
 /// List the backups there are
 ///
@@ -30,6 +32,9 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
         Some(source) => ListFilter::Place(source.target.connection.clone()),
     };
     let report = operations::list::run(&services, &filter)?;
+    if let (Some(source), true) = (&source, report.body.backups.is_empty()) {
+        refuse_unknown(source)?;
+    }
     if report.body.backups.is_empty() {
         session.console.say(&format!("{} holds no such backup yet.", services.repository.location()));
     } else {
@@ -37,6 +42,18 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
         session.console.detail(&format!("{}.", count(report.body.backups.len() as u64, "backup", "backups")));
     }
     Finished::new(&report)
+}
+
+/// A source without backups is no error; what is neither a target nor there is a slip of the pen.
+fn refuse_unknown(source: &SourceArgument<'_>) -> Result<(), Failure> {
+    if source.configured.is_some() || Path::new(&source.target.connection).exists() {
+        return Ok(());
+    }
+    let hint = match &source.near {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "`backstay list` without a SOURCE shows what there is".to_owned(),
+    };
+    Err(Failure::usage(format!("`{}` names no backup of this repository", source.text), hint))
 }
 
 fn rows(session: &Session, backups: &[ListItem]) -> String {
@@ -49,7 +66,7 @@ fn rows(session: &Session, backups: &[ListItem]) -> String {
             (None, _) => "DAMAGED".to_owned(),
         };
         vec![
-            short(&item.id.0).split(':').next().unwrap_or_default().to_owned(),
+            short(&item.id.0),
             session.label(item.target.as_str(), Some(item.database.as_str()), Some(&item.connection)),
             moment(item.time, &session.zone),
             age(item.time, now),

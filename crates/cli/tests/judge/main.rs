@@ -9,6 +9,7 @@ mod foreign;
 mod json;
 mod killed;
 mod many;
+mod meaning;
 #[path = "../seams/mod.rs"]
 mod seams;
 mod stock;
