@@ -20,8 +20,7 @@ mod rollback;
 mod swap;
 
 use crate::restore::{
-    Restore, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreState, RestoreStep,
-    Standing,
+    Restore, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreState, RestoreStep, Standing,
 };
 use crate::sqlite::record::{self, Record};
 use flow::{BackupReader, Context, DatabaseRef, EngineKind, Manifest, SourceError, SourceErrorKind};
