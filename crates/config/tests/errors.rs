@@ -73,7 +73,7 @@ const TOML: &[(&str, &str, &str)] = &[
     (
         "[repositories.main]\npath = \"/b\"\npassword_command = \"echo geheim\"\n",
         "c.toml:3:1: `repositories.main.password_command`: expected a sequence, found string",
-        "",
+        "write it as a list: [\"pass\", \"show\", \"backup\"]",
     ),
     (
         "[repositories.main]\npath = \"/b\"\npack_mib = 1\n",
