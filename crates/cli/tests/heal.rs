@@ -66,3 +66,24 @@ fn a_damaged_blob_is_stored_anew_by_the_next_backup() {
     let third = machine.done(&["backup", "app.db", "--json"]).json();
     assert!(third["backups"][0]["added_bytes"].as_u64().unwrap() < 10_000, "{third}");
 }
+
+#[test]
+fn what_a_check_finds_marks_every_backup_and_no_damaged_one_is_offered() {
+    let machine = Machine::new();
+    let path = machine.database("app.db", 20_000);
+    machine.done(&["backup", "app.db"]);
+    let original = std::fs::read(&path).unwrap();
+    machine.done(&["backup", "app.db", "--read-all"]);
+    damage_largest(&machine);
+    assert_eq!(proofs(&machine), [true, true], "nobody has looked yet");
+
+    assert_eq!(machine.run(&["check", "--read-data"]).code, 21);
+    assert_eq!(proofs(&machine), [false, false]);
+    let refused = machine.run(&["restore", "app.db", "--yes", "--fallback"]);
+    assert_eq!(refused.code, 1, "{}", refused.err);
+    assert!(refused.err.contains("no older backup of it that is whole"), "{}", refused.err);
+
+    machine.done(&["backup", "app.db"]);
+    machine.done(&["verify"]);
+    assert_eq!(restored(&machine, &newest_id(&machine), "new.db"), original);
+}

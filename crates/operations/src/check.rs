@@ -1,11 +1,12 @@
 //! Checks a repository as a whole.
 
 use crate::report::{Outcome, Report};
-use crate::{OperationError, Services};
+use crate::{OperationError, Services, verify};
 use flow::{Event, Phase};
 use jiff::Timestamp;
-use repository::{CheckDepth, Damage};
+use repository::{CheckDepth, Damage, ProofRecord};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// The report's own part.
 #[derive(Debug, Clone, Serialize)]
@@ -28,6 +29,7 @@ pub fn run(services: &Services, depth: CheckDepth) -> Result<Report<CheckBody>, 
     let phase = Phase { name: format!("checking {}", services.repository.location()), total_bytes: None };
     services.context.observer.event(Event::Phase(phase));
     let found = services.repository.check(depth, &services.context)?;
+    remember(services, &found.errors);
     let outcome = if found.errors.is_empty() { Outcome::Complete } else { Outcome::Failed };
     let body = CheckBody {
         errors: found.errors,
@@ -37,4 +39,36 @@ pub fn run(services: &Services, depth: CheckDepth) -> Result<Report<CheckBody>, 
         bytes_read: found.read_bytes,
     };
     Ok(Report::new("check", started, outcome, body))
+}
+
+/// Keeps what was found in the repository: the list shows it, a restore does not try it, and the next backup stores
+/// anew what the damaged packs held. Of backups that are ours and not known to be damaged already.
+fn remember(services: &Services, errors: &[Damage]) {
+    if errors.is_empty() {
+        return;
+    }
+    // A repository that cannot even be listed keeps nothing more.
+    let Ok(records) = services.repository.backups(None, &services.context) else { return };
+    let time = Timestamp::now();
+    let mut proofs = Vec::new();
+    for record in records.iter().filter(|record| record.engine.is_some() && record.proof.is_some()) {
+        let affecting: Vec<&Damage> =
+            errors.iter().filter(|damage| damage.backups.contains(&record.id)).collect();
+        let Some(first) = affecting.first() else { continue };
+        let mut packs: Vec<String> = affecting.iter().flat_map(|damage| damage.packs.clone()).collect();
+        packs.sort();
+        packs.dedup();
+        proofs.push(ProofRecord {
+            backup: record.id.clone(),
+            time,
+            level: None,
+            problem: Some(format!("{} {}", first.object, first.problem)),
+            host: services.host.clone(),
+            rows: BTreeMap::new(),
+            damaged_packs: packs,
+        });
+    }
+    if !proofs.is_empty() {
+        verify::keep(services, proofs);
+    }
 }

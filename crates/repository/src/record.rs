@@ -83,7 +83,7 @@ pub struct BackupRecord {
     pub rows: Option<u64>,
     /// Whether this run took the previous backup as it was.
     pub unchanged: bool,
-    /// How far it is proven; `None` where a verify found it damaged or it is not ours.
+    /// How far it is proven; `None` where a verify or check found it damaged or it is not ours.
     pub proof: Option<Proof>,
     /// The snapshot's tags that are not ours.
     pub tags: Vec<String>,

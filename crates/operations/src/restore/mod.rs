@@ -51,7 +51,9 @@ pub fn run(
     let mut record = plan::choose(services, &records, options)?;
     let mut confirmed = false;
     loop {
-        let next = older(&records, &record).first().map(|record| (*record).clone());
+        // One that is known to be damaged too is no way out.
+        let sound = |older: &&BackupRecord| older.proof.is_some();
+        let next = older(&records, &record).into_iter().find(sound).cloned();
         let attempt = attempt(services, options, &record, started, &mut confirmed, confirm);
         match (attempt, next) {
             (Err(error), Some(next)) if damaged(&error) && options.fallback => {
@@ -112,7 +114,8 @@ fn explain(error: OperationError, record: &BackupRecord, next: Option<&BackupRec
             )
         }
         None => {
-            "there is no older backup of it; `backstay check --read-data` tells what is damaged".to_owned()
+            "there is no older backup of it that is whole; `backstay check --read-data` tells what is damaged"
+                .to_owned()
         }
     };
     let text = format!("backup {} is damaged", short(&record.id.0));

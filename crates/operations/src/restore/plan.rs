@@ -86,7 +86,7 @@ pub(super) fn refuse_known_damage(services: &Services, record: &BackupRecord) ->
         Some(problem) => Err(RepositoryError::new(
             RepositoryErrorKind::Damaged,
             format!("backup {}", short(&record.id.0)),
-            format!("a verify found it damaged: {problem}"),
+            format!("it was found damaged: {problem}"),
         )
         .into()),
         None => Ok(()),
