@@ -107,7 +107,25 @@ impl<'a> Arguments<'a> {
                 return Ok(BackupArgument::Only(which));
             }
         }
+        self.refuse_no_moment(text)?;
         Ok(BackupArgument::Of { source: self.source(text)?, which: None })
+    }
+
+    /// Where what stands before the last `@` is there and the whole is not, what stands after it was to be a moment.
+    fn refuse_no_moment(&self, text: &str) -> Result<(), ArgumentError> {
+        let Some((source, moment)) = text.rsplit_once('@') else { return Ok(()) };
+        let there = |name: &str| self.working_folder.join(name).symlink_metadata().is_ok();
+        let named = !source.is_empty() && (there(source) || self.configured(source)?.is_some());
+        if there(text) || !named {
+            return Ok(());
+        }
+        Err(SourceTextError {
+            message: format!("`{moment}` in `{text}` is neither `latest` nor a time"),
+            hint: Some(
+                "write latest, latest~2, 2026-11-20, 2026-11-20T02:00 or 2026-11-20T02:00+01:00 after the `@`"
+                    .to_owned(),
+            ),
+        })
     }
 
     fn configured(&self, text: &str) -> Result<Option<SourceArgument<'a>>, ArgumentError> {
@@ -229,5 +247,18 @@ mod tests {
         assert_eq!(of("x.db@2026-11-20T02:00:05Z"), "/nowhere/x.db  2026-11-20T02:00:05Z");
         assert_eq!(of("x.db@2026-11-20T02:00-05:00"), "/nowhere/x.db  2026-11-20T07:00:00Z");
         assert_eq!(of("shops@2026-11-20"), "shops  2026-11-20T21:59:59.999999999Z");
+    }
+
+    #[test]
+    fn what_was_to_be_a_moment_is_told_so() {
+        let settings = settings();
+        let working_folder = Path::new("/nowhere");
+        let arguments = Arguments { settings: &settings, working_folder, zone: TimeZone::UTC };
+        for bad in ["shops@now", "shops@2026-13-41", "/@yesterday"] {
+            let error = arguments.backup(bad).unwrap_err();
+            assert!(error.message.contains("neither `latest` nor a time"), "{bad}: {}", error.message);
+            assert!(error.hint.is_some_and(|hint| hint.contains("latest~2")));
+        }
+        assert_eq!(of("lost@2026.db"), "/nowhere/lost@2026.db  -", "a lost file may be called so");
     }
 }
