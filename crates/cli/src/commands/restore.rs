@@ -66,6 +66,8 @@ pub(crate) struct Options {
     no_safety: bool,
 
     /// Stop what uses the database, before the swap (a shell command)
+    ///
+    /// With --continue or --rollback, this and the next two stand in for what the restore was begun with.
     #[arg(long, value_name = "COMMAND")]
     stop_command: Option<String>,
 
