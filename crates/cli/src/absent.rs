@@ -3,8 +3,8 @@
 
 use flow::{BackupReader, Context, DatabaseName, Previous, TargetName};
 use repository::{
-    BackupId, BackupRecord, CheckDepth, CheckReport, ProofRecord, Repository, RepositoryError,
-    RepositoryErrorKind, SnapshotRequest, SnapshotWriter, StoredFiles, VerifyReport,
+    BackupId, BackupRecord, CheckDepth, CheckReport, Repository, RepositoryError, RepositoryErrorKind,
+    SnapshotRequest, SnapshotWriter, State, StoredFiles, VerifyReport,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -61,11 +61,11 @@ impl Repository for Absent {
         self.refuse()
     }
 
-    fn proofs(&self, _: &Context) -> Result<Vec<ProofRecord>, RepositoryError> {
+    fn state(&self, _: &Context) -> Result<State, RepositoryError> {
         self.refuse()
     }
 
-    fn append_proofs(&self, _: Vec<ProofRecord>, _: &Context) -> Result<(), RepositoryError> {
+    fn append_state(&self, _: State, _: &Context) -> Result<(), RepositoryError> {
         self.refuse()
     }
 }

@@ -5,10 +5,12 @@ mod error;
 mod record;
 mod repository;
 pub mod restic_layout;
+mod state;
 
 pub use error::{RepositoryError, RepositoryErrorKind};
 pub use record::{
-    BackupId, BackupRecord, CheckDepth, CheckReport, Damage, Proof, ProofLevel, ProofRecord, SnapshotReport,
-    SnapshotRequest, StoredFile, Unlisted, VerifyReport, WrittenDatabase,
+    BackupId, BackupRecord, CheckDepth, CheckReport, ConfigurationRecord, Damage, Proof, ProofLevel,
+    ProofRecord, SnapshotReport, SnapshotRequest, StoredFile, Unlisted, VerifyReport, WrittenDatabase,
 };
 pub use repository::{PartError, Repository, SnapshotWriter, StoredFiles};
+pub use state::{Records, State, StateRecord};

@@ -111,6 +111,19 @@ pub struct ProofRecord {
     pub rows: BTreeMap<String, u64>,
 }
 
+/// A configuration that backups were made by, as it is kept in the repository. It holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigurationRecord {
+    /// The host on which it lay.
+    pub host: String,
+    /// Its path there.
+    pub file: String,
+    /// When it was stored.
+    pub time: Timestamp,
+    /// Its text.
+    pub text: String,
+}
+
 /// What a new snapshot is to hold.
 #[derive(Debug, Clone)]
 pub struct SnapshotRequest {

@@ -2,7 +2,7 @@
 
 use crate::{
     BackupId, BackupRecord, CheckDepth, CheckReport, ProofRecord, RepositoryError, SnapshotReport,
-    SnapshotRequest, StoredFile, Unlisted, VerifyReport,
+    SnapshotRequest, State, StoredFile, Unlisted, VerifyReport,
 };
 use flow::{
     BackupReader, Context, DatabaseName, DatabaseRef, Dumped, EntryName, OpenPart, PartRef, Previous,
@@ -81,11 +81,21 @@ pub trait Repository: Send + Sync {
     /// Checks the repository as a whole.
     fn check(&self, depth: CheckDepth, context: &Context) -> Result<CheckReport, RepositoryError>;
 
+    /// Returns the records of all writers, of each subject the newest.
+    fn state(&self, context: &Context) -> Result<State, RepositoryError>;
+
+    /// Adds records, of as many kinds as there are in one go; durable when it returns. Those of other subjects stay.
+    fn append_state(&self, records: State, context: &Context) -> Result<(), RepositoryError>;
+
     /// Returns the proof records of all writers.
-    fn proofs(&self, context: &Context) -> Result<Vec<ProofRecord>, RepositoryError>;
+    fn proofs(&self, context: &Context) -> Result<Vec<ProofRecord>, RepositoryError> {
+        Ok(self.state(context)?.proofs.into_iter().collect())
+    }
 
     /// Adds proof records; durable when it returns.
-    fn append_proofs(&self, records: Vec<ProofRecord>, context: &Context) -> Result<(), RepositoryError>;
+    fn append_proofs(&self, records: Vec<ProofRecord>, context: &Context) -> Result<(), RepositoryError> {
+        self.append_state(State { proofs: records.into_iter().collect(), ..State::default() }, context)
+    }
 }
 
 /// A snapshot being written. All calls may come from any thread. Dropped, nothing of it becomes visible; blobs that

@@ -8,8 +8,8 @@ use flow::{
 };
 use jiff::Timestamp;
 use repository::{
-    BackupId, CheckDepth, PartError, ProofLevel, ProofRecord, Repository, RepositoryErrorKind,
-    SnapshotReport, SnapshotRequest, SnapshotWriter,
+    BackupId, CheckDepth, ConfigurationRecord, PartError, ProofLevel, ProofRecord, Repository,
+    RepositoryErrorKind, SnapshotReport, SnapshotRequest, SnapshotWriter, State,
 };
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -64,6 +64,7 @@ pub fn broken_repository_promises(make: impl Fn() -> FreshRepository) -> Vec<Bro
             ("backups are listed oldest first", oldest_first),
             ("an unknown id is NoBackup", unknown),
             ("proofs are kept", proofs),
+            ("state of each subject is the newest", state),
             ("damage is found by verify and check", damage),
             ("entry_bytes tells the size so far", entry_bytes),
             ("ids name the snapshot, and the database where there are several", ids),
@@ -432,6 +433,41 @@ fn proofs(subject: &FreshRepository) -> Outcome {
     let found = (subject.reopen)().proofs(&subject.context).map_err(text)?;
     ensure!(newest.iter().all(|record| found.contains(record)), "kept is {found:?}");
     ensure!(list(subject)?.len() == 2, "a proof is listed as a backup");
+    Ok(())
+}
+
+fn state(subject: &FreshRepository) -> Outcome {
+    let record = |file: &str, second: i64| ConfigurationRecord {
+        host: "host".to_owned(),
+        file: file.to_owned(),
+        time: Timestamp::from_second(1_790_001_000 + second).unwrap_or_default(),
+        text: format!("as of {second}"),
+    };
+    let proof = ProofRecord {
+        backup: BackupId("0123456789abcdef".repeat(4)),
+        time: Timestamp::from_second(1_790_001_000).unwrap_or_default(),
+        level: Some(ProofLevel::Stored),
+        problem: None,
+        damaged_packs: vec![],
+        host: "host".to_owned(),
+        rows: BTreeMap::new(),
+    };
+    let first = State {
+        configurations: [record("a", 2), record("b", 1)].into_iter().collect(),
+        proofs: [proof].into_iter().collect(),
+    };
+    let mut expected = first.clone();
+    // One that is newer, one that is older than what is kept, and one of a new subject.
+    let second = State {
+        configurations: [record("a", 1), record("b", 3), record("c", 1)].into_iter().collect(),
+        ..State::default()
+    };
+    expected.extend(second.clone());
+    for records in [first, second] {
+        (subject.reopen)().append_state(records, &subject.context).map_err(text)?;
+    }
+    let found = (subject.reopen)().state(&subject.context).map_err(text)?;
+    ensure!(found == expected, "kept is {found:?}");
     Ok(())
 }
 

@@ -47,6 +47,7 @@ fn each_mutant_is_caught() {
         (Flaw::NewestFirst, "backups are listed oldest first"),
         (Flaw::OpensAnything, "an unknown id is NoBackup"),
         (Flaw::LosesProofs, "proofs are kept"),
+        (Flaw::KeepsOldRecords, "state of each subject is the newest"),
         (Flaw::TrustsDamage, "damage is found by verify and check"),
         (Flaw::CountsNothing, "entry_bytes tells the size so far"),
         (Flaw::PlainIds, "ids name the snapshot, and the database where there are several"),

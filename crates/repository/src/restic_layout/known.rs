@@ -7,8 +7,8 @@ use super::assemble::StoredPart;
 use super::lines::Line;
 use super::list::Said;
 use super::opened::ResticRepository;
-use super::proofs;
 use super::reader::{MANIFEST_FILE, as_repository_error};
+use super::state;
 use crate::{RepositoryError, RepositoryErrorKind};
 use flow::{Context, DatabaseName, PartRef, TargetName};
 use jiff::Timestamp;
@@ -33,7 +33,7 @@ impl Known {
         context: &Context,
     ) -> Result<Self, RepositoryError> {
         let lines = repository.latest(target, host, context)?;
-        let proofs = proofs::load(repository, context)?;
+        let proofs = state::load(repository, context)?.proofs;
         let said = repository.said(&proofs, context)?;
         Ok(Self { lines, said, context: context.clone(), blobs: Mutex::default(), oldest: OnceLock::new() })
     }

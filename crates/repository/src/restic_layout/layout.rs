@@ -4,12 +4,12 @@ use super::check;
 use super::failure::repository_error;
 use super::known::Known;
 use super::opened::{ResticOptions, ResticRepository};
-use super::proofs;
 use super::reader::{ResticBackup, ResticFiles, as_repository_error};
+use super::state;
 use super::writer::ResticSnapshotWriter;
 use crate::{
-    BackupId, BackupRecord, CheckDepth, CheckReport, ProofRecord, Repository, RepositoryError,
-    SnapshotRequest, SnapshotWriter, StoredFiles, Unlisted, VerifyReport,
+    BackupId, BackupRecord, CheckDepth, CheckReport, Repository, RepositoryError, SnapshotRequest,
+    SnapshotWriter, State, StoredFiles, Unlisted, VerifyReport,
 };
 use flow::{BackupReader, Context, DatabaseName, Previous, Secret, TargetName};
 use restic::LockKind;
@@ -68,7 +68,7 @@ impl Repository for ResticLayout {
         context: &Context,
     ) -> Result<Vec<BackupRecord>, RepositoryError> {
         let listed = self.0.listed(target, context)?;
-        let proofs = proofs::load(&self.0, context)?;
+        let proofs = state::load(&self.0, context)?.proofs;
         Ok(listed.records(&self.0.said(&proofs, context)?))
     }
 
@@ -97,7 +97,7 @@ impl Repository for ResticLayout {
         host: &str,
         context: &Context,
     ) -> Result<BTreeMap<DatabaseName, Previous>, RepositoryError> {
-        let sound = self.0.sound_index(&proofs::damaged_packs(&self.0, context)?)?;
+        let sound = self.0.sound_index(&state::damaged_packs(&self.0, context)?)?;
         let source = self.0.source(context)?;
         let mut previous = BTreeMap::new();
         for (name, line) in self.0.latest(target, host, context)? {
@@ -119,7 +119,7 @@ impl Repository for ResticLayout {
         context: &Context,
     ) -> Result<Box<dyn SnapshotWriter>, RepositoryError> {
         let lock = self.0.lock(LockKind::Shared)?;
-        let blobs = self.0.blob_writer(&proofs::damaged_packs(&self.0, context)?, context)?;
+        let blobs = self.0.blob_writer(&state::damaged_packs(&self.0, context)?, context)?;
         let known = Known::load(&self.0, &request.target, &request.host, context)?;
         Ok(Box::new(ResticSnapshotWriter::new(
             Arc::clone(&self.0),
@@ -142,12 +142,12 @@ impl Repository for ResticLayout {
         check::check(&self.0, depth, context)
     }
 
-    fn proofs(&self, context: &Context) -> Result<Vec<ProofRecord>, RepositoryError> {
-        Ok(proofs::load(&self.0, context)?.into_values().collect())
+    fn state(&self, context: &Context) -> Result<State, RepositoryError> {
+        state::load(&self.0, context)
     }
 
-    fn append_proofs(&self, records: Vec<ProofRecord>, context: &Context) -> Result<(), RepositoryError> {
+    fn append_state(&self, records: State, context: &Context) -> Result<(), RepositoryError> {
         let _lock = self.0.lock(LockKind::Shared)?;
-        proofs::append(&self.0, records, context)
+        state::append(&self.0, records, context)
     }
 }

@@ -7,8 +7,11 @@ use super::lines::{Line, LineOutcome};
 use super::memo::Lines;
 use super::names;
 use super::opened::ResticRepository;
-use super::state::{self, Proofs};
-use crate::{BackupId, BackupRecord, Proof, ProofLevel, RepositoryError, RepositoryErrorKind, Unlisted};
+use super::state;
+use crate::{
+    BackupId, BackupRecord, Proof, ProofLevel, ProofRecord, Records, RepositoryError, RepositoryErrorKind,
+    Unlisted,
+};
 use flow::{Context, DatabaseName, Event, Finding, Severity, TargetName};
 use jiff::Timestamp;
 use restic::{Id, NodeKind, ResticErrorKind, Snapshot};
@@ -210,13 +213,17 @@ impl ResticRepository {
     }
 
     /// Returns what verifications said of folders.
-    pub(super) fn said(&self, proofs: &Proofs, context: &Context) -> Result<Said, RepositoryError> {
+    pub(super) fn said(
+        &self,
+        proofs: &Records<ProofRecord>,
+        context: &Context,
+    ) -> Result<Said, RepositoryError> {
         let mut said = Said::default();
         if proofs.is_empty() {
             return Ok(said);
         }
         self.snapshots(context)?;
-        for record in proofs.values() {
+        for record in proofs.iter() {
             // A backup that is gone, or cannot be listed, has nothing to be said of.
             if let Ok(subtree) = self.find_backup(&record.backup, context) {
                 let slot = said.0.entry(subtree).or_insert((record.time, record.level));

@@ -1,7 +1,7 @@
 //! Layout `restic`: deduplicated, compressed, encrypted, and a valid restic repository at any moment.
 //!
-//! A run of a target is a snapshot `/TARGET/DATABASE/…` with `databases.jsonl` at its root; proofs are small snapshots
-//! of their own, tagged `backstay-state`. What exactly is written is fixed in FORMAT.md.
+//! A run of a target is a snapshot `/TARGET/DATABASE/…` with `databases.jsonl` at its root; proofs and configurations are
+//! kept in small snapshots of their own, tagged `backstay-state`. What exactly is written is fixed in FORMAT.md.
 
 mod assemble;
 mod check;
@@ -13,7 +13,6 @@ mod list;
 mod memo;
 mod names;
 mod opened;
-mod proofs;
 mod reader;
 mod state;
 mod writer;

@@ -1,16 +1,213 @@
-//! By what a snapshot of state is known, and what such snapshots say.
+//! State outlives the machine that made it: it is kept in small snapshots tagged `backstay-state`, a file a kind.
+//!
+//! Each holds every record that its writer knew, so several hosts can write: readers take the union of the newest few.
+//! Of each subject the newest record counts. Files of later releases are carried along as they are. A crash in the
+//! middle of writing leaves the earlier snapshots.
 
-use crate::{BackupId, ProofRecord};
-use restic::Snapshot;
-use std::collections::BTreeMap;
+use super::failure::repository_error;
+use super::opened::ResticRepository;
+use super::reader::{Source, as_repository_error};
+use crate::{Records, RepositoryError, RepositoryErrorKind, State, StateRecord};
+use flow::{Context, ReadError, ReadErrorKind};
+use jiff::Timestamp;
+use restic::{BlobKind, BlobWriter, Cut, Id, Node, NodeKind, Snapshot, StreamError, Tree};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 /// The tag of a snapshot that keeps state.
-pub(super) const TAG: &str = "backstay-state";
+const TAG: &str = "backstay-state";
+const PATH: &str = "/backstay-state";
 
-/// The newest record of each backup.
-pub(super) type Proofs = BTreeMap<BackupId, ProofRecord>;
+/// How many state snapshots a reader looks at: more than there are hosts that could have written at the same time.
+const UNION_MAX: usize = 16;
+
+/// The files that this release knows, and what of the state each holds.
+fn kinds(state: &mut State) -> [(&'static str, &mut dyn Kind); 2] {
+    [("configurations.jsonl", &mut state.configurations), ("proofs.jsonl", &mut state.proofs)]
+}
+
+/// The records of one kind, as lines of JSON.
+trait Kind {
+    fn add_lines(&mut self, lines: &[&[u8]]) -> Result<(), serde_json::Error>;
+    fn lines(&self) -> Result<Vec<Vec<u8>>, serde_json::Error>;
+}
+
+impl<T: StateRecord> Kind for Records<T> {
+    fn add_lines(&mut self, lines: &[&[u8]]) -> Result<(), serde_json::Error> {
+        let records: Vec<T> =
+            lines.iter().map(|line| serde_json::from_slice(line)).collect::<Result<_, _>>()?;
+        self.extend(records);
+        Ok(())
+    }
+
+    fn lines(&self) -> Result<Vec<Vec<u8>>, serde_json::Error> {
+        self.iter().map(serde_json::to_vec).collect()
+    }
+}
+
+/// What state snapshots say.
+#[derive(Default)]
+struct Kept {
+    state: State,
+    /// The lines of files that this release does not know.
+    others: BTreeMap<String, BTreeSet<Vec<u8>>>,
+}
 
 /// Tells whether a snapshot keeps state, and no backup.
 pub(super) fn is_state(snapshot: &Snapshot) -> bool {
     snapshot.tags.iter().any(|tag| tag == TAG)
+}
+
+/// Returns what is known. A file of state that cannot be read is passed over: the others say what they know.
+pub(super) fn load(repository: &ResticRepository, context: &Context) -> Result<State, RepositoryError> {
+    Ok(load_kept(repository, context)?.state)
+}
+
+/// Returns the packs that the newest record of some backup calls damaged.
+pub(super) fn damaged_packs(
+    repository: &ResticRepository,
+    context: &Context,
+) -> Result<HashSet<Id>, RepositoryError> {
+    let silent = Context { observer: Arc::new(flow::Silent), ..context.clone() };
+    Ok(damaged_packs_of(&load(repository, &silent)?))
+}
+
+fn damaged_packs_of(state: &State) -> HashSet<Id> {
+    let damaged = state.proofs.iter().filter(|record| record.level.is_none());
+    damaged.flat_map(|record| &record.damaged_packs).filter_map(|pack| pack.parse().ok()).collect()
+}
+
+fn load_kept(repository: &ResticRepository, context: &Context) -> Result<Kept, RepositoryError> {
+    let snapshots = repository.snapshots(context)?;
+    let states: Vec<_> =
+        snapshots.iter().rev().filter(|(_, snapshot)| is_state(snapshot)).take(UNION_MAX).collect();
+    let mut kept = Kept::default();
+    if states.is_empty() {
+        return Ok(kept);
+    }
+    let source = repository.source(context)?;
+    for (_, snapshot) in states {
+        match source.read_tree(&snapshot.tree) {
+            Ok(tree) => read_files(&mut kept, &source, &tree)?,
+            Err(error) => pass_over(error)?,
+        }
+    }
+    Ok(kept)
+}
+
+fn read_files(kept: &mut Kept, source: &Source, tree: &Tree) -> Result<(), RepositoryError> {
+    for node in tree.nodes.iter().filter(|node| node.kind == NodeKind::File) {
+        let read = source.read_file(node).and_then(|content| {
+            add(kept, &node.name, &content).map_err(|error| {
+                ReadError::new(ReadErrorKind::Damaged, &node.name, error.to_string()).with_source(error)
+            })
+        });
+        read.or_else(pass_over)?;
+    }
+    Ok(())
+}
+
+fn pass_over(error: ReadError) -> Result<(), RepositoryError> {
+    if error.kind == ReadErrorKind::Cancelled { Err(as_repository_error(error)) } else { Ok(()) }
+}
+
+/// Adds the records of a file: all of them, or none where a line cannot be read.
+fn add(kept: &mut Kept, name: &str, content: &[u8]) -> Result<(), serde_json::Error> {
+    let lines: Vec<&[u8]> = content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+    match kinds(&mut kept.state).into_iter().find(|(file, _)| *file == name) {
+        Some((_, kind)) => kind.add_lines(&lines),
+        None => {
+            let known = kept.others.entry(name.to_owned()).or_default();
+            known.extend(lines.into_iter().map(<[u8]>::to_vec));
+            Ok(())
+        }
+    }
+}
+
+/// Returns the files to write, by name; those without a record are left out.
+fn files(mut kept: Kept) -> Result<BTreeMap<String, Vec<u8>>, RepositoryError> {
+    let mut files = BTreeMap::new();
+    for (name, kind) in kinds(&mut kept.state) {
+        let lines = kind
+            .lines()
+            .map_err(|error| RepositoryError::new(RepositoryErrorKind::Failed, name, error.to_string()))?;
+        files.insert(name.to_owned(), lines);
+    }
+    files.extend(kept.others.into_iter().map(|(name, lines)| (name, lines.into_iter().collect())));
+    files.retain(|_, lines| !lines.is_empty());
+    let joined = |lines: Vec<Vec<u8>>| {
+        lines.into_iter().flat_map(|line| line.into_iter().chain([b'\n'])).collect::<Vec<u8>>()
+    };
+    Ok(files.into_iter().map(|(name, lines)| (name, joined(lines))).collect())
+}
+
+/// Writes all that is known and these. The caller holds a lock.
+pub(super) fn append(
+    repository: &ResticRepository,
+    records: State,
+    context: &Context,
+) -> Result<(), RepositoryError> {
+    let mut kept = load_kept(repository, context)?;
+    kept.state.extend(records);
+    let blobs = repository.blob_writer(&damaged_packs_of(&kept.state), context)?;
+    let time = Timestamp::now();
+    let mut tree = Tree { nodes: vec![] };
+    for (name, content) in files(kept)? {
+        let ids = store(&blobs, &name, &content)?;
+        tree.nodes.push(Node::file(&name, time, content.len() as u64, ids));
+    }
+    let root = blobs
+        .save_blob(BlobKind::Tree, tree.to_blob().map_err(repository_error)?)
+        .map_err(repository_error)?;
+    blobs.finish().map_err(repository_error)?;
+    let mut snapshot = Snapshot::new(time, root.id);
+    snapshot.paths = vec![PATH.to_owned()];
+    snapshot.hostname = repository.owner_host().to_owned();
+    snapshot.username = repository.owner_user().to_owned();
+    snapshot.tags = vec![TAG.to_owned()];
+    repository.restic().save_snapshot(&snapshot).map_err(repository_error)?;
+    repository.forget_index();
+    Ok(())
+}
+
+fn store(blobs: &BlobWriter, name: &str, content: &[u8]) -> Result<Vec<Id>, RepositoryError> {
+    let mut rest = content;
+    let mut pull = |buffer: &mut [u8]| std::io::Read::read(&mut rest, buffer);
+    let stored = blobs.write_stream(&mut pull, &Cut::ContentDefined).map_err(|error| match error {
+        StreamError::Read(error) => {
+            RepositoryError::new(RepositoryErrorKind::Failed, name, error.to_string())
+        }
+        StreamError::Write(error) => repository_error(error),
+    })?;
+    Ok(stored.iter().map(|blob| blob.id).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const PROOF: &str =
+        r#"{"backup":"ab","time":"2026-11-20T02:00:00Z","level":"stored","problem":null,"host":"h"}"#;
+
+    #[test]
+    fn files_of_an_earlier_release_are_read_and_those_of_a_later_one_carried_along() {
+        let mut kept = Kept::default();
+        add(&mut kept, "proofs.jsonl", format!("{PROOF}\n").as_bytes()).unwrap();
+        add(&mut kept, "later.jsonl", b"{\"b\":1}\n{\"a\":1}\n").unwrap();
+        add(&mut kept, "later.jsonl", b"{\"a\":1}\n").unwrap();
+        assert_eq!(kept.state.proofs.iter().count(), 1);
+        let written = files(kept).unwrap();
+        let names: Vec<&str> = written.keys().map(String::as_str).collect();
+        assert_eq!(names, ["later.jsonl", "proofs.jsonl"], "sorted, and without files that would be empty");
+        assert_eq!(written["later.jsonl"], b"{\"a\":1}\n{\"b\":1}\n");
+        assert_eq!(String::from_utf8_lossy(&written["proofs.jsonl"]), format!("{PROOF}\n"));
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_takes_its_whole_file_along_and_no_other() {
+        let mut kept = Kept::default();
+        assert!(add(&mut kept, "proofs.jsonl", format!("{PROOF}\n{{\n").as_bytes()).is_err());
+        assert!(kept.state.proofs.is_empty());
+    }
 }

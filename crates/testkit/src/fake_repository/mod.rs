@@ -8,8 +8,8 @@ use crate::memory_backup::MemoryBackup;
 use flow::{BackupReader, Context, DatabaseName, Marks, Previous, TargetName};
 use jiff::Timestamp;
 use repository::{
-    BackupId, BackupRecord, CheckDepth, CheckReport, Damage, ProofRecord, Repository, RepositoryError,
-    RepositoryErrorKind, SnapshotRequest, SnapshotWriter, StoredFiles, VerifyReport,
+    BackupId, BackupRecord, CheckDepth, CheckReport, Damage, Repository, RepositoryError,
+    RepositoryErrorKind, SnapshotRequest, SnapshotWriter, State, StateRecord, StoredFiles, VerifyReport,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,6 +39,7 @@ pub enum RepositoryFlaw {
     NewestFirst,
     OpensAnything,
     LosesProofs,
+    KeepsOldRecords,
     TrustsDamage,
     CountsNothing,
     PlainIds,
@@ -52,20 +53,20 @@ struct Stored {
 }
 
 #[derive(Default)]
-struct State {
+struct Held {
     stored: Vec<Stored>,
     damaged: BTreeSet<BackupId>,
-    proofs: Vec<ProofRecord>,
+    kept: State,
     snapshots: u64,
 }
 
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<Held>,
     flaw: Option<RepositoryFlaw>,
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Held> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -195,16 +196,22 @@ impl Repository for FakeRepository {
         Ok(CheckReport { errors, snapshots: self.0.state().snapshots, ..CheckReport::default() })
     }
 
-    fn proofs(&self, _context: &Context) -> Result<Vec<ProofRecord>, RepositoryError> {
-        Ok(self.0.state().proofs.clone())
+    fn state(&self, _context: &Context) -> Result<State, RepositoryError> {
+        Ok(self.0.state().kept.clone())
     }
 
-    fn append_proofs(&self, records: Vec<ProofRecord>, _context: &Context) -> Result<(), RepositoryError> {
+    fn append_state(&self, mut records: State, _context: &Context) -> Result<(), RepositoryError> {
         let mut state = self.0.state();
         if self.0.has(RepositoryFlaw::LosesProofs) {
-            state.proofs.clear();
+            state.kept = State::default();
         }
-        state.proofs.extend(records);
+        if self.0.has(RepositoryFlaw::KeepsOldRecords) {
+            let known = &state.kept.configurations;
+            let new =
+                records.configurations.into_iter().filter(|record| known.get(&record.subject()).is_none());
+            records.configurations = new.collect();
+        }
+        state.kept.extend(records);
         Ok(())
     }
 }
