@@ -267,6 +267,7 @@ mod tests {
             unchanged: false,
             proof: None,
             tags: vec![],
+            suspect: None,
         }
     }
 

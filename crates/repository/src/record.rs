@@ -87,6 +87,9 @@ pub struct BackupRecord {
     pub proof: Option<Proof>,
     /// The snapshot's tags that are not ours.
     pub tags: Vec<String>,
+    /// Why its content is suspect: it lost so much against the last good backup that somebody should look. `None` where
+    /// it is not, or was accepted. One that is suspect does not count for retention.
+    pub suspect: Option<Vec<String>>,
 }
 
 /// A proof record, as it is kept in the repository.

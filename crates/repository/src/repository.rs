@@ -114,6 +114,10 @@ pub trait SnapshotWriter: Send + Sync {
     /// producers told.
     fn done(&self, database: &DatabaseRef, dumped: Dumped) -> Result<(), RepositoryError>;
 
+    /// Marks a database that is `done` as suspect: the snapshot keeps the reasons, and the list shows them. No reasons
+    /// take the mark away. One that is `unchanged` has the mark of the backup that it takes, without this call.
+    fn suspect(&self, database: &DatabaseRef, reasons: Vec<String>) -> Result<(), RepositoryError>;
+
     /// Forgets what was stored of a database, with the reason that the snapshot keeps of it.
     fn discard(&self, database: &DatabaseRef, reason: &str);
 

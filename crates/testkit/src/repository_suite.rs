@@ -57,6 +57,8 @@ pub fn broken_repository_promises(make: impl Fn() -> FreshRepository) -> Vec<Bro
             ("commit refuses an empty snapshot", empty),
             ("unchanged takes the previous backup", unchanged),
             ("unchanged keeps the time of change", unchanged_time),
+            ("a suspicion is kept with the backup", suspicion),
+            ("unchanged keeps the suspicion", unchanged_suspicion),
             ("reuse takes the part of the previous place", reused),
             ("previous has the newest marks", marks),
             ("previous is of this host", this_host),
@@ -340,6 +342,54 @@ fn unchanged_time(subject: &FreshRepository) -> Outcome {
     let (first, second) = (&first.databases[0].record, &second.databases[0].record);
     ensure!(second.changed == first.changed, "the content changed at {}", second.changed);
     ensure!(second.time > first.time, "the run was at {}", second.time);
+    Ok(())
+}
+
+fn reasons() -> Vec<String> {
+    vec!["table orders is gone (it had 7 rows)".to_owned(), "and more".to_owned()]
+}
+
+fn suspicion(subject: &FreshRepository) -> Outcome {
+    let [one, two] = ["one", "two"].map(database);
+    let writer = begin(subject, "host", 1)?;
+    let early = writer.suspect(&one, reasons()).map_err(|error| error.kind);
+    ensure!(early == Err(RepositoryErrorKind::Invalid), "before `done` it gave {early:?}");
+    store(&*writer, &one, 1, 1)?;
+    store(&*writer, &two, 3, 1)?;
+    writer.suspect(&one, reasons()).map_err(text)?;
+    let report = writer.commit().map_err(text)?;
+    let listed = list(subject)?;
+    for records in [report.databases.into_iter().map(|one| one.record).collect(), listed] {
+        let found = records.into_iter().map(|record| record.suspect).collect::<Vec<_>>();
+        ensure!(found == [Some(reasons()), None], "the suspicions are {found:?}");
+    }
+    let writer = begin(subject, "host", 2)?;
+    store(&*writer, &one, 1, 1)?;
+    writer.suspect(&one, reasons()).map_err(text)?;
+    writer.suspect(&one, vec![]).map_err(text)?;
+    let found = writer.commit().map_err(text)?.databases.remove(0).record.suspect;
+    ensure!(found.is_none(), "taken back, it is {found:?}");
+    Ok(())
+}
+
+fn unchanged_suspicion(subject: &FreshRepository) -> Outcome {
+    let one = database("one");
+    let writer = begin(subject, "host", 1)?;
+    store(&*writer, &one, 1, 1)?;
+    writer.suspect(&one, reasons()).map_err(text)?;
+    writer.commit().map_err(text)?;
+    for (second, changed) in [(100, false), (200, false), (300, true)] {
+        let writer = begin(subject, "host", second)?;
+        if changed {
+            store(&*writer, &one, 5, 5)?;
+        } else {
+            writer.unchanged(&one, dumped(&[("image", 2)], 9)).map_err(text)?;
+        }
+        let record = writer.commit().map_err(text)?.databases.remove(0).record;
+        let expected = (!changed).then(reasons);
+        ensure!(record.suspect == expected, "the run of second {second} has {:?}", record.suspect);
+        ensure!(list(subject)?.contains(&record), "the list shows another one");
+    }
     Ok(())
 }
 

@@ -40,6 +40,8 @@ fn each_mutant_is_caught() {
         (Flaw::CommitsNothing, "commit refuses an empty snapshot"),
         (Flaw::ForgetsUnchanged, "unchanged takes the previous backup"),
         (Flaw::ForgetsChangedTime, "unchanged keeps the time of change"),
+        (Flaw::ForgetsSuspicion, "a suspicion is kept with the backup"),
+        (Flaw::ClearsSuspicion, "unchanged keeps the suspicion"),
         (Flaw::ReusesByNewPlace, "reuse takes the part of the previous place"),
         (Flaw::KeepsOldMarks, "previous has the newest marks"),
         (Flaw::AnyHost, "previous is of this host"),

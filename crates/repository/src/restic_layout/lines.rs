@@ -41,6 +41,9 @@ pub(super) struct Line {
     pub(super) elapsed_ms: u64,
     /// The oldest moment at which a byte of it was last read back and found right.
     pub(super) proof_time: Timestamp,
+    /// Why its content is suspect; absent where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) suspect: Option<Vec<String>>,
 }
 
 impl Line {
@@ -63,6 +66,7 @@ impl Line {
             unchanged: self.changed < self.time,
             proof: Some(Proof { level: ProofLevel::Stored, time: self.proof_time }),
             tags,
+            suspect: self.suspect.clone(),
         }
     }
 }
@@ -105,6 +109,17 @@ mod tests {
         let lines = read(GOLDEN.as_bytes())?;
         assert_eq!(lines.len(), 1);
         assert_eq!(String::from_utf8_lossy(&write(&lines)?), GOLDEN);
+        Ok(())
+    }
+
+    #[test]
+    fn a_suspicion_is_kept_and_is_absent_where_there_is_none() -> Result<(), serde_json::Error> {
+        let mut lines = read(GOLDEN.as_bytes())?;
+        lines[0].suspect = Some(vec!["every table is empty".to_owned()]);
+        let written = write(&lines)?;
+        let expected = GOLDEN.replace("01Z\"}", "01Z\",\"suspect\":[\"every table is empty\"]}");
+        assert_eq!(String::from_utf8_lossy(&written), expected);
+        assert_eq!(read(&written)?, lines);
         Ok(())
     }
 

@@ -346,6 +346,7 @@ fn foreign(listed: &Listed, said: &Said) -> Option<BackupRecord> {
         unchanged: false,
         proof,
         tags: snapshot.tags.clone(),
+        suspect: None,
     })
 }
 

@@ -181,6 +181,7 @@ impl ResticSnapshotWriter {
             rows: dumped.facts.rows(),
             elapsed_ms: dumped.elapsed_ms,
             proof_time: self.request.time,
+            suspect: None,
         }
     }
 
@@ -304,6 +305,7 @@ impl SnapshotWriter for ResticSnapshotWriter {
         line.size_bytes = previous.size_bytes;
         line.rows = previous.rows;
         line.proof_time = self.known.proof_time(previous);
+        line.suspect = previous.suspect.clone();
         // The content is that of the earlier run; this run vouches that it is still the content at this moment.
         line.time = line.time.max(self.request.time);
         self.settle(database, Settled::Line(Box::new(line)))
@@ -328,6 +330,16 @@ impl SnapshotWriter for ResticSnapshotWriter {
         self.settle(database, Settled::Line(Box::new(line)))
     }
 
+    fn suspect(&self, database: &DatabaseRef, reasons: Vec<String>) -> Result<(), RepositoryError> {
+        match lock(&self.settled).get_mut(&database.name) {
+            Some(Settled::Line(line)) => {
+                line.suspect = Some(reasons).filter(|reasons| !reasons.is_empty());
+                Ok(())
+            }
+            _ => Err(self.invalid(database, "it is said to be suspect, and is not done")),
+        }
+    }
+
     fn discard(&self, database: &DatabaseRef, reason: &str) {
         lock(&self.growing).remove(&database.name);
         let line = Line {
@@ -348,6 +360,7 @@ impl SnapshotWriter for ResticSnapshotWriter {
             rows: None,
             elapsed_ms: 0,
             proof_time: self.request.time,
+            suspect: None,
         };
         lock(&self.settled).insert(database.name.clone(), Settled::Discarded(Box::new(line)));
     }

@@ -43,6 +43,8 @@ pub enum RepositoryFlaw {
     TrustsDamage,
     CountsNothing,
     PlainIds,
+    ForgetsSuspicion,
+    ClearsSuspicion,
 }
 
 #[derive(Clone)]

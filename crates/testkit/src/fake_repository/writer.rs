@@ -24,6 +24,7 @@ struct Written {
     parts: BTreeMap<EntryName, Vec<Part>>,
     broken: bool,
     outcome: Option<Outcome>,
+    suspect: Option<Vec<String>>,
 }
 
 type Databases = BTreeMap<DatabaseName, Written>;
@@ -123,6 +124,11 @@ impl FakeWriter {
             (Some(previous), true) => (*previous.backup).clone(),
             _ => self.assemble(&database, &dumped, written.parts),
         };
+        let inherited = previous.as_ref().filter(|_| unchanged && !self.has(Flaw::ClearsSuspicion));
+        let suspect = match inherited {
+            Some(previous) => previous.record.suspect.clone(),
+            None => written.suspect,
+        };
         let time = self.request.time;
         let size_bytes = backup.manifest().entries.iter().map(|entry| entry.size_bytes).sum();
         let keeps_time = unchanged && !self.has(Flaw::ForgetsChangedTime);
@@ -142,6 +148,7 @@ impl FakeWriter {
             unchanged,
             proof: Some(Proof { level: ProofLevel::Stored, time }),
             tags: self.request.tags.clone(),
+            suspect,
         };
         let old = previous.filter(|_| self.has(Flaw::KeepsOldMarks)).map(|previous| previous.marks);
         Ok(Some(Stored { record, backup: backup.into(), marks: old.unwrap_or(dumped.marks) }))
@@ -239,6 +246,16 @@ impl SnapshotWriter for FakeWriter {
         let written = databases.entry(database.name.clone()).or_default();
         self.check(written, database, &dumped)?;
         written.outcome = Some(Outcome::Done(Box::new((database.clone(), dumped))));
+        Ok(())
+    }
+
+    fn suspect(&self, database: &DatabaseRef, reasons: Vec<String>) -> Result<(), RepositoryError> {
+        let mut databases = self.databases();
+        let written = databases.get_mut(&database.name);
+        let written = written.filter(|written| matches!(written.outcome, Some(Outcome::Done(_))));
+        let written = written.ok_or_else(|| invalid(database, "it is not done"))?;
+        let kept = !reasons.is_empty() && !self.has(Flaw::ForgetsSuspicion);
+        written.suspect = kept.then_some(reasons);
         Ok(())
     }
 
