@@ -152,7 +152,18 @@ impl Storage for LocalStorage {
             }
             other => other,
         };
-        written.map_err(|error| StorageError::from_io("put", path.display().to_string(), error))
+        written.map_err(|error| {
+            let made = StorageError::from_io("put", path.display().to_string(), error);
+            match made.kind {
+                // Nothing is looked for here: what is missing is a folder that could not be made.
+                StorageErrorKind::Missing => StorageError {
+                    kind: StorageErrorKind::Failed,
+                    message: "its folder is not there, or is no folder".to_owned(),
+                    ..made
+                },
+                _ => made,
+            }
+        })
     }
 
     fn get(&self, name: &ObjectName) -> Result<Vec<u8>, StorageError> {

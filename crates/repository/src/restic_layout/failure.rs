@@ -73,7 +73,14 @@ fn storage_kind(kind: StorageErrorKind) -> (RepositoryErrorKind, Option<String>)
             ),
         ),
         StorageErrorKind::Damaged => (RepositoryErrorKind::Damaged, None),
-        _ => (RepositoryErrorKind::Failed, None),
+        _ => (
+            RepositoryErrorKind::Failed,
+            Some(
+                "see that the disk where the repository lies is mounted and in order, and run it again: what is \
+                 stored so far is used"
+                    .to_owned(),
+            ),
+        ),
     }
 }
 
