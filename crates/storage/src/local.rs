@@ -153,16 +153,14 @@ impl Storage for LocalStorage {
             other => other,
         };
         written.map_err(|error| {
+            let in_the_way = error.kind() == io::ErrorKind::NotADirectory;
             let made = StorageError::from_io("put", path.display().to_string(), error);
-            match made.kind {
-                // Nothing is looked for here: what is missing is a folder that could not be made.
-                StorageErrorKind::Missing => StorageError {
-                    kind: StorageErrorKind::Failed,
-                    message: "its folder is not there, or is no folder".to_owned(),
-                    ..made
-                },
-                _ => made,
+            if !in_the_way {
+                return made;
             }
+            // Nothing was looked for: something is in the place of a folder that has to be made.
+            let message = "what should be its folder is none".to_owned();
+            StorageError { kind: StorageErrorKind::Failed, message, ..made }
         })
     }
 

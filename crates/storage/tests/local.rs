@@ -82,6 +82,16 @@ fn a_root_that_vanished_is_not_an_empty_one() {
 }
 
 #[test]
+fn a_file_in_the_place_of_a_folder_is_no_missing_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = LocalStorage::open(folder.path()).unwrap();
+    std::fs::write(folder.path().join("data"), b"").unwrap();
+    let error = storage.put(&name("data/ab/one"), &[b"x"]).unwrap_err();
+    assert_eq!(error.kind, StorageErrorKind::Failed, "{error}");
+    assert!(error.to_string().contains("data/ab/one"), "{error}");
+}
+
+#[test]
 fn atomic_write_replaces_and_leaves_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key");
