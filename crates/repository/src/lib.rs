@@ -5,6 +5,7 @@ mod error;
 mod record;
 mod repository;
 pub mod restic_layout;
+pub mod retention;
 mod state;
 
 pub use error::{RepositoryError, RepositoryErrorKind};

@@ -1,0 +1,117 @@
+//! Why a backup is kept or removed, in words that a person understands without the manual.
+
+use super::size;
+use super::span::Span;
+use serde::{Serialize, Serializer};
+use std::fmt;
+
+/// What a rule counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Period {
+    /// Single backups.
+    Last,
+    /// Hours.
+    Hour,
+    /// Days.
+    Day,
+    /// Weeks, from Monday.
+    Week,
+    /// Months.
+    Month,
+    /// Years.
+    Year,
+}
+
+impl Period {
+    fn adverb(self) -> &'static str {
+        match self {
+            Period::Last => "last",
+            Period::Hour => "hourly",
+            Period::Day => "daily",
+            Period::Week => "weekly",
+            Period::Month => "monthly",
+            Period::Year => "yearly",
+        }
+    }
+
+    fn noun(self) -> &'static str {
+        match self {
+            Period::Last => "moment",
+            Period::Hour => "hour",
+            Period::Day => "day",
+            Period::Week => "week",
+            Period::Month => "month",
+            Period::Year => "year",
+        }
+    }
+}
+
+/// Why a backup is kept or removed. Its text is stable, in reports too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// Kept: a rule counts it.
+    Counted(Period),
+    /// Kept: so close to the newest.
+    Within(Span),
+    /// Kept: too young to go.
+    NotOlder(Span),
+    /// Kept: no rule says what to keep, so all is, until the size acts.
+    NoRule,
+    /// Kept: nothing newer is proven.
+    NewestProven,
+    /// Kept: it is newer than every proven one, which alone may replace it.
+    NewerThanProven,
+    /// Kept: no backup of the database is proven.
+    NothingProven,
+    /// Kept: so many stay whatever the rules say.
+    AtLeast(u32),
+    /// Kept: its snapshot holds others that are kept, the first of them and how many more.
+    SharesSnapshot(String, usize),
+    /// Removed: the rule counts so many, all of them newer.
+    Beyond(Period, u32),
+    /// Removed: a newer one stands for its period.
+    NotTheLastOf(Period),
+    /// Removed: too far from the newest.
+    NotWithin(Span),
+    /// Removed: older than that.
+    OlderThan(Span),
+    /// Removed: the oldest, while all together are larger than that.
+    OverSize(u64),
+    /// Removed although these reasons would keep it.
+    Although(Vec<Reason>),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Counted(period) => f.write_str(period.adverb()),
+            Reason::Within(span) => write!(f, "within {span} of the newest"),
+            Reason::NotOlder(span) => write!(f, "not older than {span}"),
+            Reason::NoRule => f.write_str("no rule removes it"),
+            Reason::NewestProven => f.write_str("newest proven backup"),
+            Reason::NewerThanProven => f.write_str("newer than the newest proven backup"),
+            Reason::NothingProven => f.write_str("no backup of the database is proven"),
+            Reason::AtLeast(count) => write!(f, "at least {count} stay"),
+            Reason::SharesSnapshot(with, 0) => write!(f, "shares its snapshot with {with}"),
+            Reason::SharesSnapshot(with, more) => {
+                write!(f, "shares its snapshot with {with} and {more} more")
+            }
+            Reason::Beyond(Period::Last, count) => write!(f, "beyond the last {count}"),
+            Reason::Beyond(period, count) => write!(f, "beyond {count} {}", period.adverb()),
+            Reason::NotTheLastOf(period) => write!(f, "not the last of its {}", period.noun()),
+            Reason::NotWithin(span) => write!(f, "not within {span} of the newest"),
+            Reason::OlderThan(span) => write!(f, "older than {span}"),
+            Reason::OverSize(bytes) => write!(f, "oldest, over the size of {}", size::describe(*bytes)),
+            Reason::Although(reasons) => {
+                let reasons: Vec<String> = reasons.iter().map(Reason::to_string).collect();
+                write!(f, "although kept otherwise: {}", reasons.join(", "))
+            }
+        }
+    }
+}
+
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

@@ -1,0 +1,196 @@
+//! Single rules, by example.
+
+use crate::history::{backups, decide, everything, ids, kept, now, told};
+use flow::{DatabaseName, TargetName};
+use jiff::tz::TimeZone;
+use repository::retention::{PruneScope, PruneSelector, Rules, plan};
+use std::collections::BTreeSet;
+
+/// One backup a day from the 1st to the 20th; number 0 is the oldest.
+fn daily() -> Vec<repository::retention::Candidate> {
+    let times: Vec<String> = (1..=20).map(|day| format!("2026-11-{day:02}T02:00:00Z")).collect();
+    backups(&times.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+#[test]
+fn reasons_tell_which_rule_it_was() {
+    let three = backups(&["2026-11-18T02:00:00Z", "2026-11-20T02:00:00Z", "2026-11-20T03:00:00Z"]);
+    let rules = Rules { daily: 1, weekly: 2, ..Rules::default() };
+    assert_eq!(
+        told(&three, &rules),
+        [
+            "2 keep: daily; weekly; newest proven backup",
+            "1 remove: not the last of its day; not the last of its week",
+            " remove: beyond 1 daily; not the last of its week",
+        ]
+    );
+    let rules = Rules { last: 1, within: Some("1d".parse().unwrap()), ..Rules::default() };
+    assert_eq!(
+        told(&three, &rules),
+        [
+            "2 keep: within 1 day of the newest; last; newest proven backup",
+            "1 keep: within 1 day of the newest",
+            " remove: not within 1 day of the newest; beyond the last 1",
+        ]
+    );
+}
+
+#[test]
+fn with_max_age_only_what_is_older_goes() {
+    let rules = Rules { last: 3, max_age: Some("10d".parse().unwrap()), ..Rules::default() };
+    let decision = decide(&daily(), &rules);
+    // Ten days before the 21st at noon.
+    assert_eq!(ids(&decision, false).len(), 11);
+    let alone = Rules { last: 0, ..rules };
+    assert_eq!(ids(&decide(&daily(), &alone), false), ids(&decision, false));
+    assert_eq!(told(&daily()[..1], &alone), [" keep: newest proven backup"], "never the newest, however old");
+    let many = Rules { last: 15, ..rules_of_age() };
+    assert_eq!(kept(&daily(), &many).len(), 15, "what a rule keeps stays, however old");
+}
+
+fn rules_of_age() -> Rules {
+    Rules { max_age: Some("10d".parse().unwrap()), ..Rules::default() }
+}
+
+#[test]
+fn max_size_removes_the_oldest_first_and_says_what_it_overrides() {
+    let rules = Rules { max_size_bytes: Some(1000), ..Rules::default() };
+    let newest: BTreeSet<String> = (10..20).map(|number| format!("{number:08}")).collect();
+    assert_eq!(kept(&daily(), &rules), newest, "everything is kept before the size acts");
+    let told = told(&daily(), &Rules { daily: 20, ..rules.clone() });
+    assert_eq!(told[9], "10 keep: daily");
+    assert_eq!(told[10], "9 remove: oldest, over the size of 1 kB; although kept otherwise: daily");
+    let small = Rules { max_size_bytes: Some(1), ..Rules::default() };
+    assert_eq!(kept(&daily(), &small).len(), 1, "never the newest proven backup");
+    assert_eq!(kept(&daily(), &Rules { min_keep: 4, ..small }).len(), 4, "down to the least number");
+}
+
+#[test]
+fn never_below_the_least_number() {
+    let rules = Rules { yearly: 1, min_keep: 3, ..Rules::default() };
+    let told = told(&daily(), &rules);
+    assert_eq!(told[1], "18 keep: at least 3 stay");
+    assert!(told[3].contains("remove: not the last of its year"), "{}", told[3]);
+    assert_eq!(
+        kept(&daily(), &Rules { min_keep: 0, ..rules }).len(),
+        1,
+        "the newest proven one stays anyway"
+    );
+}
+
+#[test]
+fn a_suspect_backup_takes_no_place_and_stays_while_nothing_newer_is_good() {
+    let mut suspect = daily();
+    for backup in &mut suspect[17..] {
+        backup.suspect = true;
+    }
+    let rules = Rules { last: 2, ..Rules::default() };
+    let expected: BTreeSet<String> = [15, 16, 17, 18, 19].map(|number| format!("{number:08}")).into();
+    assert_eq!(kept(&suspect, &rules), expected);
+    assert!(told(&suspect, &rules)[3].contains("newest proven backup"));
+    // A newer good one lets them go by the rules.
+    suspect[19].suspect = false;
+    let expected: BTreeSet<String> = [16, 18, 19].map(|number| format!("{number:08}")).into();
+    assert_eq!(kept(&suspect, &rules), expected);
+}
+
+#[test]
+fn damaged_backups_never_push_out_a_good_one() {
+    let mut damaged = daily();
+    for backup in &mut damaged[5..] {
+        backup.proven = false;
+    }
+    for rules in [
+        Rules { last: 1, ..Rules::default() },
+        Rules { max_size_bytes: Some(1), ..Rules::default() },
+        Rules { max_age: Some("1h".parse().unwrap()), ..Rules::default() },
+    ] {
+        let kept = kept(&damaged, &rules);
+        assert!(kept.contains("00000004"), "{kept:?}");
+    }
+    let none: Vec<_> = damaged.split_off(5);
+    assert_eq!(
+        kept(&none, &Rules { last: 1, ..Rules::default() }).len(),
+        none.len(),
+        "nothing stands for them"
+    );
+}
+
+#[test]
+fn a_tenant_that_vanished_keeps_its_last_good_backup() {
+    let mut shops = daily();
+    let mut gone = shops[2].clone();
+    gone.database = DatabaseName::new("gone.db").unwrap();
+    gone.id.0.push_str(":gone.db");
+    shops.push(gone);
+    let decision = decide(&shops, &Rules { last: 1, ..Rules::default() });
+    let kept = ids(&decision, true);
+    let expected = ["00000002", "00000002:gone.db", "00000019"].map(str::to_owned);
+    assert_eq!(kept, BTreeSet::from(expected));
+    let shared = decision.verdicts.iter().find(|verdict| verdict.backup.id.0 == "00000002").unwrap();
+    assert_eq!(shared.reasons[0].to_string(), "shares its snapshot with erp/gone.db");
+    assert!(!decision.snapshots.contains("00000002") && decision.snapshots.len() == 18);
+}
+
+#[test]
+fn what_nobody_asked_about_is_left_alone_and_keeps_its_snapshot() {
+    let mut shops = daily();
+    let others: Vec<_> = shops
+        .iter()
+        .map(|backup| {
+            let mut other = backup.clone();
+            other.database = DatabaseName::new("other.db").unwrap();
+            other.id.0.push_str(":other.db");
+            other
+        })
+        .collect();
+    shops.extend(others);
+    let mut scopes = everything(Rules { last: 1, ..Rules::default() });
+    scopes[0].selector.databases = Some(BTreeSet::from([DatabaseName::new("erp.db").unwrap()]));
+    let decision = plan(&shops, &scopes, now());
+    assert!(decision.snapshots.is_empty());
+    assert!(
+        decision.verdicts.iter().all(|verdict| verdict.kept && verdict.backup.database.as_str() == "erp.db")
+    );
+    scopes[0].selector.databases = None;
+    assert_eq!(plan(&shops, &scopes, now()).snapshots.len(), 19);
+}
+
+#[test]
+fn a_path_is_another_database_on_another_host() {
+    let mut hosts = daily();
+    for (number, backup) in hosts.iter_mut().enumerate() {
+        backup.target = TargetName::new("/srv/erp.db").unwrap();
+        backup.host = ["one", "two"][number % 2].to_owned();
+    }
+    let rules = Rules { last: 3, ..Rules::default() };
+    assert_eq!(kept(&hosts, &rules).len(), 6);
+    hosts.iter_mut().for_each(|backup| backup.target = TargetName::new("erp").unwrap());
+    assert_eq!(kept(&hosts, &rules).len(), 3, "a target with a name is one, wherever it runs");
+}
+
+#[test]
+fn each_plan_has_its_own_rules_and_the_rest_is_left_alone() {
+    let mut planned = daily();
+    for (number, backup) in planned.iter_mut().enumerate() {
+        backup.plan = [Some("nightly"), Some("weekly"), None][number % 3].map(str::to_owned);
+    }
+    let scope = |name: &str, last| PruneScope {
+        selector: PruneSelector { plan: Some(name.to_owned()), ..PruneSelector::default() },
+        rules: Rules { last, ..Rules::default() },
+        zone: TimeZone::UTC,
+    };
+    let decision = plan(&planned, &[scope("nightly", 1), scope("weekly", 2)], now());
+    assert_eq!(ids(&decision, true).len(), 3);
+    assert_eq!(ids(&decision, false).len(), 7 + 7 - 3);
+    assert!(decision.verdicts.iter().all(|verdict| verdict.backup.plan.is_some()));
+}
+
+#[test]
+fn days_begin_in_the_zone_of_the_rules() {
+    let two = backups(&["2026-11-19T22:30:00Z", "2026-11-19T23:30:00Z"]);
+    let mut scopes = everything(Rules { daily: 2, ..Rules::default() });
+    assert_eq!(ids(&plan(&two, &scopes, now()), true).len(), 1);
+    scopes[0].zone = TimeZone::fixed(jiff::tz::offset(1));
+    assert_eq!(ids(&plan(&two, &scopes, now()), true).len(), 2);
+}

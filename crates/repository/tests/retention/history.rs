@@ -1,0 +1,62 @@
+//! Made-up backups.
+
+use flow::{DatabaseName, TargetName};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use repository::BackupId;
+use repository::retention::{Candidate, Decision, PruneScope, PruneSelector, Rules, plan};
+use std::collections::BTreeSet;
+
+/// The moment at which all these tests run.
+pub(crate) fn now() -> Timestamp {
+    "2026-11-21T12:00:00Z".parse().unwrap()
+}
+
+pub(crate) fn backup(number: usize, time: Timestamp) -> Candidate {
+    Candidate {
+        id: BackupId(format!("{number:08}")),
+        snapshot: format!("{number:08}"),
+        target: TargetName::new("erp").unwrap(),
+        database: DatabaseName::new("erp.db").unwrap(),
+        host: "host".to_owned(),
+        connection: "/srv/erp.db".to_owned(),
+        plan: None,
+        time,
+        size_bytes: 100,
+        proven: true,
+        suspect: false,
+    }
+}
+
+/// Backups of these times, newest last.
+pub(crate) fn backups(times: &[&str]) -> Vec<Candidate> {
+    times.iter().enumerate().map(|(number, time)| backup(number, time.parse().unwrap())).collect()
+}
+
+pub(crate) fn everything(rules: Rules) -> [PruneScope; 1] {
+    [PruneScope { selector: PruneSelector::default(), rules, zone: TimeZone::UTC }]
+}
+
+pub(crate) fn decide(candidates: &[Candidate], rules: &Rules) -> Decision {
+    plan(candidates, &everything(rules.clone()), now())
+}
+
+pub(crate) fn ids(decision: &Decision, kept: bool) -> BTreeSet<String> {
+    let fitting = decision.verdicts.iter().filter(|verdict| verdict.kept == kept);
+    fitting.map(|verdict| verdict.backup.id.0.clone()).collect()
+}
+
+pub(crate) fn kept(candidates: &[Candidate], rules: &Rules) -> BTreeSet<String> {
+    ids(&decide(candidates, rules), true)
+}
+
+/// The verdicts as text, newest first: `00000003 keep daily`.
+pub(crate) fn told(candidates: &[Candidate], rules: &Rules) -> Vec<String> {
+    let decision = decide(candidates, rules);
+    let told = decision.verdicts.iter().map(|verdict| {
+        let reasons: Vec<String> = verdict.reasons.iter().map(ToString::to_string).collect();
+        let word = if verdict.kept { "keep" } else { "remove" };
+        format!("{} {word}: {}", verdict.backup.id.0.trim_start_matches('0'), reasons.join("; "))
+    });
+    told.collect()
+}

@@ -1,0 +1,154 @@
+//! What holds whatever the history and the rules.
+
+use crate::history::{backup, decide, ids, kept, now};
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use repository::retention::{Candidate, Decision, Rules, Span};
+use std::collections::BTreeSet;
+
+/// Up to forty backups of the last three years, some suspect, some not proven, some by a clock that was ahead.
+fn history() -> impl Strategy<Value = Vec<Candidate>> {
+    let minutes = prop_oneof![-1000_i64..4000, 0_i64..100_000, 0_i64..1_500_000];
+    let one = (minutes, 0_u64..1000, 0_u8..10, 0_u8..10);
+    proptest::collection::vec(one, 0..40).prop_map(|backups| {
+        let made = backups.into_iter().enumerate().map(|(number, (minutes, size, proven, suspect))| {
+            let time: Timestamp = now() - SignedDuration::from_mins(minutes);
+            let size_bytes = size;
+            Candidate { size_bytes, proven: proven > 0, suspect: suspect == 0, ..backup(number, time) }
+        });
+        made.collect()
+    })
+}
+
+fn span() -> impl Strategy<Value = Option<Span>> {
+    let span = (0_u32..3, 0_u32..4, 0_u32..3, 0_u32..20, 0_u32..50)
+        .prop_map(|(years, months, weeks, days, hours)| Span { years, months, weeks, days, hours });
+    proptest::option::weighted(0.4, span.prop_filter("a span is not empty", |span| *span != Span::default()))
+}
+
+fn rules() -> impl Strategy<Value = Rules> {
+    let count = || prop_oneof![3 => Just(0_u32), 2 => 1_u32..8];
+    let counts = (count(), count(), count(), count(), count(), count());
+    let size = proptest::option::weighted(0.3, 0_u64..20_000);
+    (counts, span(), span(), size, 0_u32..5).prop_map(
+        |(counts, within, max_age, max_size_bytes, min_keep)| {
+            let (last, hourly, daily, weekly, monthly, yearly) = counts;
+            Rules { last, hourly, daily, weekly, monthly, yearly, within, max_age, max_size_bytes, min_keep }
+        },
+    )
+}
+
+fn good(backup: &Candidate) -> bool {
+    backup.proven && !backup.suspect
+}
+
+fn counted(decision: &Decision, wanted: impl Fn(&Candidate) -> bool) -> usize {
+    decision.verdicts.iter().filter(|verdict| verdict.kept && wanted(&verdict.backup)).count()
+}
+
+/// The rules with each count larger, each span longer.
+fn looser(rules: &Rules) -> Rules {
+    let longer = |span: Option<Span>| span.map(|span| Span { days: span.days + 5, ..span });
+    let more = |count: u32| if count == 0 { 0 } else { count + 2 };
+    Rules {
+        last: more(rules.last),
+        hourly: more(rules.hourly),
+        daily: more(rules.daily),
+        weekly: more(rules.weekly),
+        monthly: more(rules.monthly),
+        yearly: more(rules.yearly),
+        within: longer(rules.within),
+        max_age: longer(rules.max_age),
+        ..rules.clone()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn nothing_goes_but_behind_a_newer_good_backup(history in history(), rules in rules()) {
+        let decision = decide(&history, &rules);
+        prop_assert_eq!(decision.verdicts.len(), history.len());
+        let newest = history.iter().filter(|backup| good(backup)).map(|backup| (backup.time, &backup.id)).max();
+        for verdict in &decision.verdicts {
+            prop_assert!(!verdict.reasons.is_empty());
+            let behind = newest.is_some_and(|newest| (verdict.backup.time, &verdict.backup.id) < newest);
+            prop_assert!(verdict.kept || behind, "{:?}", verdict);
+        }
+    }
+
+    #[test]
+    fn never_below_the_least_number(history in history(), rules in rules()) {
+        let decision = decide(&history, &rules);
+        let floor = rules.min_keep.max(1) as usize;
+        let all = history.iter().filter(|backup| good(backup)).count();
+        prop_assert!(counted(&decision, good) >= floor.min(all));
+        prop_assert!(counted(&decision, |_| true) >= floor.min(history.len()));
+    }
+
+    #[test]
+    fn what_is_not_good_costs_no_good_one_its_place(history in history(), rules in rules()) {
+        let alone: Vec<Candidate> = history.iter().filter(|backup| good(backup)).cloned().collect();
+        prop_assert!(kept(&alone, &rules).is_subset(&kept(&history, &rules)));
+    }
+
+    #[test]
+    fn a_second_time_removes_nothing(history in history(), rules in rules()) {
+        let first = kept(&history, &rules);
+        let left: Vec<Candidate> =
+            history.iter().filter(|backup| first.contains(&backup.id.0)).cloned().collect();
+        prop_assert_eq!(kept(&left, &rules), first);
+    }
+
+    #[test]
+    fn the_order_means_nothing(history in history(), rules in rules(), by in 0_usize..40) {
+        let mut turned = history.clone();
+        turned.rotate_left(by.min(history.len()));
+        turned.reverse();
+        prop_assert_eq!(decide(&turned, &rules), decide(&history, &rules));
+    }
+
+    #[test]
+    fn looser_rules_keep_no_less(history in history(), rules in rules()) {
+        // How many stay at least is filled up with others where a rule keeps fewer, and the size overrides rules.
+        let rules = Rules { min_keep: 1, max_size_bytes: None, ..rules };
+        let good_only: Vec<Candidate> = history.into_iter().filter(good).collect();
+        prop_assert!(kept(&good_only, &rules).is_subset(&kept(&good_only, &looser(&rules))));
+    }
+
+    #[test]
+    fn two_rules_keep_the_union(history in history(), one in rules(), two in rules()) {
+        let both = Rules {
+            last: one.last,
+            hourly: one.hourly,
+            daily: two.daily,
+            weekly: two.weekly,
+            within: one.within,
+            ..Rules::default()
+        };
+        let first = Rules { daily: 0, weekly: 0, ..both.clone() };
+        let second = Rules { last: 0, hourly: 0, within: None, ..both.clone() };
+        prop_assume!(!first.is_empty() && !second.is_empty());
+        let union: BTreeSet<String> = kept(&history, &first).union(&kept(&history, &second)).cloned().collect();
+        prop_assert_eq!(kept(&history, &both), union);
+    }
+
+    #[test]
+    fn the_size_is_held_or_only_what_must_stay_is_left(history in history(), rules in rules()) {
+        let limit = rules.max_size_bytes.unwrap_or(3000);
+        let decision = decide(&history, &Rules { max_size_bytes: Some(limit), ..rules.clone() });
+        let sum: u64 =
+            decision.verdicts.iter().filter(|verdict| verdict.kept && good(&verdict.backup)).map(|verdict| verdict.backup.size_bytes).sum();
+        prop_assert!(sum <= limit || counted(&decision, good) <= rules.min_keep.max(1) as usize);
+        let without = decide(&history, &Rules { max_size_bytes: None, last: rules.last.max(1), ..rules.clone() });
+        prop_assert!(ids(&without, true).len() <= history.len());
+    }
+
+    #[test]
+    fn no_rule_keeps_everything(history in history(), min_keep in 0_u32..5) {
+        let rules = Rules { min_keep, ..Rules::default() };
+        prop_assert!(rules.is_empty());
+        prop_assert_eq!(kept(&history, &rules).len(), history.len());
+    }
+}
