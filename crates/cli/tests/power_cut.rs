@@ -10,7 +10,7 @@
 mod crash;
 
 use crash::backups::{Generations, assert_stock_check};
-use crash::restores::{Old, Restoring, Way, last_state, moment};
+use crash::restores::{Manner, Old, Restoring, Way, last_state, moment};
 use crash::strace::{self, trace_for_replay};
 use crash::{Draw, Stage, long, names, seed};
 use sha2::{Digest, Sha256};
@@ -101,7 +101,7 @@ fn restore_cut(old: Old) {
     if !strace::present() {
         return;
     }
-    let restoring = Restoring::new(old, false);
+    let restoring = Restoring::new(old, Manner::Swap);
     let arguments = restoring.arguments();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     restoring.set_up();

@@ -9,7 +9,7 @@
 mod crash;
 
 use crash::content::Kept;
-use crash::restores::{Old, Restoring, Way, last_state, moment, name_of};
+use crash::restores::{Manner, Old, Restoring, Way, last_state, moment, name_of};
 use crash::strace::{self, Call, Point};
 use crash::{Draw, long, seed};
 use std::collections::BTreeMap;
@@ -61,11 +61,11 @@ fn chosen(all: &[(String, Point, Call)], work: &std::path::Path) -> Vec<(String,
     groups.iter().flat_map(|(moment, group)| draw.sample(group, count(moment))).collect()
 }
 
-fn killed(old: Old, hooks: bool) {
+fn killed(old: Old, manner: Manner) {
     if !strace::present() {
         return;
     }
-    let restoring = Restoring::new(old, hooks);
+    let restoring = Restoring::new(old, manner);
     let arguments = restoring.arguments();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let all = points(&restoring, &arguments);
@@ -89,7 +89,7 @@ fn killed(old: Old, hooks: bool) {
             restoring.finish(way, &at);
         }
     }
-    println!("{old:?}, {} kills, {missed} missed, hooks: {hooks}", points.len() - missed);
+    println!("{old:?}, {manner:?}: {} kills, {missed} missed", points.len() - missed);
     for (moment, count) in &histogram {
         println!("{count:6}  {moment}");
     }
@@ -102,25 +102,35 @@ fn killed(old: Old, hooks: bool) {
 
 #[test]
 fn over_a_closed_database() {
-    killed(Old::Closed, false);
+    killed(Old::Closed, Manner::Swap);
 }
 
 #[test]
 fn over_a_database_with_commits_in_its_wal() {
-    killed(Old::Wal, false);
+    killed(Old::Wal, Manner::Swap);
 }
 
 #[test]
 fn over_a_database_with_a_hot_journal() {
-    killed(Old::Journal, false);
+    killed(Old::Journal, Manner::Swap);
 }
 
 #[test]
 fn where_there_was_no_database() {
-    killed(Old::Nothing, false);
+    killed(Old::Nothing, Manner::Swap);
 }
 
 #[test]
 fn with_a_service_that_is_stopped_and_started() {
-    killed(Old::Wal, true);
+    killed(Old::Wal, Manner::SwapWithService);
+}
+
+#[test]
+fn written_into_a_closed_database() {
+    killed(Old::Closed, Manner::InPlace);
+}
+
+#[test]
+fn written_into_a_database_with_commits_in_its_wal() {
+    killed(Old::Wal, Manner::InPlace);
 }
