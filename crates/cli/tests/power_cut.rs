@@ -12,7 +12,7 @@ mod crash;
 use crash::backups::{Generations, assert_stock_check};
 use crash::restores::{Manner, Old, Restoring, Way, last_state, moment};
 use crash::strace::{self, trace_for_replay};
-use crash::{Draw, Stage, long, names, seed};
+use crash::{Draw, Stage, beside, long, names, seed};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
@@ -97,11 +97,11 @@ struct Known {
     image: Option<usize>,
 }
 
-fn restore_cut(old: Old) {
+fn restore_cut(old: Old, manner: Manner) {
     if !strace::present() {
         return;
     }
-    let restoring = Restoring::new(old, Manner::Swap);
+    let restoring = Restoring::new(old, manner);
     let arguments = restoring.arguments();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     restoring.set_up();
@@ -111,9 +111,12 @@ fn restore_cut(old: Old) {
     let operations = parse_strace(&trace, &before).unwrap();
     let target = restoring.stage.target();
     let mut after = before.clone();
-    operations.iter().for_each(|operation| after.apply(operation).unwrap());
+    let mut known = Known { old: before.number(&target), image: None };
+    for operation in &operations {
+        after.apply(operation).unwrap();
+        known.image = after.number(&beside(&target, ".backstay-image")).or(known.image);
+    }
     assert_eq!(after.read(&target).unwrap(), std::fs::read(&target).unwrap(), "the replay ends elsewhere");
-    let known = Known { old: before.number(&target), image: after.number(&target) };
 
     let all = cuts(&before, &operations, &work);
     let drawn = Draw(seed()).sample(&all, if long() { usize::MAX } else { RESTORES });
@@ -179,17 +182,32 @@ fn with_number(text: &str, key: &str, number: Option<u64>) -> String {
 
 #[test]
 fn of_a_restore_over_a_closed_database() {
-    restore_cut(Old::Closed);
+    restore_cut(Old::Closed, Manner::Swap);
 }
 
 #[test]
 fn of_a_restore_over_a_database_with_commits_in_its_wal() {
-    restore_cut(Old::Wal);
+    restore_cut(Old::Wal, Manner::Swap);
 }
 
 #[test]
 fn of_a_restore_over_a_database_with_a_hot_journal() {
-    restore_cut(Old::Journal);
+    restore_cut(Old::Journal, Manner::Swap);
+}
+
+#[test]
+fn of_a_restore_where_there_was_no_database() {
+    restore_cut(Old::Nothing, Manner::Swap);
+}
+
+#[test]
+fn of_a_restore_with_a_service_that_is_stopped_and_started() {
+    restore_cut(Old::Wal, Manner::SwapWithService);
+}
+
+#[test]
+fn of_a_restore_into_a_closed_database() {
+    restore_cut(Old::Closed, Manner::InPlace);
 }
 
 fn backup_cut(first_run: bool) {

@@ -51,7 +51,9 @@ fn connect(job: &Job) -> Result<Connection, SourceError> {
     let connection = Connection::open_with_flags(job.target(), flags)
         .and_then(|connection| {
             connection.busy_timeout(Duration::from_secs(5))?;
-            connection.pragma_update(None, "synchronous", "FULL")?;
+            // A commit ends with the removal of the journal. Unless that is durable too, a power cut later brings the
+            // journal back, and SQLite rolls back by it what the record calls done.
+            connection.pragma_update(None, "synchronous", "EXTRA")?;
             connection.query_row("PRAGMA schema_version", [], |row| row.get::<_, i64>(0))?;
             Ok(connection)
         })
