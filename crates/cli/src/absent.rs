@@ -3,8 +3,8 @@
 
 use flow::{BackupReader, Context, DatabaseName, Previous, TargetName};
 use repository::{
-    BackupId, BackupRecord, CheckDepth, CheckReport, Repository, RepositoryError, RepositoryErrorKind,
-    SnapshotRequest, SnapshotWriter, State, StoredFiles, VerifyReport,
+    BackupId, BackupRecord, CheckDepth, CheckReport, RecentRuns, Repository, RepositoryError,
+    RepositoryErrorKind, SnapshotRequest, SnapshotWriter, State, StoredFiles, VerifyReport,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -46,6 +46,10 @@ impl Repository for Absent {
         _: &str,
         _: &Context,
     ) -> Result<BTreeMap<DatabaseName, Previous>, RepositoryError> {
+        self.refuse()
+    }
+
+    fn recent(&self, _: &TargetName, _: &str, _: &Context) -> Result<RecentRuns, RepositoryError> {
         self.refuse()
     }
 

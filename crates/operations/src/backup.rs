@@ -217,6 +217,7 @@ fn back_up_target(
     let writer = services.repository.begin(
         SnapshotRequest {
             target: target.target.name.clone(),
+            only: target.only.clone(),
             plan: target.plan.clone(),
             host: services.host.clone(),
             user: services.user.clone(),

@@ -10,8 +10,9 @@ mod state;
 
 pub use error::{RepositoryError, RepositoryErrorKind};
 pub use record::{
-    BackupId, BackupRecord, CheckDepth, CheckReport, ConfigurationRecord, Damage, Proof, ProofLevel,
-    ProofRecord, SnapshotReport, SnapshotRequest, StoredFile, Unlisted, VerifyReport, WrittenDatabase,
+    AcceptanceRecord, BackupId, BackupRecord, Baseline, CheckDepth, CheckReport, ConfigurationRecord, Damage,
+    LastBackup, Proof, ProofLevel, ProofRecord, RecentRuns, SnapshotReport, SnapshotRequest, StoredFile,
+    Unlisted, VerifyReport, WrittenDatabase,
 };
 pub use repository::{PartError, Repository, SnapshotWriter, StoredFiles};
 pub use state::{Records, State, StateRecord};

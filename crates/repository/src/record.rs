@@ -1,9 +1,9 @@
 //! The values that cross the seam between operations and a repository.
 
-use flow::{DatabaseName, EngineKind, TargetName};
+use flow::{DatabaseName, EngineKind, Facts, TargetName};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// The id of a backup: its snapshot's where that holds one database, else `SNAPSHOT:DATABASE`.
@@ -127,11 +127,60 @@ pub struct ConfigurationRecord {
     pub text: String,
 }
 
+/// That a backup marked as suspect is as its owner wants it, as it is kept in the repository. It holds for every backup
+/// of the same content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptanceRecord {
+    /// The backup.
+    pub backup: BackupId,
+    /// When it was accepted.
+    pub time: Timestamp,
+    /// The host on which.
+    pub host: String,
+    /// The user who.
+    pub user: String,
+}
+
+/// The backup that a database's new content is measured by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Baseline {
+    /// Its id.
+    pub backup: BackupId,
+    /// Its consistency point.
+    pub time: Timestamp,
+    /// The facts of its content.
+    pub facts: Facts,
+}
+
+/// The newest backup of a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastBackup {
+    /// Its id.
+    pub backup: BackupId,
+    /// Its consistency point.
+    pub time: Timestamp,
+}
+
+/// What the recent runs of a target found: the 20 newest runs of the whole target, fewer where there are very many
+/// databases, and the runs of one database between them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RecentRuns {
+    /// When the newest run of the whole target was; `None` where there was none.
+    pub full_run: Option<Timestamp>,
+    /// The databases that it found, failed ones too, and those of later runs of one.
+    pub newest: BTreeSet<DatabaseName>,
+    /// The newest backup of each database of all these runs.
+    pub backups: BTreeMap<DatabaseName, LastBackup>,
+}
+
 /// What a new snapshot is to hold.
 #[derive(Debug, Clone)]
 pub struct SnapshotRequest {
     /// The target.
     pub target: TargetName,
+    /// The one database of the target that the run is of; `None` for a run of the whole target. A run of one says
+    /// nothing of the others.
+    pub only: Option<DatabaseName>,
     /// The plan, where there is one.
     pub plan: Option<String>,
     /// The host that runs it.
@@ -140,7 +189,7 @@ pub struct SnapshotRequest {
     pub user: String,
     /// Further tags.
     pub tags: Vec<String>,
-    /// The moment of the run.
+    /// The moment of the run; of what is brought in from files, the moment that the file shows.
     pub time: Timestamp,
 }
 

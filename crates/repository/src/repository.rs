@@ -1,8 +1,8 @@
 //! The seam between operations and a layout.
 
 use crate::{
-    BackupId, BackupRecord, CheckDepth, CheckReport, ProofRecord, RepositoryError, SnapshotReport,
-    SnapshotRequest, State, StoredFile, Unlisted, VerifyReport,
+    BackupId, BackupRecord, Baseline, CheckDepth, CheckReport, ProofRecord, RecentRuns, RepositoryError,
+    SnapshotReport, SnapshotRequest, State, StoredFile, Unlisted, VerifyReport,
 };
 use flow::{
     BackupReader, Context, DatabaseName, DatabaseRef, Dumped, EntryName, OpenPart, PartRef, Previous,
@@ -68,6 +68,14 @@ pub trait Repository: Send + Sync {
         context: &Context,
     ) -> Result<BTreeMap<DatabaseName, Previous>, RepositoryError>;
 
+    /// Returns which databases of a target the recent runs of this host found, for whoever tells new and vanished ones.
+    fn recent(
+        &self,
+        target: &TargetName,
+        host: &str,
+        context: &Context,
+    ) -> Result<RecentRuns, RepositoryError>;
+
     /// Begins a snapshot. Nothing is visible before its `commit`.
     fn begin(
         &self,
@@ -114,8 +122,13 @@ pub trait SnapshotWriter: Send + Sync {
     /// producers told.
     fn done(&self, database: &DatabaseRef, dumped: Dumped) -> Result<(), RepositoryError>;
 
+    /// Returns the newest earlier backup of a database by this host that is not suspect, or was accepted: what its new
+    /// content is measured by. `None` where there is none that can be read. Reads nothing before it is asked.
+    fn baseline(&self, database: &DatabaseRef) -> Result<Option<Baseline>, RepositoryError>;
+
     /// Marks a database that is `done` as suspect: the snapshot keeps the reasons, and the list shows them. No reasons
-    /// take the mark away. One that is `unchanged` has the mark of the backup that it takes, without this call.
+    /// take the mark away. One that is `unchanged` has the mark of the backup that it takes, without this call, unless
+    /// that was accepted.
     fn suspect(&self, database: &DatabaseRef, reasons: Vec<String>) -> Result<(), RepositoryError>;
 
     /// Forgets what was stored of a database, with the reason that the snapshot keeps of it.

@@ -3,7 +3,7 @@
 //! Records are added and never changed; a newer one about the same subject takes the place of the older one. So several
 //! writers need not know of each other, and after a crash either all records of an append are there or none.
 
-use crate::{BackupId, ConfigurationRecord, ProofRecord};
+use crate::{AcceptanceRecord, BackupId, ConfigurationRecord, ProofRecord};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,6 +22,18 @@ pub trait StateRecord: Serialize + DeserializeOwned {
 }
 
 impl StateRecord for ProofRecord {
+    type Subject = BackupId;
+
+    fn subject(&self) -> BackupId {
+        self.backup.clone()
+    }
+
+    fn time(&self) -> Timestamp {
+        self.time
+    }
+}
+
+impl StateRecord for AcceptanceRecord {
     type Subject = BackupId;
 
     fn subject(&self) -> BackupId {
@@ -110,6 +122,8 @@ impl<T: StateRecord> IntoIterator for Records<T> {
 pub struct State {
     /// What verifications and checks said of backups.
     pub proofs: Records<ProofRecord>,
+    /// What was suspect, and its owner accepted.
+    pub acceptances: Records<AcceptanceRecord>,
     /// The configurations that backups were made by.
     pub configurations: Records<ConfigurationRecord>,
 }
@@ -118,6 +132,7 @@ impl State {
     /// Adds the records of another one.
     pub fn extend(&mut self, other: Self) {
         self.proofs.extend(other.proofs);
+        self.acceptances.extend(other.acceptances);
         self.configurations.extend(other.configurations);
     }
 }

@@ -1,5 +1,7 @@
 //! The conformance suite of [`Repository`] and [`SnapshotWriter`]: one check for each promise of their documentation.
 
+mod history;
+
 use crate::memory_backup::{MemoryPart, fake_facts, fake_marks};
 use crate::suite::{Broken, Outcome, Random, demand, ensure, run, text};
 use flow::{
@@ -57,8 +59,12 @@ pub fn broken_repository_promises(make: impl Fn() -> FreshRepository) -> Vec<Bro
             ("commit refuses an empty snapshot", empty),
             ("unchanged takes the previous backup", unchanged),
             ("unchanged keeps the time of change", unchanged_time),
-            ("a suspicion is kept with the backup", suspicion),
-            ("unchanged keeps the suspicion", unchanged_suspicion),
+            ("a suspicion is kept with the backup", history::suspicion),
+            ("unchanged keeps the suspicion", history::unchanged_suspicion),
+            ("an acceptance takes the suspicion of the content away", history::acceptance),
+            ("the baseline is the newest that is not suspect", history::baseline),
+            ("a run of one database says nothing of the others", history::one_alone),
+            ("recent runs tell their databases", history::recent),
             ("reuse takes the part of the previous place", reused),
             ("previous has the newest marks", marks),
             ("previous is of this host", this_host),
@@ -97,8 +103,19 @@ fn begin_of(
     host: &str,
     second: i64,
 ) -> Result<Box<dyn SnapshotWriter>, String> {
+    begin_only(subject, name, None, host, second)
+}
+
+fn begin_only(
+    subject: &FreshRepository,
+    name: &str,
+    only: Option<&DatabaseRef>,
+    host: &str,
+    second: i64,
+) -> Result<Box<dyn SnapshotWriter>, String> {
     let request = SnapshotRequest {
         target: target(name),
+        only: only.map(|database| database.name.clone()),
         plan: None,
         host: host.to_owned(),
         user: "tester".to_owned(),
@@ -345,54 +362,6 @@ fn unchanged_time(subject: &FreshRepository) -> Outcome {
     Ok(())
 }
 
-fn reasons() -> Vec<String> {
-    vec!["table orders is gone (it had 7 rows)".to_owned(), "and more".to_owned()]
-}
-
-fn suspicion(subject: &FreshRepository) -> Outcome {
-    let [one, two] = ["one", "two"].map(database);
-    let writer = begin(subject, "host", 1)?;
-    let early = writer.suspect(&one, reasons()).map_err(|error| error.kind);
-    ensure!(early == Err(RepositoryErrorKind::Invalid), "before `done` it gave {early:?}");
-    store(&*writer, &one, 1, 1)?;
-    store(&*writer, &two, 3, 1)?;
-    writer.suspect(&one, reasons()).map_err(text)?;
-    let report = writer.commit().map_err(text)?;
-    let listed = list(subject)?;
-    for records in [report.databases.into_iter().map(|one| one.record).collect(), listed] {
-        let found = records.into_iter().map(|record| record.suspect).collect::<Vec<_>>();
-        ensure!(found == [Some(reasons()), None], "the suspicions are {found:?}");
-    }
-    let writer = begin(subject, "host", 2)?;
-    store(&*writer, &one, 1, 1)?;
-    writer.suspect(&one, reasons()).map_err(text)?;
-    writer.suspect(&one, vec![]).map_err(text)?;
-    let found = writer.commit().map_err(text)?.databases.remove(0).record.suspect;
-    ensure!(found.is_none(), "taken back, it is {found:?}");
-    Ok(())
-}
-
-fn unchanged_suspicion(subject: &FreshRepository) -> Outcome {
-    let one = database("one");
-    let writer = begin(subject, "host", 1)?;
-    store(&*writer, &one, 1, 1)?;
-    writer.suspect(&one, reasons()).map_err(text)?;
-    writer.commit().map_err(text)?;
-    for (second, changed) in [(100, false), (200, false), (300, true)] {
-        let writer = begin(subject, "host", second)?;
-        if changed {
-            store(&*writer, &one, 5, 5)?;
-        } else {
-            writer.unchanged(&one, dumped(&[("image", 2)], 9)).map_err(text)?;
-        }
-        let record = writer.commit().map_err(text)?.databases.remove(0).record;
-        let expected = (!changed).then(reasons);
-        ensure!(record.suspect == expected, "the run of second {second} has {:?}", record.suspect);
-        ensure!(list(subject)?.contains(&record), "the list shows another one");
-    }
-    Ok(())
-}
-
 fn reused(subject: &FreshRepository) -> Outcome {
     snapshot(subject, "host", 1)?;
     let one = database("one");
@@ -505,6 +474,7 @@ fn state(subject: &FreshRepository) -> Outcome {
     let first = State {
         configurations: [record("a", 2), record("b", 1)].into_iter().collect(),
         proofs: [proof].into_iter().collect(),
+        ..State::default()
     };
     let mut expected = first.clone();
     // One that is newer, one that is older than what is kept, and one of a new subject.

@@ -86,6 +86,8 @@ fn read_folder(root: &Path, folder: &Path, files: &mut Vec<TextFile>) -> std::io
             }
         } else if kind.is_file()
             && name != "Cargo.lock"
+            // In a second work tree it is a file that tells where the first one is.
+            && name != ".git"
             && let Ok(text) = String::from_utf8(std::fs::read(entry.path())?)
         {
             files.push(TextFile { path, text });

@@ -97,11 +97,15 @@ fn default_jobs() -> u16 {
 }
 
 fn check_tags(tags: &[String]) -> Result<(), Failure> {
-    let ours = |tag: &str| tag.starts_with("target=") || tag.starts_with("plan=") || tag == "backstay-state";
+    let ours = |tag: &str| {
+        ["target=", "plan=", "database="].iter().any(|key| tag.starts_with(key))
+            || ["backstay-state", "imported"].contains(&tag)
+    };
     match tags.iter().find(|tag| tag.is_empty() || tag.contains(',') || ours(tag)) {
         Some(tag) => Err(Failure::usage(
             format!("`{tag}` cannot be a tag"),
-            "a tag is not empty, has no comma, and is none of `target=…`, `plan=…` and `backstay-state`",
+            "a tag is not empty, has no comma, and is none of `target=…`, `plan=…`, `database=…`, `imported` and \
+             `backstay-state`",
         )),
         None => Ok(()),
     }

@@ -8,8 +8,9 @@ use super::lines::Line;
 use super::list::Said;
 use super::opened::ResticRepository;
 use super::reader::{MANIFEST_FILE, as_repository_error};
+use super::runs::Latest;
 use super::state;
-use crate::{RepositoryError, RepositoryErrorKind};
+use crate::{Baseline, RepositoryError, RepositoryErrorKind, SnapshotRequest};
 use flow::{Context, DatabaseName, PartRef, TargetName};
 use jiff::Timestamp;
 use restic::{BlobKind, Id};
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 pub(super) struct Known {
-    lines: BTreeMap<DatabaseName, Line>,
+    latest: BTreeMap<DatabaseName, Latest>,
     said: Said,
     context: Context,
     blobs: Mutex<BTreeMap<DatabaseName, Arc<HashSet<Id>>>>,
@@ -32,15 +33,30 @@ impl Known {
         host: &str,
         context: &Context,
     ) -> Result<Self, RepositoryError> {
-        let lines = repository.latest(target, host, context)?;
-        let proofs = state::load(repository, context)?.proofs;
-        let said = repository.said(&proofs, context)?;
-        Ok(Self { lines, said, context: context.clone(), blobs: Mutex::default(), oldest: OnceLock::new() })
+        let latest = repository.latest(target, host, context)?;
+        let said = repository.said(&state::load(repository, context)?, context)?;
+        Ok(Self { latest, said, context: context.clone(), blobs: Mutex::default(), oldest: OnceLock::new() })
     }
 
     /// Returns the previous line of a database.
     pub(super) fn line(&self, database: &DatabaseName) -> Option<&Line> {
-        self.lines.get(database)
+        self.latest.get(database).map(|latest| &latest.line)
+    }
+
+    /// Returns why the previous backup of a database is suspect, unless that was accepted.
+    pub(super) fn suspicion(&self, line: &Line) -> Option<Vec<String>> {
+        self.said.suspicion(line)
+    }
+
+    /// Returns the backup that a database's new content is measured by.
+    pub(super) fn baseline(
+        &self,
+        repository: &ResticRepository,
+        request: &SnapshotRequest,
+        database: &DatabaseName,
+    ) -> Result<Option<Baseline>, RepositoryError> {
+        let of = (&request.target, request.host.as_str());
+        repository.baseline(of, database, self.latest.get(database), &self.said, &self.context)
     }
 
     /// Returns when a line's backup was last proven: by its own run, or by a later verify. A backup that a verify
@@ -56,7 +72,7 @@ impl Known {
         database: &DatabaseName,
         id: &Id,
     ) -> Timestamp {
-        match self.lines.get(database) {
+        match self.line(database) {
             Some(line) if self.blobs_of(repository, line).contains(id) => self.proof_time(line),
             _ => self.oldest(repository),
         }

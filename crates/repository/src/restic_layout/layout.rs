@@ -5,11 +5,12 @@ use super::failure::repository_error;
 use super::known::Known;
 use super::opened::{ResticOptions, ResticRepository};
 use super::reader::{ResticBackup, ResticFiles, as_repository_error};
+use super::runs::Latest;
 use super::state;
 use super::writer::ResticSnapshotWriter;
 use crate::{
-    BackupId, BackupRecord, CheckDepth, CheckReport, Repository, RepositoryError, SnapshotRequest,
-    SnapshotWriter, State, StoredFiles, Unlisted, VerifyReport,
+    BackupId, BackupRecord, CheckDepth, CheckReport, RecentRuns, Repository, RepositoryError,
+    SnapshotRequest, SnapshotWriter, State, StoredFiles, Unlisted, VerifyReport,
 };
 use flow::{BackupReader, Context, DatabaseName, Previous, Secret, TargetName};
 use restic::LockKind;
@@ -68,8 +69,7 @@ impl Repository for ResticLayout {
         context: &Context,
     ) -> Result<Vec<BackupRecord>, RepositoryError> {
         let listed = self.0.listed(target, context)?;
-        let proofs = state::load(&self.0, context)?.proofs;
-        Ok(listed.records(&self.0.said(&proofs, context)?))
+        Ok(listed.records(&self.0.said(&state::load(&self.0, context)?, context)?))
     }
 
     fn unlisted(&self, context: &Context) -> Result<Vec<Unlisted>, RepositoryError> {
@@ -100,7 +100,7 @@ impl Repository for ResticLayout {
         let sound = self.0.sound_index(&state::damaged_packs(&self.0, context)?)?;
         let source = self.0.source(context)?;
         let mut previous = BTreeMap::new();
-        for (name, line) in self.0.latest(target, host, context)? {
+        for (name, Latest { line, .. }) in self.0.latest(target, host, context)? {
             // A previous backup that cannot be read whole is no ground to stand on: the database is read anew.
             if let (Some(subtree), Some(marks)) = (line.subtree, line.marks.clone())
                 && let Ok(backup) = ResticBackup::open(source.clone(), &subtree, None)
@@ -111,6 +111,15 @@ impl Repository for ResticLayout {
             }
         }
         Ok(previous)
+    }
+
+    fn recent(
+        &self,
+        target: &TargetName,
+        host: &str,
+        context: &Context,
+    ) -> Result<RecentRuns, RepositoryError> {
+        self.0.recent(target, host, context)
     }
 
     fn begin(

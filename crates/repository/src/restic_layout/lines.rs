@@ -47,11 +47,15 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// Returns the backup's id.
+    pub(super) fn id(&self, snapshot: &Id, alone: bool) -> BackupId {
+        BackupId(if alone { snapshot.to_string() } else { format!("{snapshot}:{}", self.database) })
+    }
+
     /// Returns the list's record for a self. The proof is that of the run; later ones are added by whoever knows them.
     pub(super) fn record(&self, snapshot: &Id, alone: bool, host: &str, tags: Vec<String>) -> BackupRecord {
-        let id = if alone { snapshot.to_string() } else { format!("{snapshot}:{}", self.database) };
         BackupRecord {
-            id: BackupId(id),
+            id: self.id(snapshot, alone),
             snapshot: snapshot.to_string(),
             target: self.target.clone(),
             database: self.database.clone(),

@@ -9,13 +9,12 @@ use super::names;
 use super::opened::ResticRepository;
 use super::state;
 use crate::{
-    BackupId, BackupRecord, Proof, ProofLevel, ProofRecord, Records, RepositoryError, RepositoryErrorKind,
-    Unlisted,
+    BackupId, BackupRecord, Proof, ProofLevel, RepositoryError, RepositoryErrorKind, State, Unlisted,
 };
 use flow::{Context, DatabaseName, Event, Finding, Severity, TargetName};
 use jiff::Timestamp;
 use restic::{Id, NodeKind, ResticErrorKind, Snapshot};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
 /// One snapshot with its lines.
@@ -27,20 +26,29 @@ pub(super) struct Listed {
 }
 
 /// What the newest verification said of each folder: when, and how far it was proven; `None` for damaged. It holds for
-/// each backup that has the same folder: they are the same blobs.
+/// each backup that has the same folder: they are the same blobs. So does an acceptance.
 #[derive(Default)]
-pub(super) struct Said(HashMap<Id, (Timestamp, Option<ProofLevel>)>);
+pub(super) struct Said {
+    proofs: HashMap<Id, (Timestamp, Option<ProofLevel>)>,
+    accepted: HashSet<Id>,
+}
 
 impl Said {
     /// The run's own proof, unless a later verification says more, or found damage.
     pub(super) fn proof(&self, line: &Line) -> Option<Proof> {
         let own = Proof { level: ProofLevel::Stored, time: line.proof_time };
-        match line.subtree.and_then(|subtree| self.0.get(&subtree)) {
+        match line.subtree.and_then(|subtree| self.proofs.get(&subtree)) {
             Some((time, level)) if *time >= line.proof_time => {
                 level.map(|level| Proof { level: level.max(own.level), time: *time })
             }
             _ => Some(own),
         }
+    }
+
+    /// Why a backup is suspect, unless somebody accepted what it holds.
+    pub(super) fn suspicion(&self, line: &Line) -> Option<Vec<String>> {
+        let accepted = line.subtree.is_some_and(|subtree| self.accepted.contains(&subtree));
+        line.suspect.clone().filter(|_| !accepted)
     }
 }
 
@@ -145,7 +153,12 @@ impl ResticRepository {
         Ok(ListedSnapshots(listed))
     }
 
-    fn lines(&self, id: &Id, snapshot: &Snapshot, context: &Context) -> Result<Lines, RepositoryError> {
+    pub(super) fn lines(
+        &self,
+        id: &Id,
+        snapshot: &Snapshot,
+        context: &Context,
+    ) -> Result<Lines, RepositoryError> {
         if let Some(lines) = self.memo().lines.lock().unwrap_or_else(PoisonError::into_inner).get(id) {
             return Ok(lines.clone());
         }
@@ -212,57 +225,26 @@ impl ResticRepository {
         }
     }
 
-    /// Returns what verifications said of folders.
-    pub(super) fn said(
-        &self,
-        proofs: &Records<ProofRecord>,
-        context: &Context,
-    ) -> Result<Said, RepositoryError> {
+    /// Returns what verifications, and whoever accepted what was suspect, said of folders.
+    pub(super) fn said(&self, state: &State, context: &Context) -> Result<Said, RepositoryError> {
         let mut said = Said::default();
-        if proofs.is_empty() {
+        if state.proofs.is_empty() && state.acceptances.is_empty() {
             return Ok(said);
         }
         self.snapshots(context)?;
-        for record in proofs.iter() {
+        for record in state.proofs.iter() {
             // A backup that is gone, or cannot be listed, has nothing to be said of.
             if let Ok(subtree) = self.find_backup(&record.backup, context) {
-                let slot = said.0.entry(subtree).or_insert((record.time, record.level));
+                let slot = said.proofs.entry(subtree).or_insert((record.time, record.level));
                 if record.time > slot.0 {
                     *slot = (record.time, record.level);
                 }
             }
         }
-        Ok(said)
-    }
-
-    /// Returns the newest complete line of each database of a target as this host backed it up, looking back as far
-    /// as the newest run's databases need.
-    pub(super) fn latest(
-        &self,
-        target: &TargetName,
-        host: &str,
-        context: &Context,
-    ) -> Result<BTreeMap<DatabaseName, Line>, RepositoryError> {
-        const RUNS_MAX: usize = 20;
-        let mut snapshots = self.snapshots(context)?;
-        snapshots.retain(|(_, snapshot)| {
-            snapshot.hostname == host
-                && names::tag_value(&snapshot.tags, "target").as_deref() == Some(target.as_str())
-        });
-        let mut latest: BTreeMap<DatabaseName, Line> = BTreeMap::new();
-        let mut wanted: Option<Vec<DatabaseName>> = None;
-        for (id, snapshot) in snapshots.iter().rev().take(RUNS_MAX) {
-            let Ok(Some(lines)) = self.lines(id, snapshot, context) else { continue };
-            for line in lines.iter().filter(|line| line.outcome == LineOutcome::Complete) {
-                latest.entry(line.database.clone()).or_insert_with(|| line.clone());
-            }
-            let wanted =
-                wanted.get_or_insert_with(|| lines.iter().map(|line| line.database.clone()).collect());
-            if wanted.iter().all(|name| latest.contains_key(name)) {
-                break;
-            }
+        for record in state.acceptances.iter() {
+            said.accepted.extend(self.find_backup(&record.backup, context));
         }
-        Ok(latest)
+        Ok(said)
     }
 
     /// Returns a line's folder, or says that its database failed in that run.
@@ -295,6 +277,7 @@ impl ListedSnapshots {
                 let alone = lines.len() == 1;
                 let mut record = line.record(&listed.id, alone, &listed.snapshot.hostname, tags.clone());
                 record.proof = said.proof(line);
+                record.suspect = said.suspicion(line);
                 records.push(record);
             }
         }
@@ -316,7 +299,9 @@ impl ListedSnapshots {
 }
 
 fn foreign_tags(snapshot: &Snapshot) -> Vec<String> {
-    let ours = |tag: &String| tag.starts_with("target=") || tag.starts_with("plan=");
+    let ours = |tag: &String| {
+        tag.split_once('=').is_some_and(|(key, _)| ["target", "plan", names::ONLY].contains(&key))
+    };
     snapshot.tags.iter().filter(|tag| !ours(tag)).cloned().collect()
 }
 
@@ -326,8 +311,10 @@ fn foreign(listed: &Listed, said: &Said) -> Option<BackupRecord> {
     let id = BackupId(listed.id.to_string());
     let paths = if snapshot.paths.is_empty() { "files".to_owned() } else { snapshot.paths.join(", ") };
     let last = paths.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("files").to_owned();
-    let proof =
-        said.0.get(&snapshot.tree).and_then(|(time, level)| Some(Proof { level: (*level)?, time: *time }));
+    let proof = said
+        .proofs
+        .get(&snapshot.tree)
+        .and_then(|(time, level)| Some(Proof { level: (*level)?, time: *time }));
     // JSON can hold a NUL where no path can: such a snapshot is nobody's, and not listed.
     let (target, database) = (TargetName::new(paths.clone()).ok()?, DatabaseName::new(last).ok()?);
     Some(BackupRecord {

@@ -14,6 +14,7 @@ mod memo;
 mod names;
 mod opened;
 mod reader;
+mod runs;
 mod state;
 mod writer;
 

@@ -22,8 +22,12 @@ const PATH: &str = "/backstay-state";
 const UNION_MAX: usize = 16;
 
 /// The files that this release knows, and what of the state each holds.
-fn kinds(state: &mut State) -> [(&'static str, &mut dyn Kind); 2] {
-    [("configurations.jsonl", &mut state.configurations), ("proofs.jsonl", &mut state.proofs)]
+fn kinds(state: &mut State) -> [(&'static str, &mut dyn Kind); 3] {
+    [
+        ("accepted.jsonl", &mut state.acceptances),
+        ("configurations.jsonl", &mut state.configurations),
+        ("proofs.jsonl", &mut state.proofs),
+    ]
 }
 
 /// The records of one kind, as lines of JSON.

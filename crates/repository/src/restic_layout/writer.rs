@@ -10,8 +10,8 @@ use super::lines::{self, Line, LineOutcome};
 use super::names;
 use super::opened::ResticRepository;
 use crate::{
-    PartError, RepositoryError, RepositoryErrorKind, SnapshotReport, SnapshotRequest, SnapshotWriter,
-    WrittenDatabase,
+    Baseline, PartError, RepositoryError, RepositoryErrorKind, SnapshotReport, SnapshotRequest,
+    SnapshotWriter, WrittenDatabase,
 };
 use flow::{
     Context, DatabaseName, DatabaseRef, Dumped, EntryName, Event, Layout, OpenPart, PartReader, PartRef,
@@ -45,6 +45,8 @@ pub(super) struct ResticSnapshotWriter {
     blobs: Option<BlobWriter>,
     lock: Arc<LockGuard>,
     known: Known,
+    /// What is stored anew is read back later than this.
+    began: Timestamp,
     growing: Mutex<BTreeMap<DatabaseName, Growing>>,
     settled: Mutex<BTreeMap<DatabaseName, Settled>>,
 }
@@ -65,6 +67,7 @@ impl ResticSnapshotWriter {
             blobs: Some(blobs),
             lock,
             known,
+            began: Timestamp::now(),
             growing: Mutex::default(),
             settled: Mutex::default(),
         }
@@ -180,7 +183,7 @@ impl ResticSnapshotWriter {
             added_bytes: 0,
             rows: dumped.facts.rows(),
             elapsed_ms: dumped.elapsed_ms,
-            proof_time: self.request.time,
+            proof_time: self.began,
             suspect: None,
         }
     }
@@ -250,6 +253,7 @@ impl ResticSnapshotWriter {
         snapshot.username = request.user.clone();
         snapshot.tags = vec![names::tag("target", request.target.as_str())];
         snapshot.tags.extend(request.plan.iter().map(|plan| names::tag("plan", plan)));
+        snapshot.tags.extend(request.only.iter().map(|only| names::tag(names::ONLY, only.as_str())));
         snapshot.tags.extend(request.tags.iter().cloned());
         snapshot
     }
@@ -305,7 +309,7 @@ impl SnapshotWriter for ResticSnapshotWriter {
         line.size_bytes = previous.size_bytes;
         line.rows = previous.rows;
         line.proof_time = self.known.proof_time(previous);
-        line.suspect = previous.suspect.clone();
+        line.suspect = self.known.suspicion(previous);
         // The content is that of the earlier run; this run vouches that it is still the content at this moment.
         line.time = line.time.max(self.request.time);
         self.settle(database, Settled::Line(Box::new(line)))
@@ -325,9 +329,13 @@ impl SnapshotWriter for ResticSnapshotWriter {
         line.size_bytes = manifest.entries.iter().map(|entry| entry.size_bytes).sum();
         line.read_bytes = growing.read_bytes;
         line.added_bytes = growing.added_bytes + manifest_added + tree_added;
-        line.proof_time = growing.oldest.unwrap_or(self.request.time).min(self.request.time);
+        line.proof_time = growing.oldest.unwrap_or(self.began).min(self.began);
         self.known.release(&database.name);
         self.settle(database, Settled::Line(Box::new(line)))
+    }
+
+    fn baseline(&self, database: &DatabaseRef) -> Result<Option<Baseline>, RepositoryError> {
+        self.known.baseline(&self.repository, &self.request, &database.name)
     }
 
     fn suspect(&self, database: &DatabaseRef, reasons: Vec<String>) -> Result<(), RepositoryError> {
@@ -359,7 +367,7 @@ impl SnapshotWriter for ResticSnapshotWriter {
             added_bytes: 0,
             rows: None,
             elapsed_ms: 0,
-            proof_time: self.request.time,
+            proof_time: self.began,
             suspect: None,
         };
         lock(&self.settled).insert(database.name.clone(), Settled::Discarded(Box::new(line)));

@@ -34,6 +34,7 @@ impl Bench {
 
     pub(crate) fn request(&self) -> SnapshotRequest {
         SnapshotRequest {
+            only: None,
             target: target(),
             plan: None,
             host: "host".to_owned(),

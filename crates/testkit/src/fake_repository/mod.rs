@@ -8,8 +8,9 @@ use crate::memory_backup::MemoryBackup;
 use flow::{BackupReader, Context, DatabaseName, Marks, Previous, TargetName};
 use jiff::Timestamp;
 use repository::{
-    BackupId, BackupRecord, CheckDepth, CheckReport, Damage, Repository, RepositoryError,
-    RepositoryErrorKind, SnapshotRequest, SnapshotWriter, State, StateRecord, StoredFiles, VerifyReport,
+    BackupId, BackupRecord, CheckDepth, CheckReport, Damage, LastBackup, RecentRuns, Repository,
+    RepositoryError, RepositoryErrorKind, SnapshotRequest, SnapshotWriter, State, StateRecord, StoredFiles,
+    VerifyReport,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,6 +46,10 @@ pub enum RepositoryFlaw {
     PlainIds,
     ForgetsSuspicion,
     ClearsSuspicion,
+    IgnoresAcceptance,
+    TrustsSuspect,
+    ForgetsOthers,
+    PartIsWhole,
 }
 
 #[derive(Clone)]
@@ -54,12 +59,36 @@ struct Stored {
     marks: Marks,
 }
 
+/// Which databases a run was of.
+struct Run {
+    target: TargetName,
+    host: String,
+    time: Timestamp,
+    only: bool,
+    databases: BTreeSet<DatabaseName>,
+}
+
 #[derive(Default)]
 struct Held {
     stored: Vec<Stored>,
+    runs: Vec<Run>,
     damaged: BTreeSet<BackupId>,
     kept: State,
     snapshots: u64,
+}
+
+impl Held {
+    /// Tells whether a backup of that content was accepted.
+    fn accepted(&self, record: &BackupRecord) -> bool {
+        let same = |other: &BackupRecord| {
+            (&other.target, &other.database, &other.host, other.changed)
+                == (&record.target, &record.database, &record.host, record.changed)
+        };
+        self.kept.acceptances.iter().any(|accepted| {
+            let mut stored = self.stored.iter().map(|stored| &stored.record);
+            stored.any(|other| other.id == accepted.backup && same(other))
+        })
+    }
 }
 
 struct Shared {
@@ -145,6 +174,11 @@ impl Repository for FakeRepository {
         let state = self.0.state();
         let wanted = state.stored.iter().filter(|stored| any || Some(&stored.record.target) == target);
         let mut records: Vec<BackupRecord> = wanted.map(|stored| stored.record.clone()).collect();
+        for record in &mut records {
+            if state.accepted(record) && !self.0.has(RepositoryFlaw::IgnoresAcceptance) {
+                record.suspect = None;
+            }
+        }
         records.sort_by_key(|record| record.time);
         if self.0.has(RepositoryFlaw::NewestFirst) {
             records.reverse();
@@ -167,14 +201,41 @@ impl Repository for FakeRepository {
         context: &Context,
     ) -> Result<BTreeMap<DatabaseName, Previous>, RepositoryError> {
         let mut previous = BTreeMap::new();
-        let records = self.backups(Some(target), context)?;
+        let mut records = self.backups(Some(target), context)?;
         let any_host = self.0.has(RepositoryFlaw::AnyHost);
+        let last = records.last().map(|record| record.snapshot.clone());
+        let forgets = self.0.has(RepositoryFlaw::ForgetsOthers);
+        records.retain(|record| !forgets || Some(&record.snapshot) == last.as_ref());
         for record in records.iter().filter(|record| any_host || record.host == host) {
             let stored = self.find(&record.id)?;
             let manifest = Arc::new(stored.backup.manifest().clone());
             previous.insert(record.database.clone(), Previous { marks: stored.marks, manifest });
         }
         Ok(previous)
+    }
+
+    fn recent(
+        &self,
+        target: &TargetName,
+        host: &str,
+        context: &Context,
+    ) -> Result<RecentRuns, RepositoryError> {
+        let records = self.backups(Some(target), context)?;
+        let state = self.0.state();
+        let mine = |run: &&Run| run.target == *target && run.host == host;
+        let mut recent = RecentRuns::default();
+        for run in state.runs.iter().rev().filter(mine) {
+            recent.newest.extend(run.databases.iter().cloned());
+            if !run.only || self.0.has(RepositoryFlaw::PartIsWhole) {
+                recent.full_run = Some(run.time);
+                break;
+            }
+        }
+        for record in records.into_iter().filter(|record| record.host == host) {
+            let last = LastBackup { backup: record.id, time: record.time };
+            recent.backups.insert(record.database, last);
+        }
+        Ok(recent)
     }
 
     fn begin(

@@ -1,10 +1,10 @@
 //! Writing a snapshot of the repository in memory: parts are kept until `commit`, and checked at `done`.
 
-use super::{FakeRepository, RepositoryFlaw as Flaw, Stored, changed};
+use super::{FakeRepository, RepositoryFlaw as Flaw, Run, Stored, changed};
 use crate::memory_backup::MemoryBackup;
 use flow::{BackupReader, DatabaseName, DatabaseRef, Dumped, EntryName, OpenPart, PartFacts, PartRef};
 use repository::{
-    BackupId, BackupRecord, PartError, Proof, ProofLevel, RepositoryError, RepositoryErrorKind,
+    BackupId, BackupRecord, Baseline, PartError, Proof, ProofLevel, RepositoryError, RepositoryErrorKind,
     SnapshotReport, SnapshotRequest, SnapshotWriter, WrittenDatabase,
 };
 use std::collections::BTreeMap;
@@ -126,7 +126,10 @@ impl FakeWriter {
         };
         let inherited = previous.as_ref().filter(|_| unchanged && !self.has(Flaw::ClearsSuspicion));
         let suspect = match inherited {
-            Some(previous) => previous.record.suspect.clone(),
+            Some(previous) => {
+                let accepted = self.repository.0.state().accepted(&previous.record);
+                previous.record.suspect.clone().filter(|_| !accepted)
+            }
             None => written.suspect,
         };
         let time = self.request.time;
@@ -249,6 +252,24 @@ impl SnapshotWriter for FakeWriter {
         Ok(())
     }
 
+    fn baseline(&self, database: &DatabaseRef) -> Result<Option<Baseline>, RepositoryError> {
+        let state = self.repository.0.state();
+        let good = |stored: &&Stored| {
+            let record = &stored.record;
+            let suspect = record.suspect.is_some() && !state.accepted(record);
+            record.target == self.request.target
+                && record.database == database.name
+                && record.host == self.request.host
+                && (!suspect || self.has(Flaw::TrustsSuspect))
+        };
+        let found = state.stored.iter().rfind(good).map(|stored| Baseline {
+            backup: stored.record.id.clone(),
+            time: stored.record.time,
+            facts: stored.backup.manifest().facts.clone(),
+        });
+        Ok(found)
+    }
+
     fn suspect(&self, database: &DatabaseRef, reasons: Vec<String>) -> Result<(), RepositoryError> {
         let mut databases = self.databases();
         let written = databases.get_mut(&database.name);
@@ -291,6 +312,13 @@ impl SnapshotWriter for FakeWriter {
             format!("{:08x}", state.snapshots)
         };
         let single = databases.len() == 1;
+        self.repository.0.state().runs.push(Run {
+            target: self.request.target.clone(),
+            host: self.request.host.clone(),
+            time: self.request.time,
+            only: self.request.only.is_some(),
+            databases: databases.keys().cloned().collect(),
+        });
         let mut report = SnapshotReport { snapshot: snapshot.clone(), databases: Vec::new(), added_bytes: 0 };
         for written in databases.into_values() {
             if let Some(stored) = self.stored(&snapshot, written, single)? {
