@@ -13,7 +13,7 @@ use crate::repository::Repository;
 use crate::tree::{Node, NodeKind};
 use crate::vault::{ObjectKind, object_name};
 use flow::Cancel;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -89,6 +89,48 @@ pub fn check(
     Ok(outcome)
 }
 
+/// What of some snapshots cannot be restored.
+pub(crate) struct Traced {
+    /// What is damaged, with the snapshots that suffer.
+    pub(crate) problems: Vec<CheckProblem>,
+    /// The folders that cannot be read, with the snapshots that need them.
+    pub(crate) lost_trees: Vec<(Id, Vec<Id>)>,
+}
+
+/// Follows damage to snapshots, given with their trees: packs that are known to be bad, blobs that no index names, and
+/// folders that cannot be read.
+pub(crate) fn trace_damage(
+    repository: &Repository,
+    index: &Index,
+    bad_packs: &[(Id, String)],
+    roots: &[(Id, Id)],
+    cancel: &Cancel,
+) -> Result<Traced, ResticError> {
+    let work = Work { repository, cancel, read_bytes: &AtomicU64::new(0), progress: &|_| {} };
+    let mut findings = Findings::default();
+    let mut bad = Bad::default();
+    for (pack, problem) in bad_packs {
+        bad.packs.insert(*pack, findings.add(format!("pack {pack}"), || problem.clone()));
+    }
+    let trees = work.walk_trees(index, &bad, roots.iter().map(|(_, tree)| *tree), &mut findings)?;
+    let mut lost_trees: BTreeMap<Id, Vec<Id>> = BTreeMap::new();
+    for (snapshot, root) in roots {
+        for (id, facts) in trees_below(&trees, root) {
+            if facts.is_lost {
+                lost_trees.entry(*id).or_default().push(*snapshot);
+            }
+        }
+        for problem in damage_below(&trees, root) {
+            findings.problems[problem].snapshots.push(*snapshot);
+        }
+    }
+    let mut problems = findings.problems;
+    problems.retain(|problem| !problem.snapshots.is_empty());
+    problems.iter_mut().for_each(|problem| problem.snapshots.sort_unstable());
+    problems.sort();
+    Ok(Traced { problems, lost_trees: lost_trees.into_iter().collect() })
+}
+
 /// What was found so far. Problems are referred to by their place.
 #[derive(Default)]
 struct Findings {
@@ -121,6 +163,7 @@ struct Bad {
 struct TreeFacts {
     damage: BTreeSet<usize>,
     subtrees: Vec<Id>,
+    is_lost: bool,
 }
 
 struct Work<'a> {
@@ -358,18 +401,23 @@ fn lost_tree(id: &Id, error: &ResticError, index: &Index, bad: &Bad, findings: &
         damage
             .insert(findings.add(format!("tree {id}"), || format!("{}: {}", error.object, describe(error))));
     }
-    TreeFacts { damage, subtrees: Vec::new() }
+    TreeFacts { damage, subtrees: Vec::new(), is_lost: true }
+}
+
+/// Returns a folder and all below it, each once.
+fn trees_below<'a>(trees: &'a HashMap<Id, TreeFacts>, root: &Id) -> Vec<(&'a Id, &'a TreeFacts)> {
+    let mut below = Vec::new();
+    let mut seen = HashSet::from([*root]);
+    let mut open = vec![*root];
+    while let Some((id, facts)) = open.pop().and_then(|id| trees.get_key_value(&id)) {
+        below.push((id, facts));
+        open.extend(facts.subtrees.iter().filter(|id| seen.insert(**id)));
+    }
+    below
 }
 
 fn damage_below(trees: &HashMap<Id, TreeFacts>, root: &Id) -> BTreeSet<usize> {
-    let mut damage = BTreeSet::new();
-    let mut seen = HashSet::from([*root]);
-    let mut open = vec![*root];
-    while let Some(facts) = open.pop().and_then(|id| trees.get(&id)) {
-        damage.extend(&facts.damage);
-        open.extend(facts.subtrees.iter().filter(|id| seen.insert(**id)));
-    }
-    damage
+    trees_below(trees, root).into_iter().flat_map(|(_, facts)| facts.damage.iter().copied()).collect()
 }
 
 fn describe(error: &ResticError) -> String {

@@ -7,6 +7,7 @@ use crate::id::{BlobKind, Id};
 use crate::index_file::IndexFile;
 use crate::pack::{PackBlob, overhead_bytes};
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 /// Where a blob lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +143,36 @@ impl Index {
         packs
     }
 
+    /// Returns the places of all copies of a blob: numbers below [`Index::len`], one behind the other.
+    pub(crate) fn places(&self, kind: BlobKind, id: &Id) -> Range<usize> {
+        let begin = self.entries.partition_point(|entry| (entry.id, entry.kind()) < (*id, kind));
+        let copies = self.entries[begin..].iter().take_while(|entry| entry.id == *id && entry.kind() == kind);
+        begin..begin + copies.count()
+    }
+
+    /// Returns what lies at a place, and the number of its pack in [`Index::packs`].
+    pub(crate) fn at(&self, place: usize) -> (usize, PackBlob) {
+        let entry = &self.entries[place];
+        let blob = PackBlob {
+            kind: entry.kind(),
+            id: entry.id,
+            offset: entry.offset,
+            length: entry.length,
+            uncompressed_length: entry.uncompressed_length,
+        };
+        (entry.pack(), blob)
+    }
+
+    /// Returns all places, those of each pack together and in the order in which they lie in it. 4 bytes a blob.
+    pub(crate) fn places_by_pack(&self) -> Vec<u32> {
+        let mut places: Vec<u32> = (0..self.entries.len() as u32).collect();
+        places.sort_unstable_by_key(|place| {
+            let entry = &self.entries[*place as usize];
+            (entry.pack(), entry.offset, entry.id)
+        });
+        places
+    }
+
     fn location(&self, entry: &Entry) -> BlobLocation {
         BlobLocation {
             pack: self.packs.get(entry.pack()).copied().unwrap_or(Id([0; 32])),
@@ -159,7 +190,7 @@ pub(crate) fn pack_bytes(blobs: &[PackBlob]) -> u64 {
 }
 
 /// Returns the index files that another one replaces. Two that claim to replace each other both stay.
-fn superseded(files: &[(Id, IndexFile)]) -> HashSet<Id> {
+pub(crate) fn superseded(files: &[(Id, IndexFile)]) -> HashSet<Id> {
     let pairs: HashSet<(Id, Id)> =
         files.iter().flat_map(|(by, file)| file.supersedes.iter().map(|old| (*by, *old))).collect();
     pairs.iter().filter(|(by, old)| by != old && !pairs.contains(&(*old, *by))).map(|(_, old)| *old).collect()

@@ -6,6 +6,9 @@ use crate::pack::PackBlob;
 use crate::quoting::to_go_json;
 use serde::{Deserialize, Serialize};
 
+/// Keeps index files below restic's 8 MiB.
+pub(crate) const INDEX_BLOBS_MAX: usize = 40_000;
+
 /// What an index file says of one pack.
 #[derive(Debug, Clone)]
 pub(crate) struct IndexedPack {
@@ -50,8 +53,8 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-/// Returns the JSON of an index file that names these packs.
-pub(crate) fn to_json(packs: &[IndexedPack]) -> Result<Vec<u8>, ResticError> {
+/// Returns the JSON of an index file that names these packs and replaces other index files.
+pub(crate) fn to_json(packs: &[IndexedPack], supersedes: &[Id]) -> Result<Vec<u8>, ResticError> {
     let blob = |blob: &PackBlob| BlobJson {
         id: blob.id,
         kind: blob.kind,
@@ -63,7 +66,8 @@ pub(crate) fn to_json(packs: &[IndexedPack]) -> Result<Vec<u8>, ResticError> {
         .iter()
         .map(|pack| PackJson { id: pack.id, blobs: pack.blobs.iter().map(blob).collect() })
         .collect();
-    to_go_json(&FileJson { supersedes: None, packs: Some(packs) })
+    let supersedes = (!supersedes.is_empty()).then(|| supersedes.to_vec());
+    to_go_json(&FileJson { supersedes, packs: Some(packs) })
 }
 
 /// Reads the JSON of an index file. Also the oldest form, a bare list of packs.

@@ -21,8 +21,11 @@ mod lock;
 mod pack;
 mod parallel;
 mod polynomial;
+mod prune;
 mod quoting;
 mod reader;
+mod reindex;
+mod repack;
 mod repository;
 mod snapshot;
 mod tree;
@@ -39,6 +42,9 @@ pub use error::{LockHolder, ResticError, ResticErrorKind};
 pub use id::{BlobKind, Id, IdError};
 pub use index::{BlobLocation, Index};
 pub use lock::{LockGuard, LockKind, LockOptions, LockOwner};
+pub use prune::{
+    Amount, MaxUnused, PruneFigures, PruneOptions, PruneOutcome, PrunePlan, PruneStep, plan_prune,
+};
 pub use quoting::{quote, unquote};
 pub use reader::{ReadOptions, stream};
 pub use repository::{CreateOptions, OpenOptions, Repository, RepositoryConfig};

@@ -112,6 +112,19 @@ impl LockGuard {
         self.lock.ensure_fresh()
     }
 
+    /// Fails unless this lock keeps everybody else out, and still does.
+    pub fn ensure_exclusive(&self) -> Result<(), ResticError> {
+        if self.lock.kind == LockKind::Exclusive {
+            return self.ensure_fresh();
+        }
+        let object = self.lock.vault.storage.location();
+        Err(ResticError::new(
+            ResticErrorKind::Failed,
+            object,
+            "our lock is shared, and an exclusive one is needed",
+        ))
+    }
+
     /// Returns the id of the lock file as it is now.
     pub fn id(&self) -> Id {
         self.lock.held().id

@@ -13,6 +13,9 @@ const COMPRESSED_ENTRY_BYTES: usize = 41;
 /// The length of the header, in four bytes at the end of a pack.
 const TRAILER_BYTES: usize = 4;
 
+/// A header of so many blobs is far below restic's limit of 16 MiB.
+pub(crate) const PACK_BLOBS_MAX: usize = 32_768;
+
 /// One blob of a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PackBlob {
@@ -40,7 +43,7 @@ pub(crate) enum HeaderError {
     Sum,
 }
 
-fn entry_bytes(uncompressed_length: u32) -> usize {
+pub(crate) fn entry_bytes(uncompressed_length: u32) -> usize {
     if uncompressed_length == 0 { ENTRY_BYTES } else { COMPRESSED_ENTRY_BYTES }
 }
 

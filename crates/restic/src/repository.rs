@@ -8,7 +8,7 @@ use crate::crypto::random;
 use crate::cut::cut_seed;
 use crate::error::{ResticError, ResticErrorKind};
 use crate::id::Id;
-use crate::index::Index;
+use crate::index::{Index, superseded};
 use crate::index_file::{self, IndexFile};
 use crate::key_file::{self, KeyProblem};
 use crate::parallel::{self, REQUESTS};
@@ -279,6 +279,13 @@ impl Repository {
         // Listed after the index was read: a pack that the index names was stored before that.
         let stored: HashMap<Id, u64> = self.vault.list(ObjectKind::Pack)?.into_iter().collect();
         Ok(Index::build(files, |id, bytes| stored.get(id) == Some(&bytes) && !except.contains(id)))
+    }
+
+    /// Tells whether an index file is still there that another one replaces.
+    pub(crate) fn has_superseded_index_files(&self) -> Result<bool, ResticError> {
+        let files = self.index_files()?;
+        let superseded = superseded(&files);
+        Ok(files.iter().any(|(id, _)| superseded.contains(id)))
     }
 
     fn index_file(&self, id: &Id) -> Result<IndexFile, ResticError> {

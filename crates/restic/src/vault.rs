@@ -6,6 +6,8 @@
 use crate::crypto::SealingKey;
 use crate::error::{ResticError, ResticErrorKind};
 use crate::id::Id;
+use crate::pack::{PackBlob, seal_header};
+use sha2::{Digest, Sha256};
 use std::io::Read;
 use std::sync::Arc;
 use storage::{ObjectName, ObjectStat, Storage, StorageErrorKind};
@@ -142,12 +144,33 @@ impl Vault {
             self.key.seal(json)?
         };
         let id = Id::of(&sealed);
-        let name = object_name(kind, &id)?;
-        self.storage
-            .put(&name, &[&sealed])
-            .and_then(|()| self.storage.confirm(&name, &id.0))
-            .map_err(|error| ResticError::storage(self.describe(kind, &id), error))?;
+        self.put_confirmed(kind, &id, &[&sealed])?;
         Ok(id)
+    }
+
+    /// Puts and confirms a pack of sealed blobs, and returns its id and size.
+    pub(crate) fn save_pack(&self, body: &[u8], blobs: &[PackBlob]) -> Result<(Id, u64), ResticError> {
+        let header = seal_header(&self.key, blobs)?;
+        let mut hash = Sha256::new();
+        hash.update(body);
+        hash.update(&header);
+        let id = Id(hash.finalize().into());
+        self.put_confirmed(ObjectKind::Pack, &id, &[body, &header])?;
+        Ok((id, (body.len() + header.len()) as u64))
+    }
+
+    /// Puts a new object and reads it back. One that is not stored as it was put is removed again, so that it stands
+    /// in nobody's way.
+    fn put_confirmed(&self, kind: ObjectKind, id: &Id, content: &[&[u8]]) -> Result<(), ResticError> {
+        let name = object_name(kind, id)?;
+        let failed = |error| ResticError::storage(self.describe(kind, id), error);
+        self.storage.put(&name, content).map_err(failed)?;
+        self.storage.confirm(&name, &id.0).map_err(|error| {
+            if error.kind == StorageErrorKind::Damaged {
+                drop(self.storage.remove(&name));
+            }
+            failed(error)
+        })
     }
 
     pub(crate) fn remove(&self, kind: ObjectKind, id: &Id) -> Result<(), ResticError> {

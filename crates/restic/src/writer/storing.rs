@@ -7,16 +7,11 @@ use super::shared::Shared;
 use super::worker::OpenPack;
 use crate::error::ResticError;
 use crate::id::Id;
-use crate::index_file::{IndexedPack, to_json};
-use crate::pack::seal_header;
-use crate::vault::{ObjectKind, object_name};
+use crate::index_file::{INDEX_BLOBS_MAX, IndexedPack, to_json};
+use crate::vault::ObjectKind;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use sha2::{Digest, Sha256};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-/// Keeps index files below restic's 8 MiB.
-const INDEX_BLOBS_MAX: usize = 40_000;
 
 /// What a writer came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -62,19 +57,7 @@ pub(super) fn run(shared: &Shared, stored: &Stored, packs: &Receiver<OpenPack>) 
 }
 
 fn store(shared: &Shared, stored: &Stored, pack: OpenPack) -> Result<(), ResticError> {
-    let header = seal_header(&shared.vault.key, &pack.blobs)?;
-    let body = &pack.bytes[..pack.used];
-    let mut hash = Sha256::new();
-    hash.update(body);
-    hash.update(&header);
-    let id = Id(hash.finalize().into());
-    let name = object_name(ObjectKind::Pack, &id)?;
-    let storage = &shared.vault.storage;
-    storage
-        .put(&name, &[body, &header])
-        .and_then(|()| storage.confirm(&name, &id.0))
-        .map_err(|error| ResticError::storage(shared.vault.describe(ObjectKind::Pack, &id), error))?;
-    let size_bytes = (pack.used + header.len()) as u64;
+    let (id, size_bytes) = shared.vault.save_pack(&pack.bytes[..pack.used], &pack.blobs)?;
     shared.return_pack_buffer(pack.bytes);
     let mut ledger = stored.0.lock().unwrap_or_else(PoisonError::into_inner);
     ledger.report.packs.push(id);
@@ -113,7 +96,7 @@ impl Stored {
             ledger.oldest = None;
             std::mem::take(&mut ledger.pending)
         };
-        let id = shared.vault.save_document(ObjectKind::Index, &to_json(&pending)?)?;
+        let id = shared.vault.save_document(ObjectKind::Index, &to_json(&pending, &[])?)?;
         self.0.lock().unwrap_or_else(PoisonError::into_inner).report.indexes.push(id);
         Ok(())
     }

@@ -6,12 +6,9 @@ use super::shared::{Job, Shared, StoredBlob};
 use crate::crypto::{IV_BYTES, SEAL_BYTES};
 use crate::error::{ResticError, ResticErrorKind};
 use crate::id::{BlobKind, Id};
-use crate::pack::PackBlob;
+use crate::pack::{PACK_BLOBS_MAX, PackBlob};
 use crossbeam_channel::{Receiver, Sender};
 use zstd::bulk::Compressor;
-
-/// A header of so many blobs is far below restic's limit of 16 MiB.
-const PACK_BLOBS_MAX: usize = 32_768;
 
 /// A pack being filled, without its header.
 pub(super) struct OpenPack {
