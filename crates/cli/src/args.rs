@@ -1,7 +1,7 @@
 //! The command line: one definition, of which parsing, help, completions, man pages and `docs/cli.md` are made.
 
 use crate::commands::{
-    backup, check, completions, demo, doctor, export, init, list, man, restore, show, verify,
+    backup, check, completions, demo, doctor, export, init, key, list, man, restore, show, verify,
 };
 use crate::globals::Globals;
 use clap::{Parser, Subcommand};
@@ -51,6 +51,7 @@ pub(crate) enum Command {
     Restore(restore::Options),
     Export(export::Options),
     Check(check::Options),
+    Key(key::Options),
     Completions(completions::Options),
     Man(man::Options),
 }
@@ -69,6 +70,7 @@ impl Command {
             Self::Restore(_) => "restore",
             Self::Export(_) => "export",
             Self::Check(_) => "check",
+            Self::Key(_) => "key",
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",
         }
@@ -81,6 +83,7 @@ impl Command {
             Self::Verify(options) => options.dry_run.dry_run,
             Self::Restore(options) => options.dry_run.dry_run,
             Self::Export(options) => options.dry_run.dry_run,
+            Self::Key(options) => options.is_dry_run(),
             _ => false,
         }
     }

@@ -88,6 +88,18 @@ const OWN_KEYS: &[(&str, &[(&str, Shape)])] = &[
             ("dry_run", Shape::Null),
         ],
     ),
+    (
+        "key",
+        &[
+            ("action", Shape::Null),
+            ("keys", Shape::List),
+            ("added", Shape::Null),
+            ("removed", Shape::Null),
+            ("confirmed", Shape::Null),
+            ("key_file", Shape::Null),
+            ("dry_run", Shape::Null),
+        ],
+    ),
     ("doctor", &[("databases", Shape::List), ("skipped", Shape::List)]),
     (
         "init",

@@ -11,6 +11,7 @@ mod console;
 mod errors;
 mod globals;
 mod json;
+mod new_password;
 mod opening;
 mod password;
 mod places;
@@ -115,6 +116,7 @@ fn run(mut session: Session, command: Command) -> Result<Option<Finished>, Failu
         Command::Restore(options) => commands::restore::run(&session, &options).map(Some),
         Command::Export(options) => commands::export::run(&session, &options).map(Some),
         Command::Check(options) => commands::check::run(&session, &options).map(Some),
+        Command::Key(options) => commands::key::run(&session, &options).map(Some),
         Command::Completions(options) => {
             commands::completions::run(&session, &options, Cli::command()).map(|()| None)
         }

@@ -63,7 +63,12 @@ pub(crate) fn for_source(
     source: Option<&SourceArgument<'_>>,
 ) -> Result<Services, Failure> {
     let place = place_of(session, source)?;
-    services(session, open(session, &place)?)
+    services(session, open(session, &place)?.repository)
+}
+
+/// Opens the asked repository, or the default one, and tells by what.
+pub(crate) fn opened(session: &Session) -> Result<Opened, Failure> {
+    open(session, &place_of(session, None)?)
 }
 
 /// Opens the repository that holds the backup which an argument names.
@@ -80,22 +85,31 @@ pub(crate) fn at_location(session: &Session, location: &str) -> Result<Services,
         Some(place) => place,
         None => Place::named(session.settings.repository_named(location, Path::new("/"))?),
     };
-    services(session, open(session, &place)?)
+    services(session, open(session, &place)?.repository)
 }
 
 /// Opens a repository to back up into; the default one is made where it is missing, unless nothing is to be written.
-pub(crate) fn for_backup(session: &Session, place: &Place, dry_run: bool) -> Result<Services, Failure> {
+/// With it comes the key file of ours that opened it, where one did, and it was not made just now.
+pub(crate) fn for_backup(
+    session: &Session,
+    place: &Place,
+    dry_run: bool,
+) -> Result<(Services, Option<PathBuf>), Failure> {
     let missing = place.made_on_use && !is_there(&place.repository.path);
-    let repository = match (missing, dry_run) {
-        (false, _) => open(session, place)?,
-        (true, true) => Arc::new(Absent(place.repository.path.clone())),
+    let (repository, key_file): (Arc<dyn Repository>, _) = match (missing, dry_run) {
+        (false, _) => {
+            let opened = open(session, place)?;
+            let key_file = if let OpenedBy::KeyFile(file) = opened.by { Some(file) } else { None };
+            (opened.repository, key_file)
+        }
+        (true, true) => (Arc::new(Absent(place.repository.path.clone())), None),
         (true, false) => {
             let made = create(session, &place.repository)?;
             tell(session, &place.repository.path, made.key_file.as_deref());
-            made.repository
+            (made.repository, None)
         }
     };
-    services(session, repository)
+    Ok((services(session, repository)?, key_file))
 }
 
 /// Returns services without a repository, for work that needs none.
@@ -184,9 +198,29 @@ fn restic_options(session: &Session, place: &RepositoryPlace) -> ResticOptions {
     options
 }
 
+/// By what a repository was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OpenedBy {
+    /// By what the configuration or the environment gives.
+    Given,
+    /// By a key file in this user's folder.
+    KeyFile(PathBuf),
+    /// By what a person typed.
+    Typed,
+}
+
+/// A repository that was opened.
+pub(crate) struct Opened {
+    pub(crate) repository: Arc<dyn Repository>,
+    /// Its folder.
+    pub(crate) path: PathBuf,
+    pub(crate) secret: Secret,
+    pub(crate) by: OpenedBy,
+}
+
 /// Opens a repository by the first password that fits: what is configured or in the environment, else the key files
 /// of this user, else what a person types.
-pub(crate) fn open(session: &Session, place: &Place) -> Result<Arc<dyn Repository>, Failure> {
+pub(crate) fn open(session: &Session, place: &Place) -> Result<Opened, Failure> {
     let path = &place.repository.path;
     if !is_there(path) {
         return Err(not_found(place));
@@ -195,21 +229,28 @@ pub(crate) fn open(session: &Session, place: &Place) -> Result<Arc<dyn Repositor
     let attempt = |secret: &Secret| {
         ResticLayout::open(Arc::clone(&storage), secret, restic_options(session, &place.repository))
     };
+    let opened = |repository: ResticLayout, secret: Secret, by: OpenedBy| Opened {
+        repository: Arc::new(repository),
+        path: path.clone(),
+        secret,
+        by,
+    };
     if let Some(secret) = password::given(place.repository.password.as_ref(), &session.context.environment)? {
-        return Ok(Arc::new(attempt(&secret)?));
+        return Ok(opened(attempt(&secret)?, secret, OpenedBy::Given));
     }
     for file in password::key_files(&session.places, path) {
         let Ok(secret) = password::from_file(&file) else { continue };
         match attempt(&secret) {
             Ok(repository) => {
                 password::remember(&session.places, path, repository.id());
-                return Ok(Arc::new(repository));
+                return Ok(opened(repository, secret, OpenedBy::KeyFile(file)));
             }
             Err(error) if error.kind == RepositoryErrorKind::WrongPassword => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(Arc::new(attempt(&password::prompt(path)?)?))
+    let secret = password::prompt(path)?;
+    Ok(opened(attempt(&secret)?, secret, OpenedBy::Typed))
 }
 
 fn not_found(place: &Place) -> Failure {

@@ -18,13 +18,18 @@ pub(crate) fn given(
     if let Some(reference) = configured {
         return resolve(reference, environment).map(Some);
     }
-    if let Some(password) = environment.get("BACKSTAY_PASSWORD") {
+    from_environment("BACKSTAY_PASSWORD", environment)
+}
+
+/// Returns the password that a variable gives, or the file or command that the variables named after it name.
+pub(crate) fn from_environment(name: &str, environment: &Environment) -> Result<Option<Secret>, Failure> {
+    if let Some(password) = environment.get(name) {
         return Ok(Some(Secret::new(password)));
     }
-    if let Some(file) = environment.get("BACKSTAY_PASSWORD_FILE") {
+    if let Some(file) = environment.get(&format!("{name}_FILE")) {
         return from_file(Path::new(file)).map(Some);
     }
-    if let Some(command) = environment.get("BACKSTAY_PASSWORD_COMMAND") {
+    if let Some(command) = environment.get(&format!("{name}_COMMAND")) {
         let shell = ["/bin/sh".to_owned(), "-c".to_owned(), command.to_owned()];
         return from_command(&shell).map(Some);
     }

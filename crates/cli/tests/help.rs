@@ -9,7 +9,7 @@ mod support;
 use std::path::Path;
 use support::Machine;
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "demo",
     "init",
     "doctor",
@@ -20,20 +20,32 @@ const COMMANDS: [&str; 12] = [
     "restore",
     "export",
     "check",
+    "key",
     "completions",
     "man",
 ];
 
+/// The commands below a command.
+const BELOW: [&str; 5] = ["key list", "key add", "key remove", "key passwd", "key confirm"];
+
+/// All of them, each behind the one it belongs to.
+fn all() -> Vec<&'static str> {
+    let below =
+        |name: &'static str| BELOW.into_iter().filter(move |below| below.split(' ').next() == Some(name));
+    COMMANDS.into_iter().flat_map(|name| std::iter::once(name).chain(below(name))).collect()
+}
+
 fn help(command: Option<&str>) -> String {
-    let arguments: Vec<&str> = command.into_iter().chain(["--help"]).collect();
+    let arguments: Vec<&str> =
+        command.into_iter().flat_map(|command| command.split(' ')).chain(["--help"]).collect();
     Machine::new().done(&arguments).out
 }
 
 #[test]
 fn the_help_of_every_command_is_as_it_was() {
     insta::assert_snapshot!("backstay", help(None));
-    for command in COMMANDS {
-        insta::assert_snapshot!(command, help(Some(command)));
+    for command in all() {
+        insta::assert_snapshot!(command.replace(' ', "-"), help(Some(command)));
     }
 }
 
@@ -70,7 +82,7 @@ fn own_help(command: &str) -> String {
 fn the_reference_page_is_current() {
     let mut page = "# The command line\n\nMade of the program's own help by `BACKSTAY_UPDATE_DOCS=1 cargo test -p backstay --test help`; not to be edited by hand.\n".to_owned();
     page.push_str(&format!("\n## backstay\n\n```text\n{}```\n", help(None)));
-    for command in COMMANDS {
+    for command in all() {
         page.push_str(&format!("\n## backstay {command}\n\n```text\n{}```\n", own_help(command)));
     }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/cli.md");
@@ -88,7 +100,7 @@ fn the_reference_page_is_current() {
 fn commands_of_later_versions_do_not_exist() {
     let machine = Machine::new();
     let later = [
-        "import", "open", "drill", "prune", "accept", "diff", "recover", "rescue", "status", "copy", "key",
+        "import", "open", "drill", "prune", "accept", "diff", "recover", "rescue", "status", "copy",
         "unlock", "stats", "adopt", "schedule", "serve", "wal", "role", "runbook", "incident", "takeover",
         "notify", "storage", "audit",
     ];
@@ -120,11 +132,12 @@ fn completions_and_man_pages_are_of_the_same_definition() {
     let folder = machine.path("man1");
     std::fs::create_dir(&folder).unwrap();
     let dry = machine.done(&["man", "man1", "--dry-run"]);
-    assert_eq!(dry.out.lines().count(), COMMANDS.len() + 1);
+    assert_eq!(dry.out.lines().count(), all().len() + 1);
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
     machine.done(&["man", "man1"]);
-    for command in COMMANDS {
-        let page = std::fs::read_to_string(folder.join(format!("backstay-{command}.1"))).unwrap();
+    for command in all() {
+        let file = format!("backstay-{}.1", command.replace(' ', "-"));
+        let page = std::fs::read_to_string(folder.join(file)).unwrap();
         assert!(page.contains(".SH SYNOPSIS"), "{command}");
     }
     assert_eq!(machine.run(&["man", "nowhere"]).code, 1);

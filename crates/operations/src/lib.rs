@@ -1,4 +1,4 @@
-//! One verb a file: backup, list, show, restore, export, verify, check, doctor. The only place where engines meet
+//! One verb a file: backup, list, show, restore, export, verify, check, keys, doctor. The only place where engines meet
 //! repositories. Each verb takes options and returns a report; whoever called renders it. Nothing here prints, reads
 //! the environment, or exits.
 
@@ -9,6 +9,7 @@ mod error;
 pub mod export;
 mod hooks;
 mod journaling;
+pub mod keys;
 pub mod list;
 pub mod reference;
 pub mod report;

@@ -2,6 +2,7 @@
 //! database system.
 
 mod error;
+mod keys;
 mod record;
 mod repository;
 pub mod restic_layout;
@@ -9,10 +10,11 @@ pub mod retention;
 mod state;
 
 pub use error::{RepositoryError, RepositoryErrorKind};
+pub use keys::{KeyRecord, Keys};
 pub use record::{
-    AcceptanceRecord, BackupId, BackupRecord, Baseline, CheckDepth, CheckReport, ConfigurationRecord, Damage,
-    LastBackup, Proof, ProofLevel, ProofRecord, RecentRuns, SnapshotReport, SnapshotRequest, StoredFile,
-    Unlisted, VerifyReport, WrittenDatabase,
+    AcceptanceRecord, BackupId, BackupRecord, Baseline, CheckDepth, CheckReport, ConfigurationRecord,
+    ConfirmationRecord, Damage, LastBackup, Proof, ProofLevel, ProofRecord, RecentRuns, SnapshotReport,
+    SnapshotRequest, StoredFile, Unlisted, VerifyReport, WrittenDatabase,
 };
 pub use repository::{PartError, Repository, SnapshotWriter, StoredFiles};
 pub use state::{Records, State, StateRecord};

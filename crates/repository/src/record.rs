@@ -173,6 +173,17 @@ pub struct RecentRuns {
     pub backups: BTreeMap<DatabaseName, LastBackup>,
 }
 
+/// Somebody saw that a copy of a key, kept elsewhere, opens the repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfirmationRecord {
+    /// The id of the key.
+    pub key: String,
+    /// When that was.
+    pub time: Timestamp,
+    /// On which host.
+    pub host: String,
+}
+
 /// What a new snapshot is to hold.
 #[derive(Debug, Clone)]
 pub struct SnapshotRequest {

@@ -1,8 +1,8 @@
 //! The seam between operations and a layout.
 
 use crate::{
-    BackupId, BackupRecord, Baseline, CheckDepth, CheckReport, ProofRecord, RecentRuns, RepositoryError,
-    SnapshotReport, SnapshotRequest, State, StoredFile, Unlisted, VerifyReport,
+    BackupId, BackupRecord, Baseline, CheckDepth, CheckReport, Keys, ProofRecord, RecentRuns,
+    RepositoryError, SnapshotReport, SnapshotRequest, State, StoredFile, Unlisted, VerifyReport,
 };
 use flow::{
     BackupReader, Context, DatabaseName, DatabaseRef, Dumped, EntryName, OpenPart, PartRef, Previous,
@@ -88,6 +88,11 @@ pub trait Repository: Send + Sync {
 
     /// Checks the repository as a whole.
     fn check(&self, depth: CheckDepth, context: &Context) -> Result<CheckReport, RepositoryError>;
+
+    /// Returns the keys; `None` for a layout that has none.
+    fn keys(&self) -> Option<&dyn Keys> {
+        None
+    }
 
     /// Returns the records of all writers, of each subject the newest.
     fn state(&self, context: &Context) -> Result<State, RepositoryError>;

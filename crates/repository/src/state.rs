@@ -3,7 +3,7 @@
 //! Records are added and never changed; a newer one about the same subject takes the place of the older one. So several
 //! writers need not know of each other, and after a crash either all records of an append are there or none.
 
-use crate::{AcceptanceRecord, BackupId, ConfigurationRecord, ProofRecord};
+use crate::{AcceptanceRecord, BackupId, ConfigurationRecord, ConfirmationRecord, ProofRecord};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -51,6 +51,19 @@ impl StateRecord for ConfigurationRecord {
 
     fn subject(&self) -> (String, String) {
         (self.host.clone(), self.file.clone())
+    }
+
+    fn time(&self) -> Timestamp {
+        self.time
+    }
+}
+
+impl StateRecord for ConfirmationRecord {
+    /// The key.
+    type Subject = String;
+
+    fn subject(&self) -> String {
+        self.key.clone()
     }
 
     fn time(&self) -> Timestamp {
@@ -126,6 +139,8 @@ pub struct State {
     pub acceptances: Records<AcceptanceRecord>,
     /// The configurations that backups were made by.
     pub configurations: Records<ConfigurationRecord>,
+    /// The keys of which a copy was seen to open the repository.
+    pub confirmations: Records<ConfirmationRecord>,
 }
 
 impl State {
@@ -134,6 +149,7 @@ impl State {
         self.proofs.extend(other.proofs);
         self.acceptances.extend(other.acceptances);
         self.configurations.extend(other.configurations);
+        self.confirmations.extend(other.confirmations);
     }
 }
 

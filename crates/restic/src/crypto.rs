@@ -19,11 +19,19 @@ const MAC_BYTES: usize = 16;
 pub(crate) struct NotAuthentic;
 
 /// A key that seals and opens: 32 bytes for AES-256, 16 for AES-128, 16 for Poly1305.
-pub(crate) struct SealingKey(Aes256CtrPoly1305Aes);
+pub(crate) struct SealingKey {
+    cipher: Aes256CtrPoly1305Aes,
+    bytes: [u8; 64],
+}
 
 impl SealingKey {
     pub(crate) fn new(key: &[u8; 64]) -> Self {
-        Self(Aes256CtrPoly1305Aes::new(Key::from_slice(key)))
+        Self { cipher: Aes256CtrPoly1305Aes::new(Key::from_slice(key)), bytes: *key }
+    }
+
+    /// Returns the key itself, to be sealed with another one.
+    pub(crate) fn bytes(&self) -> &[u8; 64] {
+        &self.bytes
     }
 
     /// Seals in place: the plaintext lies between 16 bytes for the IV and 16 for the MAC.
@@ -44,7 +52,7 @@ impl SealingKey {
             }
         }
         let tag = self
-            .0
+            .cipher
             .encrypt_in_place_detached(Nonce::from_slice(iv), b"", plain)
             .map_err(|_| fail("the cipher refused it"))?;
         mac.copy_from_slice(&tag);
@@ -68,7 +76,7 @@ impl SealingKey {
         }
         let (iv, rest) = text.split_at_mut(IV_BYTES);
         let (cipher, mac) = rest.split_at_mut(rest.len() - MAC_BYTES);
-        self.0
+        self.cipher
             .decrypt_in_place_detached(Nonce::from_slice(iv), b"", cipher, Tag::from_slice(mac))
             .map_err(|_| NotAuthentic)?;
         Ok(cipher)

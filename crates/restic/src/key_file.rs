@@ -59,6 +59,20 @@ pub(crate) enum KeyProblem {
     Unsupported(String),
 }
 
+/// What a key file says of itself, which is not authenticated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyLabel {
+    pub(crate) created: Timestamp,
+    pub(crate) user: String,
+    pub(crate) host: String,
+}
+
+/// Reads what a key file says of itself; `None` where it is no key file.
+pub(crate) fn label(file: &[u8]) -> Option<KeyLabel> {
+    let file: KeyFile = serde_json::from_slice(file).ok()?;
+    Some(KeyLabel { created: file.created, user: file.username, host: file.hostname })
+}
+
 /// Makes a master key and the key file that opens it with the password.
 pub(crate) fn create(
     password: &Secret,
@@ -69,6 +83,20 @@ pub(crate) fn create(
     let mut master = [0; 64];
     random(&mut master)?;
     mask(&mut master);
+    let master = SealingKey::new(&master);
+    let file = seal(&master, password, user, host, passes)?;
+    Ok((master, file))
+}
+
+/// Makes a key file that opens a master key with the password.
+pub(crate) fn seal(
+    master: &SealingKey,
+    password: &Secret,
+    user: &str,
+    host: &str,
+    passes: Option<u32>,
+) -> Result<Vec<u8>, ResticError> {
+    let master = master.bytes();
     let json = to_go_json(&MasterKeyJson {
         mac: MacKeyJson { k: STANDARD.encode(&master[32..48]), r: STANDARD.encode(&master[48..]) },
         encrypt: STANDARD.encode(&master[..32]),
@@ -81,7 +109,7 @@ pub(crate) fn create(
         None => calibrate().map_err(fail)?,
     };
     let derived = derive(password, &salt, 1 << LOG_N, R, passes).map_err(fail)?;
-    let file = to_go_json(&KeyFile {
+    to_go_json(&KeyFile {
         created: Timestamp::now(),
         username: user.to_owned(),
         hostname: host.to_owned(),
@@ -91,8 +119,7 @@ pub(crate) fn create(
         p: passes,
         salt: STANDARD.encode(salt),
         data: STANDARD.encode(derived.seal(&json)?),
-    })?;
-    Ok((SealingKey::new(&master), file))
+    })
 }
 
 /// Opens a key file.

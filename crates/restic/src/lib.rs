@@ -17,6 +17,8 @@ mod id;
 mod index;
 mod index_file;
 mod key_file;
+mod key_search;
+mod keys;
 mod lock;
 mod pack;
 mod parallel;
@@ -41,6 +43,7 @@ pub use cut::{
 pub use error::{LockHolder, ResticError, ResticErrorKind};
 pub use id::{BlobKind, Id, IdError};
 pub use index::{BlobLocation, Index};
+pub use keys::{KeyInfo, KeyOptions};
 pub use lock::{LockGuard, LockKind, LockOptions, LockOwner};
 pub use prune::{
     Amount, MaxUnused, PruneFigures, PruneOptions, PruneOutcome, PrunePlan, PruneStep, plan_prune,

@@ -10,7 +10,8 @@ use crate::error::{ResticError, ResticErrorKind};
 use crate::id::Id;
 use crate::index::{Index, superseded};
 use crate::index_file::{self, IndexFile};
-use crate::key_file::{self, KeyProblem};
+use crate::key_file;
+use crate::key_search::search_key;
 use crate::parallel::{self, REQUESTS};
 use crate::polynomial::{is_irreducible, random_irreducible};
 use crate::quoting::to_go_json;
@@ -20,11 +21,8 @@ use flow::Secret;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use storage::{ObjectName, Storage, StorageErrorKind};
-
-/// More key files than that are not tried: each costs half a second.
-const KEYS_MAX: usize = 64;
 
 /// The `config` object of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +77,8 @@ pub struct Repository {
     config: RepositoryConfig,
     vault: Vault,
     cache: Option<Cache>,
+    /// The key that opens it: the one it was opened by, until another takes its place.
+    pub(crate) key_in_use: Mutex<Id>,
 }
 
 impl std::fmt::Debug for Repository {
@@ -115,7 +115,8 @@ impl Repository {
         let put = |name: &ObjectName, content: &[u8]| {
             storage.put(name, &[content]).and_then(|()| storage.confirm(name, &Id::of(content).0))
         };
-        put(&object_name(ObjectKind::Key, &Id::of(&file))?, &file)
+        let key_id = Id::of(&file);
+        put(&object_name(ObjectKind::Key, &key_id)?, &file)
             .map_err(|error| ResticError::storage(format!("key in {location}"), error))?;
         put(&name, &sealed).map_err(|error| match error.kind {
             StorageErrorKind::Exists => exists(),
@@ -123,7 +124,7 @@ impl Repository {
         })?;
         let cache = options.cache.map(|folder| Cache::new(&folder, &config.id));
         let vault = Vault { storage, key: Arc::new(key), version: config.version };
-        Ok(Self { config, vault, cache })
+        Ok(Self { config, vault, cache, key_in_use: Mutex::new(key_id) })
     }
 
     /// Opens a repository. [`ResticErrorKind::NotFound`] where there is no `config`, [`ResticErrorKind::WrongPassword`]
@@ -142,7 +143,7 @@ impl Repository {
             }
             _ => ResticError::storage(&object, error),
         })?;
-        let key = search_key(&*storage, password)?;
+        let (key_id, key) = search_key(&*storage, password)?;
         let json = key.open(sealed).map_err(|error| {
             ResticError::damaged(&object, "cannot be opened with the repository's key").with_source(error)
         })?;
@@ -157,7 +158,7 @@ impl Repository {
         }
         let cache = options.cache.map(|folder| Cache::new(&folder, &config.id));
         let vault = Vault { storage, key: Arc::new(key), version: config.version };
-        Ok(Self { config, vault, cache })
+        Ok(Self { config, vault, cache, key_in_use: Mutex::new(key_id) })
     }
 
     /// Returns the repository's id as 64 hexadecimal digits.
@@ -338,41 +339,4 @@ impl Repository {
 
 fn config_name() -> Result<ObjectName, ResticError> {
     ObjectName::new("config").map_err(|error| ResticError::storage("config", error))
-}
-
-/// Tries the key files in order. Where none opens, a wrong password is the likely reason unless none could be tried.
-fn search_key(storage: &dyn Storage, password: &Secret) -> Result<crate::crypto::SealingKey, ResticError> {
-    let location = storage.location();
-    let mut tried = false;
-    let mut problem = None;
-    for (id, _) in list_objects(storage, ObjectKind::Key)?.into_iter().take(KEYS_MAX) {
-        let object = format!("key {id} in {location}");
-        let file = match storage.get(&object_name(ObjectKind::Key, &id)?) {
-            Ok(file) => file,
-            // Removed a moment ago.
-            Err(error) if error.kind == StorageErrorKind::Missing => continue,
-            Err(error) => return Err(ResticError::storage(object, error)),
-        };
-        match key_file::open(&file, password) {
-            Ok(key) => return Ok(key),
-            // A damaged file is as likely to fail here as a wrong password is.
-            Err(KeyProblem::Password) if Id::of(&file) == id => tried = true,
-            Err(KeyProblem::Password) => {
-                problem = Some(ResticError::damaged(object, "its content is damaged"));
-            }
-            Err(KeyProblem::Damaged(message)) => problem = Some(ResticError::damaged(object, message)),
-            Err(KeyProblem::Unsupported(message)) => {
-                problem = Some(ResticError::new(ResticErrorKind::Unsupported, object, message));
-            }
-        }
-    }
-    Err(match problem {
-        _ if tried => ResticError::new(
-            ResticErrorKind::WrongPassword,
-            location,
-            "the password opens no key of the repository",
-        ),
-        Some(problem) => problem,
-        None => ResticError::damaged(location, "the repository has no key"),
-    })
 }

@@ -13,6 +13,10 @@ mod fake_engine;
 #[cfg(feature = "repository")]
 mod fake_repository;
 mod faulty;
+#[cfg(feature = "repository")]
+mod fresh_repository;
+#[cfg(feature = "repository")]
+mod keys_suite;
 mod memory;
 mod memory_backup;
 mod reader_suite;
@@ -32,14 +36,14 @@ pub use fake_engine::{FakeEngine, RestoreFlaw};
 #[cfg(feature = "repository")]
 pub use fake_repository::{FakeRepository, RepositoryFlaw};
 pub use faulty::{Fault, FaultyStorage};
+#[cfg(feature = "repository")]
+pub use fresh_repository::{DamageBackup, FreshRepository};
 pub use memory::MemoryStorage;
 pub use memory_backup::{DamagedBackup, MemoryBackup, MemoryPart, fake_facts, fake_marks};
 pub use reader_suite::{StoredBackup, broken_reader_promises, reader_conformance};
 pub use recording::{Call, RecordingStorage, Verb};
 #[cfg(feature = "repository")]
-pub use repository_suite::{
-    DamageBackup, FreshRepository, broken_repository_promises, repository_conformance,
-};
+pub use repository_suite::{broken_repository_promises, repository_conformance};
 #[cfg(feature = "engines")]
 pub use restore_suite::{RestoreSubject, broken_restore_promises, restore_conformance};
 pub use storage_suite::{FreshStorage, broken_storage_promises, storage_conformance};

@@ -2,38 +2,21 @@
 
 mod history;
 
+use crate::fresh_repository::FreshRepository;
+use crate::keys_suite;
 use crate::memory_backup::{MemoryPart, fake_facts, fake_marks};
 use crate::suite::{Broken, Outcome, Random, demand, ensure, run, text};
 use flow::{
-    BackupReader, Context, DatabaseName, DatabaseRef, Dumped, EntryName, Layout, OpenPart, PartRef,
-    TargetName,
+    BackupReader, DatabaseName, DatabaseRef, Dumped, EntryName, Layout, OpenPart, PartRef, TargetName,
 };
 use jiff::Timestamp;
 use repository::{
-    BackupId, CheckDepth, ConfigurationRecord, PartError, ProofLevel, ProofRecord, Repository,
-    RepositoryErrorKind, SnapshotReport, SnapshotRequest, SnapshotWriter, State,
+    BackupId, CheckDepth, ConfigurationRecord, PartError, ProofLevel, ProofRecord, RepositoryErrorKind,
+    SnapshotReport, SnapshotRequest, SnapshotWriter, State,
 };
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
-
-/// Damages what is stored of a backup.
-pub type DamageBackup = dyn Fn(&BackupId);
-
-/// An empty repository to be tried.
-pub struct FreshRepository {
-    /// The repository.
-    pub repository: Arc<dyn Repository>,
-    /// How the same place is opened a second time.
-    pub reopen: Box<dyn Fn() -> Arc<dyn Repository>>,
-    /// A context for the calls.
-    pub context: Context,
-    /// Damages what is stored of a backup, where the place can be damaged.
-    pub damage: Option<Box<DamageBackup>>,
-    /// What must not be dropped before the repository.
-    pub keep: Box<dyn Any>,
-}
 
 /// Panics unless the repositories that `make` makes keep every promise.
 #[track_caller]
@@ -73,6 +56,8 @@ pub fn broken_repository_promises(make: impl Fn() -> FreshRepository) -> Vec<Bro
             ("an unknown id is NoBackup", unknown),
             ("proofs are kept", proofs),
             ("state of each subject is the newest", state),
+            ("keys open until they are removed", keys_suite::added_and_removed),
+            ("a key is replaced in an order that leaves a way in", keys_suite::replaced),
             ("damage is found by verify and check", damage),
             ("entry_bytes tells the size so far", entry_bytes),
             ("ids name the snapshot, and the database where there are several", ids),

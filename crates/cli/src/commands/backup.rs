@@ -13,6 +13,7 @@ use operations::OperationError;
 use operations::backup::{BackupBody, BackupItem, BackupOptions, BackupTarget};
 use operations::reference::short;
 use operations::report::{Outcome, Report};
+use std::path::Path;
 use std::time::Duration;
 
 /// Back up databases
@@ -195,9 +196,25 @@ fn run_job(
     dump: &DumpOptions,
     dry_run: bool,
 ) -> Result<operations::backup::BackupResult, Failure> {
-    let services = opening::for_backup(session, &job.place, dry_run)?;
+    let (services, key_file) = opening::for_backup(session, &job.place, dry_run)?;
     let options = BackupOptions { targets: job.targets, dump: dump.clone(), dry_run };
-    Ok(operations::backup::run(&services, &options)?)
+    let result = operations::backup::run(&services, &options)?;
+    let worth_saying = !session.globals.quiet && !dry_run && result.errors.is_empty();
+    if let Some(key_file) = key_file.filter(|_| worth_saying) {
+        remind(session, &services, &key_file);
+    }
+    Ok(result)
+}
+
+/// Reminds of the copy of the key, until one was shown.
+fn remind(session: &Session, services: &operations::Services, key_file: &Path) {
+    // Where that cannot be told, the backup said why.
+    if let Ok(false) = operations::keys::is_confirmed(services) {
+        session.console.say(&format!(
+            "reminder: copy the key file {} to a safe place, then: backstay key confirm COPY",
+            key_file.display()
+        ));
+    }
 }
 
 /// What the runs of all repositories came to together.

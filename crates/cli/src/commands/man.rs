@@ -34,7 +34,9 @@ pub(crate) fn run(session: &Session, options: &Options, command: clap::Command) 
     let folder = session.absolute(folder);
     let mut built = command;
     built.build();
-    let all = std::iter::once(&built).chain(built.get_subcommands());
+    let below =
+        built.get_subcommands().flat_map(|command| std::iter::once(command).chain(command.get_subcommands()));
+    let all = std::iter::once(&built).chain(below);
     let pages = all
         .map(|command| Ok((clap_mangen::Man::new(command.clone()).get_filename(), page(command)?)))
         .collect::<Result<Vec<_>, Failure>>()?;

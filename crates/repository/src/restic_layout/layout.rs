@@ -9,7 +9,7 @@ use super::runs::Latest;
 use super::state;
 use super::writer::ResticSnapshotWriter;
 use crate::{
-    BackupId, BackupRecord, CheckDepth, CheckReport, RecentRuns, Repository, RepositoryError,
+    BackupId, BackupRecord, CheckDepth, CheckReport, Keys, RecentRuns, Repository, RepositoryError,
     SnapshotRequest, SnapshotWriter, State, StoredFiles, Unlisted, VerifyReport,
 };
 use flow::{BackupReader, Context, DatabaseName, Previous, Secret, TargetName};
@@ -149,6 +149,10 @@ impl Repository for ResticLayout {
     fn check(&self, depth: CheckDepth, context: &Context) -> Result<CheckReport, RepositoryError> {
         let _lock = self.0.lock_to_read(LockKind::Exclusive, context)?;
         check::check(&self.0, depth, context)
+    }
+
+    fn keys(&self) -> Option<&dyn Keys> {
+        Some(&*self.0)
     }
 
     fn state(&self, context: &Context) -> Result<State, RepositoryError> {

@@ -6,6 +6,7 @@
 mod assemble;
 mod check;
 mod failure;
+mod keys;
 mod known;
 mod layout;
 mod lines;

@@ -180,6 +180,10 @@ impl ResticRepository {
         blobs.is_ok_and(|blobs| blobs.iter().all(|(kind, id)| sound.contains(*kind, id)))
     }
 
+    pub(super) fn derivation_passes(&self) -> Option<u32> {
+        self.options.derivation_passes
+    }
+
     pub(super) fn owner_host(&self) -> &str {
         &self.options.owner.host
     }

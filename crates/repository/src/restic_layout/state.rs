@@ -22,10 +22,11 @@ const PATH: &str = "/backstay-state";
 const UNION_MAX: usize = 16;
 
 /// The files that this release knows, and what of the state each holds.
-fn kinds(state: &mut State) -> [(&'static str, &mut dyn Kind); 3] {
+fn kinds(state: &mut State) -> [(&'static str, &mut dyn Kind); 4] {
     [
         ("accepted.jsonl", &mut state.acceptances),
         ("configurations.jsonl", &mut state.configurations),
+        ("confirmations.jsonl", &mut state.confirmations),
         ("proofs.jsonl", &mut state.proofs),
     ]
 }

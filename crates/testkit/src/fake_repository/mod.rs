@@ -2,13 +2,14 @@
 //!
 //! For tests of operations without cryptography, and as the subject on which the repository suite is proven.
 
+mod keys;
 mod writer;
 
 use crate::memory_backup::MemoryBackup;
 use flow::{BackupReader, Context, DatabaseName, Marks, Previous, TargetName};
 use jiff::Timestamp;
 use repository::{
-    BackupId, BackupRecord, CheckDepth, CheckReport, Damage, LastBackup, RecentRuns, Repository,
+    BackupId, BackupRecord, CheckDepth, CheckReport, Damage, Keys, LastBackup, RecentRuns, Repository,
     RepositoryError, RepositoryErrorKind, SnapshotRequest, SnapshotWriter, State, StateRecord, StoredFiles,
     VerifyReport,
 };
@@ -41,6 +42,9 @@ pub enum RepositoryFlaw {
     OpensAnything,
     LosesProofs,
     KeepsOldRecords,
+    KeepsRemovedKeys,
+    RemovesKeyInUse,
+    ReplacesBeforeKept,
     TrustsDamage,
     CountsNothing,
     PlainIds,
@@ -74,6 +78,7 @@ struct Held {
     runs: Vec<Run>,
     damaged: BTreeSet<BackupId>,
     kept: State,
+    ring: keys::Ring,
     snapshots: u64,
 }
 
@@ -257,6 +262,10 @@ impl Repository for FakeRepository {
         let ids: Vec<BackupId> = self.backups(None, context)?.into_iter().map(|record| record.id).collect();
         let errors = self.damages(&ids);
         Ok(CheckReport { errors, snapshots: self.0.state().snapshots, ..CheckReport::default() })
+    }
+
+    fn keys(&self) -> Option<&dyn Keys> {
+        Some(self)
     }
 
     fn state(&self, _context: &Context) -> Result<State, RepositoryError> {

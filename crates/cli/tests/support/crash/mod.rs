@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-const PASSWORD: &str = "correct horse battery staple";
+pub const PASSWORD: &str = "correct horse battery staple";
 
 /// Whether every point is tried, not a sample.
 pub fn long() -> bool {
@@ -65,6 +65,8 @@ pub struct Stage {
     _folder: tempfile::TempDir,
     pub root: PathBuf,
     pub disk: PathBuf,
+    /// Whether the program opens the repository by a key file alone.
+    by_key_file: bool,
 }
 
 impl Stage {
@@ -76,12 +78,25 @@ impl Stage {
         for name in ["home", "work"] {
             std::fs::create_dir_all(disk.join(name)).unwrap();
         }
-        let stage = Self { _folder: folder, root, disk };
+        let stage = Self { _folder: folder, root, disk, by_key_file: false };
         let storage = storage::LocalStorage::create(stage.repository()).unwrap();
         let options =
             restic::CreateOptions { derivation_passes: Some(1), ..restic::CreateOptions::default() };
         restic::Repository::create(Arc::new(storage), &flow::Secret::new(PASSWORD), options).unwrap();
         stage
+    }
+
+    /// As [`Stage::new`], with the password in a key file in the home, and nowhere else.
+    pub fn with_key_file() -> Self {
+        let stage = Self { by_key_file: true, ..Self::new() };
+        std::fs::create_dir_all(stage.keys()).unwrap();
+        std::fs::write(stage.keys().join("first.key"), format!("{PASSWORD}\n")).unwrap();
+        stage
+    }
+
+    /// The folder of key files.
+    pub fn keys(&self) -> PathBuf {
+        self.disk.join("home/.config/backstay/keys")
     }
 
     pub fn work(&self) -> PathBuf {
@@ -102,14 +117,16 @@ impl Stage {
 
     /// Gives a command the environment of this machine, and nothing else.
     pub fn settle<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env_clear();
+        if !self.by_key_file {
+            command.env("BACKSTAY_PASSWORD", PASSWORD);
+        }
         command
-            .env_clear()
             .env("HOME", self.disk.join("home"))
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .env("TZ", "UTC")
             .env("TMPDIR", &self.root)
             .env("BACKSTAY_REPOSITORY", self.repository())
-            .env("BACKSTAY_PASSWORD", PASSWORD)
             .env("RESTIC_REPOSITORY", self.repository())
             .env("RESTIC_PASSWORD", PASSWORD)
             .env("RESTIC_CACHE_DIR", self.root.join("restic-cache"))
