@@ -1,7 +1,7 @@
 //! The command line: one definition, of which parsing, help, completions, man pages and `docs/cli.md` are made.
 
 use crate::commands::{
-    backup, check, completions, demo, doctor, export, init, key, list, man, restore, show, verify,
+    accept, backup, check, completions, demo, doctor, export, init, key, list, man, restore, show, verify,
 };
 use crate::globals::Globals;
 use clap::{Parser, Subcommand};
@@ -52,6 +52,7 @@ pub(crate) enum Command {
     Export(export::Options),
     Check(check::Options),
     Key(key::Options),
+    Accept(accept::Options),
     Completions(completions::Options),
     Man(man::Options),
 }
@@ -71,6 +72,7 @@ impl Command {
             Self::Export(_) => "export",
             Self::Check(_) => "check",
             Self::Key(_) => "key",
+            Self::Accept(_) => "accept",
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",
         }
@@ -80,6 +82,7 @@ impl Command {
     pub(crate) fn is_dry_run(&self) -> bool {
         match self {
             Self::Backup(options) => options.dry_run.dry_run,
+            Self::Accept(options) => options.dry_run.dry_run,
             Self::Verify(options) => options.dry_run.dry_run,
             Self::Restore(options) => options.dry_run.dry_run,
             Self::Export(options) => options.dry_run.dry_run,

@@ -115,6 +115,7 @@ fn run(mut session: Session, command: Command) -> Result<Option<Finished>, Failu
         Command::Verify(options) => commands::verify::run(&session, &options).map(Some),
         Command::Restore(options) => commands::restore::run(&session, &options).map(Some),
         Command::Export(options) => commands::export::run(&session, &options).map(Some),
+        Command::Accept(options) => commands::accept::run(&session, &options).map(Some),
         Command::Check(options) => commands::check::run(&session, &options).map(Some),
         Command::Key(options) => commands::key::run(&session, &options).map(Some),
         Command::Completions(options) => {

@@ -9,7 +9,7 @@ mod support;
 use std::path::Path;
 use support::Machine;
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "demo",
     "init",
     "doctor",
@@ -21,6 +21,7 @@ const COMMANDS: [&str; 13] = [
     "export",
     "check",
     "key",
+    "accept",
     "completions",
     "man",
 ];
@@ -100,9 +101,9 @@ fn the_reference_page_is_current() {
 fn commands_of_later_versions_do_not_exist() {
     let machine = Machine::new();
     let later = [
-        "import", "open", "drill", "prune", "accept", "diff", "recover", "rescue", "status", "copy",
-        "unlock", "stats", "adopt", "schedule", "serve", "wal", "role", "runbook", "incident", "takeover",
-        "notify", "storage", "audit",
+        "import", "open", "drill", "prune", "diff", "recover", "rescue", "status", "copy", "unlock", "stats",
+        "adopt", "schedule", "serve", "wal", "role", "runbook", "incident", "takeover", "notify", "storage",
+        "audit",
     ];
     for command in later {
         let outcome = machine.run(&[command]);

@@ -6,7 +6,9 @@
 
 use crate::hooks::{self, Hook};
 use crate::journaling;
+use crate::plausibility::{self, Suspect};
 use crate::report::{ErrorReport, Outcome, Report};
+use crate::tenants::{self, Appeared, Vanished};
 use crate::{OperationError, Services, unfinished};
 use engines::Skipped;
 use flow::{
@@ -80,13 +82,34 @@ pub struct BackupItem {
     pub error: Option<ErrorReport>,
 }
 
+/// A backup that looks wrong. It is whole, and does not count for retention until somebody accepts it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Suspicion {
+    /// The backup.
+    pub backup: BackupId,
+    /// The target.
+    pub target: TargetName,
+    /// The database.
+    pub database: DatabaseName,
+    /// What it lost, as sentences without a full stop.
+    pub reasons: Vec<String>,
+    /// The last good backup, which it was measured by; null where it has not changed since it was found suspect.
+    pub baseline: Option<BackupId>,
+    /// The consistency point of that one.
+    pub baseline_time: Option<Timestamp>,
+}
+
 /// The report's own part.
 #[derive(Debug, Clone, Serialize)]
 pub struct BackupBody {
     /// One for each database, in the order of targets and names.
     pub backups: Vec<BackupItem>,
     /// Backups that look wrong.
-    pub suspicions: Vec<String>,
+    pub suspicions: Vec<Suspicion>,
+    /// Databases that the previous run of the whole target did not find.
+    pub appeared: Vec<Appeared>,
+    /// Databases that recent runs of the whole target found, and this one did not.
+    pub vanished: Vec<Vanished>,
     /// What retention removed; null where the run had none.
     pub pruned: Option<u64>,
     /// What lay beside the databases and is none.
@@ -141,6 +164,8 @@ fn all_targets(
     let mut body = BackupBody {
         backups: vec![],
         suspicions: vec![],
+        appeared: vec![],
+        vanished: vec![],
         pruned: None,
         skipped: vec![],
         dry_run: options.dry_run,
@@ -164,6 +189,7 @@ fn all_targets(
         }
     }
     let outcome = match (errors.len(), body.backups.len()) {
+        (0, _) if !body.suspicions.is_empty() => Outcome::Suspect,
         (0, _) => Outcome::Complete,
         (failed, all) if failed >= all => Outcome::Failed,
         _ => Outcome::Incomplete,
@@ -206,6 +232,12 @@ fn back_up_target(
     tell_unfinished(services, engine, &databases);
     if options.dry_run {
         return dry_run(services, target, &databases, body);
+    }
+    if target.only.is_none() {
+        let recent = services.repository.recent(&target.target.name, &services.host, context)?;
+        let (appeared, vanished) = tenants::compare(&target.target.name, &databases, recent);
+        body.appeared.extend(appeared);
+        body.vanished.extend(vanished);
     }
     let previous = services.repository.previous(&target.target.name, &services.host, context)?;
     let mut request =
@@ -277,7 +309,8 @@ fn dry_run(
     Ok(())
 }
 
-type Verdicts = BTreeMap<DatabaseName, Result<(), SourceError>>;
+/// What became of each database; of one that was read, why it is suspect.
+type Verdicts = BTreeMap<DatabaseName, Result<Option<Suspect>, SourceError>>;
 
 /// Pulls the dump with several workers until it is empty. A repository error ends it; source errors are verdicts.
 fn pump(
@@ -325,7 +358,7 @@ fn take_step(
     writer: &dyn SnapshotWriter,
     verdicts: &Mutex<Verdicts>,
 ) -> Result<(), OperationError> {
-    let settle = |database: DatabaseRef, verdict: Result<(), SourceError>| {
+    let settle = |database: DatabaseRef, verdict: Result<Option<Suspect>, SourceError>| {
         services.context.observer.event(Event::Database(database.clone()));
         let mut verdicts = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
         // The first failure of a database stands, whatever is said of it later.
@@ -348,17 +381,22 @@ fn take_step(
         Step::Reuse(part) => writer.reuse(part)?,
         Step::Unchanged(database, dumped) => {
             writer.unchanged(&database, dumped)?;
-            settle(database, Ok(()));
+            settle(database, Ok(None));
         }
         Step::Done(database, Ok(dumped)) => {
             let failed = matches!(
                 verdicts.lock().unwrap_or_else(PoisonError::into_inner).get(&database.name),
                 Some(Err(_))
             );
+            let mut suspect = None;
             if !failed {
+                suspect = plausibility::judge(writer, &database, &dumped.facts)?;
                 writer.done(&database, dumped)?;
+                if let Some(suspect) = &suspect {
+                    writer.suspect(&database, suspect.reasons.clone())?;
+                }
             }
-            settle(database, Ok(()));
+            settle(database, Ok(suspect));
         }
         Step::Done(_, Err(error)) if error.kind == SourceErrorKind::Cancelled => {
             return Err(OperationError::Cancelled);
@@ -378,10 +416,10 @@ fn conclude(
     errors: &mut Vec<OperationError>,
 ) -> Result<(), OperationError> {
     let mut failed = BTreeMap::new();
-    let mut whole = 0_usize;
+    let mut whole = BTreeMap::new();
     for (name, verdict) in verdicts {
         match verdict {
-            Ok(()) => whole += 1,
+            Ok(suspect) => drop(whole.insert(name, suspect)),
             Err(error) => {
                 let database = DatabaseRef {
                     target: target.target.name.clone(),
@@ -394,10 +432,21 @@ fn conclude(
         }
     }
     let mut items: BTreeMap<DatabaseName, BackupItem> = BTreeMap::new();
-    if whole > 0 {
+    if !whole.is_empty() {
         services.context.cancel.check().map_err(|_| OperationError::Cancelled)?;
         for written in writer.commit()?.databases {
             let record = written.record;
+            if let Some(reasons) = &record.suspect {
+                let measured = whole.remove(&record.database).flatten().map(|suspect| suspect.baseline);
+                body.suspicions.push(Suspicion {
+                    backup: record.id.clone(),
+                    target: record.target.clone(),
+                    database: record.database.clone(),
+                    reasons: reasons.clone(),
+                    baseline: measured.as_ref().map(|baseline| baseline.backup.clone()),
+                    baseline_time: measured.map(|baseline| baseline.time),
+                });
+            }
             items.insert(
                 record.database.clone(),
                 BackupItem {

@@ -1,7 +1,8 @@
-//! One verb a file: backup, list, show, restore, export, verify, check, keys, doctor. The only place where engines meet
-//! repositories. Each verb takes options and returns a report; whoever called renders it. Nothing here prints, reads
+//! One verb a file: accept, backup, list, show, restore, export, verify, check, keys, doctor. The only place where engines
+//! meet repositories. Each verb takes options and returns a report; whoever called renders it. Nothing here prints, reads
 //! the environment, or exits.
 
+pub mod accept;
 pub mod backup;
 pub mod check;
 pub mod doctor;
@@ -11,12 +12,14 @@ mod hooks;
 mod journaling;
 pub mod keys;
 pub mod list;
+mod plausibility;
 pub mod reference;
 pub mod report;
 pub mod restore;
 mod restored;
 mod services;
 pub mod show;
+pub mod tenants;
 mod unfinished;
 pub mod unlisted;
 pub mod verify;

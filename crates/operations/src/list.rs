@@ -37,6 +37,8 @@ pub struct ListItem {
     pub host: String,
     /// Where the database was.
     pub connection: String,
+    /// Why its content is suspect; null where it is not, or was accepted.
+    pub suspect: Option<Vec<String>>,
 }
 
 impl From<BackupRecord> for ListItem {
@@ -55,6 +57,7 @@ impl From<BackupRecord> for ListItem {
             tags: record.tags,
             host: record.host,
             connection: record.connection,
+            suspect: record.suspect,
         }
     }
 }

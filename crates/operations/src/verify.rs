@@ -46,6 +46,8 @@ pub struct VerifyItem {
     pub checks: Vec<Check>,
     /// What is wrong with it.
     pub error: Option<String>,
+    /// Why its content is suspect, however right its bytes are; null where it is not, or was accepted.
+    pub suspect: Option<Vec<String>>,
 }
 
 /// How many are right.
@@ -230,6 +232,7 @@ fn of_unlisted(unlisted: &Unlisted) -> VerifyItem {
         compression: "zstd",
         checks: vec![check],
         error: Some(format!("it cannot be listed: {}", unlisted.problem)),
+        suspect: None,
     }
 }
 
@@ -287,6 +290,7 @@ fn item(record: &BackupRecord, checks: Vec<Check>, error: Option<String>) -> Ver
         compression: "zstd",
         checks,
         error,
+        suspect: record.suspect.clone(),
     }
 }
 

@@ -5,12 +5,12 @@ use crate::globals::DryRun;
 use crate::json::Finished;
 use crate::opening::{self, Place};
 use crate::session::Session;
-use crate::wording::{count, duration, size};
+use crate::wording::{count, duration, moment, size};
 use clap::Args;
 use config::{Plan, RepositoryPlace, SourceArgument};
-use flow::DumpOptions;
+use flow::{DatabaseName, DumpOptions, TargetName};
 use operations::OperationError;
-use operations::backup::{BackupBody, BackupItem, BackupOptions, BackupTarget};
+use operations::backup::{BackupBody, BackupItem, BackupOptions, BackupTarget, Suspicion};
 use operations::reference::short;
 use operations::report::{Outcome, Report};
 use std::path::Path;
@@ -245,6 +245,8 @@ impl Whole {
             Some(report) => {
                 report.body.backups.extend(result.report.body.backups);
                 report.body.suspicions.extend(result.report.body.suspicions);
+                report.body.appeared.extend(result.report.body.appeared);
+                report.body.vanished.extend(result.report.body.vanished);
                 report.body.skipped.extend(result.report.body.skipped);
             }
         }
@@ -259,6 +261,7 @@ impl Whole {
         let failed = self.errors.len();
         let all = report.body.backups.len();
         let outcome = match (failed, &broken) {
+            (0, None) if !report.body.suspicions.is_empty() => Outcome::Suspect,
             (0, None) => Outcome::Complete,
             (failed, None) if failed >= all => Outcome::Failed,
             _ => Outcome::Incomplete,
@@ -293,8 +296,9 @@ fn show(session: &Session, report: &Report<BackupBody>, dry_run: bool) -> Result
     for skipped in &report.body.skipped {
         console.detail(&format!("Passed over {}: {}.", skipped.object, skipped.reason));
     }
+    tell_comings_and_goings(session, &report.body);
     for suspicion in &report.body.suspicions {
-        console.warn(suspicion, None);
+        tell_suspicion(session, suspicion);
     }
     let done: Vec<&BackupItem> = report.body.backups.iter().filter(|item| item.error.is_none()).collect();
     if dry_run {
@@ -336,6 +340,61 @@ fn show(session: &Session, report: &Report<BackupBody>, dry_run: bool) -> Result
         ));
     }
     Ok(())
+}
+
+fn tell_suspicion(session: &Session, suspicion: &Suspicion) {
+    let label = session.label(suspicion.target.as_str(), Some(suspicion.database.as_str()), None);
+    let against = match (&suspicion.baseline, suspicion.baseline_time) {
+        (Some(id), Some(time)) => {
+            format!("against the backup {} of {}", short(&id.0), moment(time, &session.zone))
+        }
+        _ => "unchanged since it was found to be so".to_owned(),
+    };
+    session.console.warn(
+        &format!("the backup of {label} is suspect ({against}): {}", suspicion.reasons.join("; ")),
+        Some(&format!(
+            "look at the database; if this is as it should be, `backstay accept {}`; until then the backup does not \
+             count for retention",
+            short(&suspicion.backup.0)
+        )),
+    );
+}
+
+/// How many names a sentence holds.
+const NAMES_SHOWN: usize = 10;
+
+fn names(all: Vec<String>) -> String {
+    match all.get(NAMES_SHOWN..) {
+        Some(rest) if !rest.is_empty() => {
+            format!("{} and {} more", all[..NAMES_SHOWN].join(", "), rest.len())
+        }
+        _ => all.join(", "),
+    }
+}
+
+/// Says which databases of many are new, and warns of those that are gone.
+fn tell_comings_and_goings(session: &Session, body: &BackupBody) {
+    let label = |target: &TargetName, database: &DatabaseName| {
+        session.label(target.as_str(), Some(database.as_str()), None)
+    };
+    if !body.appeared.is_empty() {
+        let all = body.appeared.iter().map(|new| label(&new.target, &new.database)).collect();
+        session.console.say(&format!("{} new: {}.", body.appeared.len(), names(all)));
+    }
+    if !body.vanished.is_empty() {
+        let all = body.vanished.iter().map(|gone| {
+            let time = moment(gone.time, &session.zone);
+            format!(
+                "{} (last backup {} of {time})",
+                label(&gone.target, &gone.database),
+                short(&gone.backup.0)
+            )
+        });
+        session.console.warn(
+            &format!("{} vanished: {}", body.vanished.len(), names(all.collect())),
+            Some("`backstay restore` brings one back; if it was meant to go, nothing is to be done: its backups stay"),
+        );
+    }
 }
 
 fn label(session: &Session, item: &BackupItem) -> String {

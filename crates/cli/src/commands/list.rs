@@ -13,7 +13,8 @@ use std::path::Path;
 
 /// List the backups there are
 ///
-/// Oldest first, each with its proof level and how old that proof is.
+/// Oldest first, each with its proof level and how old that proof is. One that is SUSPECT lost much against the last good
+/// backup: `show` tells what, and `accept` takes the mark away.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Only the backups of this source
@@ -65,6 +66,7 @@ fn rows(session: &Session, backups: &[ListItem]) -> String {
             (None, _) if item.engine.is_none() => "-".to_owned(),
             (None, _) => "DAMAGED".to_owned(),
         };
+        let proof = if item.suspect.is_some() { format!("{proof}, SUSPECT") } else { proof };
         vec![
             short(&item.id.0),
             session.label(item.target.as_str(), Some(item.database.as_str()), Some(&item.connection)),

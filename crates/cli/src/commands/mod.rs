@@ -1,5 +1,6 @@
 //! The commands, one a file: options from the command line to a verb's options, and its report to text.
 
+pub(crate) mod accept;
 pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod completions;

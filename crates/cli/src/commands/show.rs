@@ -9,6 +9,7 @@ use crate::wording::{ago, grouped, moment, size, table};
 use clap::Args;
 use flow::Manifest;
 use operations::list::ListItem;
+use operations::reference::short;
 use repository::StoredFile;
 
 /// Show what is known of a backup
@@ -56,6 +57,10 @@ fn facts(session: &Session, item: &ListItem) -> String {
         ("rows", item.rows.map_or("not counted".to_owned(), grouped)),
         ("proof", proof),
     ];
+    if let Some(reasons) = &item.suspect {
+        lines.push(("suspect", reasons.join("; ")));
+        lines.push(("", format!("`backstay accept {}` takes the mark away", short(&item.id.0))));
+    }
     if !item.tags.is_empty() {
         lines.push(("tags", item.tags.join(" ")));
     }

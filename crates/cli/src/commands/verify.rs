@@ -83,5 +83,11 @@ fn line(session: &Session, item: &VerifyItem, dry_run: bool) -> String {
     for check in item.checks.iter().filter(|check| !check.passed) {
         text.push_str(&format!("\n      {}: {}", check.name, check.detail));
     }
+    if let Some(reasons) = &item.suspect {
+        text.push_str(&format!(
+            "\n      its bytes are right, its content is suspect: {}",
+            reasons.join("; ")
+        ));
+    }
     text
 }

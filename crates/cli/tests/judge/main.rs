@@ -15,3 +15,4 @@ mod seams;
 mod stock;
 #[path = "../support/mod.rs"]
 mod support;
+mod suspect;

@@ -49,6 +49,7 @@ pub fn run(
         unlisted::refuse(services, &records, &options.backup)?;
     }
     let mut record = plan::choose(services, &records, options)?;
+    plan::tell_suspicion(services, &records, &record);
     let mut confirmed = false;
     loop {
         // One that is known to be damaged too is no way out.
@@ -101,16 +102,11 @@ fn damaged(error: &OperationError) -> bool {
 fn explain(error: OperationError, record: &BackupRecord, next: Option<&BackupRecord>) -> OperationError {
     let hint = match next {
         Some(next) => {
-            let minutes = (record.time.as_second() - next.time.as_second()) / 60;
-            let age = match minutes {
-                ..120 => format!("{minutes} min"),
-                120..2880 => format!("{} hours", minutes / 60),
-                _ => format!("{} days", minutes / 1440),
-            };
             format!(
-                "the next older backup is {} of {}, {age} older; `--fallback` accepts it",
+                "the next older backup is {} of {}, {} older; `--fallback` accepts it",
                 short(&next.id.0),
                 next.time,
+                plan::age_between(next, record),
             )
         }
         None => {

@@ -2,7 +2,7 @@
 
 use super::{Hooks, RestoreBody, RestorePerformance};
 use crate::hooks;
-use crate::reference::{Reference, resolve_one, short};
+use crate::reference::{Reference, older, resolve_one, short, to_the_second};
 use crate::{OperationError, Services};
 use engines::{Restore, RestoreMode, RestorePlan, RestoreRequest, Safety};
 use flow::{BackupReader, DatabaseRef, EngineKind, Event, Finding, Severity};
@@ -190,6 +190,38 @@ pub(super) fn dry_run(planned: &Planned) -> RestoreBody {
         estimated_ms: Some(planned.estimated_ms),
         dry_run: true,
     }
+}
+
+/// Returns how much older one backup is than another.
+pub(super) fn age_between(older: &BackupRecord, newer: &BackupRecord) -> String {
+    let minutes = (newer.time.as_second() - older.time.as_second()) / 60;
+    match minutes {
+        ..120 => format!("{minutes} min"),
+        120..2880 => format!("{} hours", minutes / 60),
+        _ => format!("{} days", minutes / 1440),
+    }
+}
+
+/// Says aloud that a backup is suspect, and which one before it is not. It is no reason to refuse: a person may want to
+/// have what there is now.
+pub(super) fn tell_suspicion(services: &Services, records: &[BackupRecord], record: &BackupRecord) {
+    let Some(reasons) = &record.suspect else { return };
+    let good = |older: &&BackupRecord| older.suspect.is_none() && older.proof.is_some();
+    let hint = match older(records, record).into_iter().find(good) {
+        Some(good) => format!(
+            "the newest before it that is not suspect is {} of {}, {} older: restore that one unless this loss was meant",
+            short(&good.id.0),
+            to_the_second(good.time),
+            age_between(good, record),
+        ),
+        None => "there is no backup before it that is not suspect".to_owned(),
+    };
+    services.context.observer.event(Event::Finding(Finding {
+        severity: Severity::Warning,
+        object: format!("backup {}", short(&record.id.0)),
+        message: format!("IT IS SUSPECT: {}", reasons.join("; ")),
+        hint: Some(hint),
+    }));
 }
 
 /// Says aloud that an older backup is taken.
