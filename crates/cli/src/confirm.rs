@@ -4,8 +4,8 @@
 use crate::console::Console;
 use crate::errors::{Failure, exit};
 use crate::signals::Waiting;
-use crate::wording::quoted;
 use engines::Holder;
+use flow::quoted;
 use std::io::{IsTerminal, Write};
 
 /// What is asked, and what the command line answers already.

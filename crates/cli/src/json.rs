@@ -66,6 +66,7 @@ const OWN_KEYS: &[(&str, &[(&str, Shape)])] = &[
             ("performance", Shape::Null),
             ("plan", Shape::Null),
             ("estimated_ms", Shape::Null),
+            ("refusals", Shape::List),
             ("dry_run", Shape::Null),
         ],
     ),

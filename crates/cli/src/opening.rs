@@ -8,15 +8,16 @@ use crate::absent::Absent;
 use crate::errors::{Failure, exit};
 use crate::password;
 use crate::session::Session;
-use crate::wording::quoted;
 use config::{BackupArgument, RepositoryPlace, SourceArgument};
-use flow::Secret;
+use flow::{Secret, quoted};
 use journal::Journal;
-use operations::Services;
+use operations::{OperationError, Services};
 use repository::restic_layout::{LockOwner, ResticLayout, ResticOptions};
 use repository::{Repository, RepositoryError, RepositoryErrorKind};
+use rustix::fs::FlockOperation;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use storage::{LocalStorage, Storage, StorageError, StorageErrorKind};
 
 /// A repository that is meant.
@@ -103,13 +104,37 @@ pub(crate) fn for_backup(
             (opened.repository, key_file)
         }
         (true, true) => (Arc::new(Absent(place.repository.path.clone())), None),
-        (true, false) => {
-            let made = create(session, &place.repository)?;
-            tell(session, &place.repository.path, made.key_file.as_deref());
-            (made.repository, None)
-        }
+        (true, false) => (first_use(session, place)?, None),
     };
     Ok((services(session, repository)?, key_file))
+}
+
+/// Makes the repository of the first use. Of several processes that come to it at once one makes it, and the others
+/// wait for that and use it. A crash gives the turn to the next.
+fn first_use(session: &Session, place: &Place) -> Result<Arc<dyn Repository>, Failure> {
+    let folder = &session.places.data;
+    let fail = |error: std::io::Error| {
+        Failure::new(exit::FAILED, format!("the folder {} cannot be used", folder.display()))
+            .with_cause(&error)
+            .with_hint("give this user the right to write there, or name a repository by --repository")
+    };
+    password::make_private_folder(folder).map_err(fail)?;
+    let turn = std::fs::File::open(folder).map_err(fail)?;
+    while let Err(error) = rustix::fs::flock(&turn, FlockOperation::NonBlockingLockExclusive) {
+        if error != rustix::io::Errno::WOULDBLOCK {
+            // A filesystem without locks: whoever comes second finds the repository there, and says so.
+            break;
+        }
+        if session.context.cancel.wait(Duration::from_millis(50)) {
+            return Err(OperationError::Cancelled.into());
+        }
+    }
+    if is_there(&place.repository.path) {
+        return Ok(open(session, place)?.repository);
+    }
+    let made = create(session, &place.repository)?;
+    tell(session, &place.repository.path, made.key_file.as_deref());
+    Ok(made.repository)
 }
 
 /// Returns services without a repository, for work that needs none.
@@ -283,6 +308,11 @@ pub(crate) fn create(session: &Session, place: &RepositoryPlace) -> Result<Made,
     let key_failure = |path: &Path, error: &dyn std::error::Error| {
         Failure::new(exit::FAILED, format!("the key file {} cannot be written", path.display()))
             .with_cause(error)
+            .with_hint(format!(
+                "this user must be able to write to {}; or give a password by BACKSTAY_PASSWORD_FILE, and no key \
+                 file is made",
+                quoted(&keys.display().to_string())
+            ))
     };
     password::make_private_folder(&keys).map_err(|error| key_failure(&keys, &error))?;
     let secret = password::new_key()?;

@@ -80,12 +80,16 @@ impl Progress {
         // Whoever finds the lock taken leaves the drawing to the one that has it: the work is not to wait.
         let Ok(mut state) = self.state.try_lock() else { return };
         if let Some(bar) = &state.bar {
+            // What grew while it was read, or was read twice, is more than was known of at first.
+            if state.total_bytes.is_some_and(|total| sum > total) {
+                bar.set_length(sum);
+            }
             bar.set_position(sum);
         } else if !self.on_terminal && state.last_line.elapsed() >= LINE_DISTANCE {
             state.last_line = Instant::now();
-            let of = state.total_bytes.map(|total| format!(" of {}", size(total))).unwrap_or_default();
             let rate = sum as f64 / state.began.elapsed().as_secs_f64().max(0.001);
-            let line = format!("{}: {}{of}, {}/s.", state.phase, size(sum), size(rate as u64));
+            let line =
+                format!("{}: {}, {}/s.", state.phase, how_far(sum, state.total_bytes), size(rate as u64));
             let _ = writeln!(std::io::stderr().lock(), "{line}");
         }
     }
@@ -126,6 +130,15 @@ fn bar(phase: &str, total_bytes: Option<u64>) -> ProgressBar {
     }
 }
 
+/// Returns how far the work is. More than was known of at first is never shown as a part of it.
+fn how_far(sum: u64, total_bytes: Option<u64>) -> String {
+    match total_bytes {
+        Some(total) if sum > total => format!("{}, and it had {} at first", size(sum), size(total)),
+        Some(total) => format!("{} of {}", size(sum), size(total)),
+        None => size(sum),
+    }
+}
+
 fn sentence(clause: &str) -> String {
     let mut letters = clause.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
@@ -139,5 +152,25 @@ impl Observer for Progress {
             Event::Finding(finding) => self.finding(&finding),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_grows_is_never_more_than_whole() {
+        assert_eq!(how_far(512, Some(1024)), "512 B of 1.0 KiB");
+        assert_eq!(how_far(2048, Some(1024)), "2.0 KiB, and it had 1.0 KiB at first");
+        assert_eq!(how_far(512, None), "512 B");
+        let progress = Progress::new(false, true);
+        progress.phase(Phase { name: "reading".to_owned(), total_bytes: Some(1000) });
+        progress.advance(600);
+        progress.advance(600);
+        let state = progress.lock();
+        let bar = state.bar.as_ref();
+        assert_eq!(bar.and_then(ProgressBar::length), Some(1200));
+        assert_eq!(bar.map(ProgressBar::position), Some(1200));
     }
 }

@@ -75,16 +75,6 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// Returns an argument as a shell takes it.
-pub(crate) fn quoted(argument: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=:@%+,~".contains(c);
-    if !argument.is_empty() && argument.chars().all(plain) && !argument.starts_with('~') {
-        argument.to_owned()
-    } else {
-        format!("'{}'", argument.replace('\'', "'\\''"))
-    }
-}
-
 /// Returns a table without frame; the columns of `right` are set to the right.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, right: &[usize]) -> String {
     let mut table = comfy_table::Table::new();
@@ -115,13 +105,5 @@ mod tests {
         );
         assert_eq!(count(1, "database", "databases"), "1 database");
         assert_eq!([7, 999, 1000, 1_234_567].map(grouped), ["7", "999", "1,000", "1,234,567"]);
-    }
-
-    #[test]
-    fn a_shell_takes_arguments_whole() {
-        assert_eq!(quoted("/srv/app.db"), "/srv/app.db");
-        assert_eq!(quoted("/srv/my app.db"), "'/srv/my app.db'");
-        assert_eq!(quoted("it's"), "'it'\\''s'");
-        assert_eq!(quoted("*.db"), "'*.db'");
     }
 }

@@ -15,10 +15,23 @@ use std::path::Path;
 pub fn read(file: &Path) -> Result<Settings, ConfigError> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         let mut refusal = ConfigError::new(file, "the configuration cannot be read");
+        refusal.hint = Some(unreadable_hint(&error).to_owned());
         refusal.source = Some(error);
         refusal
     })?;
     read_text(file, &text)
+}
+
+/// Returns what to do about a file that the system does not give.
+pub(crate) fn unreadable_hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            "give this user the right to read it and to enter its folder, or name another one by --config"
+        }
+        std::io::ErrorKind::IsADirectory => "it is a folder: name the file in it by --config",
+        std::io::ErrorKind::InvalidData => "it is no UTF-8 text: write it anew in UTF-8",
+        _ => "check the disk that it lies on, or name another one by --config",
+    }
 }
 
 /// Reads a configuration from text; `file` gives its language, and the folder from which relative paths are meant.

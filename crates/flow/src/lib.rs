@@ -14,6 +14,7 @@ mod layout;
 mod manifest;
 mod names;
 mod observer;
+mod quoting;
 mod secret;
 mod source_error;
 
@@ -30,5 +31,6 @@ pub use layout::Layout;
 pub use manifest::{MANIFEST_SCHEMA, Manifest, ManifestEntry, ManifestPart};
 pub use names::{DatabaseName, DatabaseRef, EngineKind, EntryName, NameError, TargetName, TargetRef};
 pub use observer::{Event, Observer, Phase, Silent};
+pub use quoting::quoted;
 pub use secret::{NoSecrets, Secret, SecretRef, Secrets};
 pub use source_error::{SourceError, SourceErrorKind};

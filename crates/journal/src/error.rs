@@ -30,10 +30,12 @@ impl JournalError {
     /// Returns the error as a remark: that the work went on without being recorded.
     pub fn finding(&self) -> Finding {
         let cause = self.source.as_ref().map(|source| format!(": {source}")).unwrap_or_default();
+        // SQLite says the path too.
+        let cause = cause.replace(&format!(": {}", self.path.display()), "");
         Finding {
             severity: Severity::Warning,
             object: self.path.display().to_string(),
-            message: format!("{self}{cause}; what was done is not recorded"),
+            message: format!("the journal {}{cause}; what was done is not recorded", self.message),
             hint: None,
         }
     }

@@ -1,13 +1,17 @@
 //! Commands that a person configured to run around our work, and health checks after it.
 //!
 //! A hook gets no shell unless it is given one, no standard input, and the names of target and database as
-//! `BACKSTAY_TARGET` and `BACKSTAY_DATABASE`. It ends when the work is interrupted.
+//! `BACKSTAY_TARGET` and `BACKSTAY_DATABASE`, and none of the variables that give the repository's password. It ends when
+//! the work is interrupted.
 
 use crate::{OperationError, Services};
-use flow::{DatabaseName, TargetName};
+use flow::{DatabaseName, TargetName, quoted};
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+/// The variables by which the repository's password is given.
+const PASSWORD_VARIABLES: &str = "BACKSTAY_PASSWORD";
 
 /// A command to run at a moment that has a name.
 pub(crate) struct Hook<'a> {
@@ -38,7 +42,13 @@ impl<'a> Hook<'a> {
             hint: Some("run it by hand to see why".to_owned()),
             source: source.map(Into::into),
         };
-        let mut child = Command::new(self.filled(program))
+        let mut command = Command::new(self.filled(program));
+        // A hook has its own secrets; the repository's password is none of its business.
+        let ours = services.context.environment.iter().map(|(name, _)| name);
+        for secret in ours.filter(|name| name.starts_with(PASSWORD_VARIABLES)) {
+            command.env_remove(secret);
+        }
+        let mut child = command
             .args(arguments.iter().map(|argument| self.filled(argument)))
             .env("BACKSTAY_TARGET", self.target.as_str())
             .env("BACKSTAY_DATABASE", self.database.map_or("", DatabaseName::as_str))
@@ -76,7 +86,7 @@ impl<'a> Hook<'a> {
 pub(crate) fn shown(command: &[String]) -> String {
     match command {
         [shell, flag, text] if shell == "/bin/sh" && flag == "-c" => text.clone(),
-        words => words.join(" "),
+        words => words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
     }
 }
 

@@ -48,6 +48,8 @@ pub struct RestoreBody {
     pub plan: Option<RestorePlan>,
     /// How long it was estimated to take.
     pub estimated_ms: Option<u64>,
+    /// Why the restore would be refused as things are now; of a dry run only.
+    pub refusals: Vec<String>,
     /// Whether nothing was done but telling.
     pub dry_run: bool,
 }

@@ -116,10 +116,15 @@ impl Repository {
             storage.put(name, &[content]).and_then(|()| storage.confirm(name, &Id::of(content).0))
         };
         let key_id = Id::of(&file);
-        put(&object_name(ObjectKind::Key, &key_id)?, &file)
+        let key_name = object_name(ObjectKind::Key, &key_id)?;
+        put(&key_name, &file)
             .map_err(|error| ResticError::storage(format!("key in {location}"), error))?;
         put(&name, &sealed).map_err(|error| match error.kind {
-            StorageErrorKind::Exists => exists(),
+            StorageErrorKind::Exists => {
+                // Somebody else was faster. Our key opens nothing of theirs, and whoever tried it would be led astray.
+                drop(storage.remove(&key_name));
+                exists()
+            }
             _ => ResticError::storage(format!("config in {location}"), error),
         })?;
         let cache = options.cache.map(|folder| Cache::new(&folder, &config.id));

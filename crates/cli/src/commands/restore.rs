@@ -12,7 +12,7 @@ use crate::wording::{duration, moment, size};
 use clap::Args;
 use config::SourceArgument;
 use engines::{RestorePlan, Safety};
-use flow::{DatabaseRef, EngineKind};
+use flow::{DatabaseRef, EngineKind, quoted};
 use operations::reference::{Moment, Reference, Selector, resolve_one, short};
 use operations::report::Report;
 use operations::restore::{
@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 ///
 /// The backup is written beside the target, compared and checked there, and only then takes its place; what the
 /// target held is kept as a safety copy. Whatever fails, the target is as it was. The plan is shown first, and the
-/// target's name is to be typed.
+/// target's name is to be typed. A dry run shows the plan and what would be refused as things are, and ends with 0.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -107,7 +107,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     if options.target.is_some() && is_bare_path(session, text)? {
         return Err(Failure::usage(
             format!("`{text}` would be a dump file, and this version restores none yet"),
-            format!("the newest backup of a database is {text}@latest"),
+            format!("the newest backup of a database is {}", quoted(&format!("{text}@latest"))),
         ));
     }
     let reference = reference(session, text)?;
@@ -352,6 +352,9 @@ fn show_dry_run(session: &Session, report: &Report<RestoreBody>) -> Result<Finis
             session.console.data(&line)?;
         }
     }
+    for refusal in &report.body.refusals {
+        session.console.data(&format!("would be refused: {refusal}"))?;
+    }
     session.console.say("Nothing was changed: this was a dry run.");
     Finished::new(report)
 }
@@ -402,20 +405,31 @@ fn take_up(session: &Session, options: &Options) -> Result<Finished, Failure> {
         hooks: hooks(options, None),
         dry_run: options.dry_run.dry_run,
     };
-    let report = if options.resume {
-        let state = pending.state(&session.engines, &session.context)?;
-        session.console.say(&format!("Going on with the restore of {}.", pending.target.connection));
-        let services = opening::at_location(session, &state.request.repository)?;
-        operations::restore::resume(&services, &pending)?
-    } else {
-        let services = opening::without_repository(session)?;
-        operations::restore::roll_back(&session.engines, &services, &pending)?
-    };
+    let outcome = finish_pending(session, &pending, options.resume);
+    let report = outcome.map_err(|failure| {
+        failure.knowing("target", pending.target.connection.clone()).knowing("dry_run", pending.dry_run)
+    })?;
     if pending.dry_run {
         return show_dry_run(session, &report);
     }
     tell(session, &report);
     Finished::new(&report)
+}
+
+fn finish_pending(
+    session: &Session,
+    pending: &PendingOptions,
+    resume: bool,
+) -> Result<Report<RestoreBody>, Failure> {
+    if resume {
+        let state = pending.state(&session.engines, &session.context)?;
+        session.console.say(&format!("Going on with the restore of {}.", pending.target.connection));
+        let services = opening::at_location(session, &state.request.repository)?;
+        Ok(operations::restore::resume(&services, pending)?)
+    } else {
+        let services = opening::without_repository(session)?;
+        Ok(operations::restore::roll_back(&session.engines, &services, pending)?)
+    }
 }
 
 /// Writes the files of a snapshot that stock restic made.

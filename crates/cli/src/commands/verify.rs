@@ -8,6 +8,7 @@ use crate::references::{is_bare_path, reference};
 use crate::session::Session;
 use crate::wording::{count, duration, size};
 use clap::Args;
+use flow::quoted;
 use operations::reference::short;
 use operations::verify::VerifyItem;
 
@@ -36,7 +37,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
         if is_bare_path(session, text)? {
             return Err(Failure::usage(
                 format!("`{text}` would be a dump file, and this version verifies none yet"),
-                format!("the newest backup of a database is {text}@latest"),
+                format!("the newest backup of a database is {}", quoted(&format!("{text}@latest"))),
             ));
         }
         references.push(reference(session, text)?);

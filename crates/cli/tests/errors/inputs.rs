@@ -23,7 +23,7 @@ fn sources() {
     let noise: Vec<u8> = (0..16_384_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
     std::fs::write(place.path("sealed.db"), noise).unwrap();
     for (name, source, code, object, hint) in [
-        ("missing file", "gone.db", 20, "gone.db", "path"),
+        ("missing file", "gone.db", 20, "gone.db", "ls -l"),
         ("folder without databases", "empty", 20, "empty", "path"),
         ("text file", "notes.txt", 20, "notes.txt", "SQLite"),
         ("truncated database", "cut.db", 20, "cut.db", ".recover"),

@@ -109,3 +109,18 @@ fn a_target_whose_folder_may_not_be_written() {
     refuse_nobody(&place, "target folder read only", &arguments, 20, "/closed", "write");
     allow(&place.path("closed"), 0o755);
 }
+
+#[test]
+fn a_repository_that_is_read_without_a_lock_says_so_once() {
+    let place = reachable();
+    place.machine.database("other.db", 5);
+    place.backup("other.db");
+    allow_all(&place.repository(), 0o555, 0o444);
+    let mut command = place.command();
+    as_nobody(&place, &mut command);
+    let output = command.arg("verify").output().unwrap();
+    let said = crate::seams::both(&output);
+    assert_eq!(said.matches("without a lock").count(), 1, "{said}");
+    assert_eq!(said.matches("PASS").count(), 2, "{said}");
+    allow_all(&place.repository(), 0o755, 0o644);
+}

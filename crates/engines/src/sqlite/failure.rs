@@ -1,7 +1,7 @@
 //! SQLite's errors as errors of the source: one place that decides what kind of failure a result code is, and what
 //! a person can do about it.
 
-use flow::{SourceError, SourceErrorKind};
+use flow::{SourceError, SourceErrorKind, quoted};
 use rusqlite::{Error, ErrorCode, ffi};
 use std::io;
 use std::path::Path;
@@ -67,14 +67,22 @@ pub(super) fn io(path: &Path, error: io::Error) -> SourceError {
     let object = path.display().to_string();
     let (kind, message, hint) = match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            (SourceErrorKind::Missing, "there is no such file", "check the path in the source's connection")
+            (SourceErrorKind::Missing, "there is no such file", spelling(path))
         }
         io::ErrorKind::PermissionDenied => (
             SourceErrorKind::Unreadable,
             "may not be read by this user",
-            "run as the owner of the database, or give this user the right to read the file and enter its folder",
+            "run as the owner of the database, or give this user the right to read the file and enter its folder"
+                .to_owned(),
         ),
-        _ => (SourceErrorKind::Unreadable, "cannot be read", "check the device and the filesystem"),
+        _ => (SourceErrorKind::Unreadable, "cannot be read", "check the device and the filesystem".to_owned()),
     };
     SourceError::new(kind, object, message).with_hint(hint).with_source(error)
+}
+
+/// Tells where to look for a file that is not there: in the nearest folder that is.
+fn spelling(path: &Path) -> String {
+    let folder = path.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+    let list = quoted(&folder.display().to_string());
+    format!("is it spelt right, and is its disk mounted? `ls -l {list}` shows what is there")
 }

@@ -26,7 +26,6 @@ pub(super) fn probe(
     let path = Path::new(&database.connection);
     let size_bytes = regular_file(path)?.len();
     let mut findings = Findings { object: database.connection.clone(), list: Vec::new() };
-    findings.notice(format!("SQLite {} reads it", rusqlite::version()), None);
     if let Ok(wal) = std::fs::metadata(beside(path, "-wal"))
         && wal.len() > 0
     {
@@ -39,7 +38,10 @@ pub(super) fn probe(
         findings.notice("has a -journal: a transaction is under way or was cut short".to_owned(), None);
     }
     match open(path, LOCK_WAIT, context) {
-        Ok(opened) => look(&opened, integrity, context, &mut findings)?,
+        Ok(opened) => {
+            findings.notice(format!("SQLite {} reads it", rusqlite::version()), None);
+            look(&opened, integrity, context, &mut findings)?;
+        }
         Err(error) if error.kind == SourceErrorKind::Cancelled => return Err(error),
         Err(error) => findings.problem(error.message, error.hint.as_deref()),
     }

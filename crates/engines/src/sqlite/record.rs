@@ -6,7 +6,7 @@
 //! behind. A record without any whole line belongs to a restore that had done nothing yet.
 
 use crate::restore::RestoreState;
-use flow::{SourceError, SourceErrorKind};
+use flow::{SourceError, SourceErrorKind, quoted};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -240,9 +240,10 @@ pub(crate) fn in_use(path: &Path, look: &Look) -> SourceError {
         return SourceError::new(SourceErrorKind::InUse, object, format!("a restore is running{who}"))
             .with_hint("wait until it has ended");
     }
-    let target = look.state.as_ref().map_or_else(String::new, |state| {
-        format!(" --target {}", shell_word(&state.request.target.connection))
-    });
+    let target = look
+        .state
+        .as_ref()
+        .map_or_else(String::new, |state| format!(" --target {}", quoted(&state.request.target.connection)));
     let begun = look
         .state
         .as_ref()
@@ -251,15 +252,6 @@ pub(crate) fn in_use(path: &Path, look: &Look) -> SourceError {
         .with_hint(format!(
             "finish it with `backstay restore --continue{target}`, or undo it with `--rollback` instead"
         ))
-}
-
-/// Quotes a word for a shell, where it needs it.
-fn shell_word(word: &str) -> String {
-    if word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte)) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }
 
 fn open(path: &Path, new: bool) -> std::io::Result<File> {

@@ -10,7 +10,7 @@ use crate::journaling;
 use crate::report::{Outcome, Report, elapsed_ms};
 use crate::{OperationError, Services};
 use engines::{Restore, RestoreMode, RestoreStep, Standing};
-use flow::{BackupReader, DatabaseRef, Event, Finding, Phase, Severity};
+use flow::{BackupReader, DatabaseRef, Event, Finding, Phase, Severity, quoted};
 use jiff::Timestamp;
 use repository::BackupId;
 
@@ -209,9 +209,9 @@ impl Running<'_> {
                     end.push_str(&format!("; {problem}"));
                 }
                 let hint = format!(
-                    "mend that, then `backstay restore --rollback --target '{}'`, where `--stop-command` and \
+                    "mend that, then `backstay restore --rollback --target {}`, where `--stop-command` and \
                      `--start-command` replace those of the restore",
-                    self.target.connection
+                    quoted(&self.target.connection)
                 );
                 (format!("{end}; {standing}"), Some(hint), engine)
             }
@@ -274,6 +274,7 @@ impl Running<'_> {
             },
             plan: None,
             estimated_ms: None,
+            refusals: vec![],
             dry_run: false,
         }
     }

@@ -2,13 +2,13 @@
 //! target (and, to go on, the repository).
 
 use super::execute::Running;
-use super::plan::start_actions;
+use super::plan::{refusals, start_actions};
 use super::{Hooks, RestoreBody};
 use crate::hooks;
 use crate::report::{Outcome, Report};
 use crate::{Engines, OperationError, Services};
 use engines::{RestorePlan, RestoreState, RestoreStep, Standing};
-use flow::{Context, DatabaseRef, EngineKind, SourceError, SourceErrorKind};
+use flow::{Context, DatabaseRef, EngineKind, SourceError, SourceErrorKind, quoted};
 use jiff::Timestamp;
 use repository::BackupId;
 
@@ -56,7 +56,10 @@ pub fn resume(services: &Services, options: &PendingOptions) -> Result<Report<Re
     if state.rolling_back {
         return Err(OperationError::usage(
             format!("the restore of {} was already being rolled back", options.target.connection),
-            format!("`backstay restore --rollback --target '{}'` finishes that", options.target.connection),
+            format!(
+                "`backstay restore --rollback --target {}` finishes that",
+                quoted(&options.target.connection)
+            ),
         ));
     }
     let id = BackupId(state.request.backup.clone());
@@ -77,6 +80,9 @@ pub fn resume(services: &Services, options: &PendingOptions) -> Result<Report<Re
         body = running.body(false, started);
         body.plan =
             Some(RestorePlan { actions: running.actions_left(&left), ..running.restore.plan().clone() });
+        if left.contains(&RestoreStep::Quiesce) {
+            body.refusals = refusals(running.restore.plan(), state.request.mode, &running.hooks);
+        }
         body.dry_run = true;
     } else {
         running.finish_or_roll_back(&left, backup.as_ref())?;

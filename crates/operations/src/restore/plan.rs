@@ -188,6 +188,7 @@ pub(super) fn dry_run(planned: &Planned) -> RestoreBody {
         performance: RestorePerformance::default(),
         plan: Some(planned.plan.clone()),
         estimated_ms: Some(planned.estimated_ms),
+        refusals: refusals(&planned.plan, planned.restore.state().request.mode, &planned.hooks),
         dry_run: true,
     }
 }
@@ -222,6 +223,34 @@ pub(super) fn tell_suspicion(services: &Services, records: &[BackupRecord], reco
         message: format!("IT IS SUSPECT: {}", reasons.join("; ")),
         hint: Some(hint),
     }));
+}
+
+/// Tells what would refuse the restore if it were run now: what a person mends before the real one.
+pub(super) fn refusals(plan: &RestorePlan, mode: RestoreMode, hooks: &Hooks) -> Vec<String> {
+    let mut refusals = Vec::new();
+    if mode == RestoreMode::Swap && hooks.stop.is_none() && !plan.holders.is_empty() {
+        let holders: Vec<String> = plan
+            .holders
+            .iter()
+            .map(|holder| match holder.pid {
+                Some(pid) => format!("process {pid} ({})", holder.name),
+                None => holder.name.clone(),
+            })
+            .collect();
+        refusals.push(format!(
+            "the target is in use by {}; stop it, or let `--stop-command` do that, or write through it with \
+             `--in-place`",
+            holders.join(", ")
+        ));
+    }
+    if let Some(free) = plan.free_bytes.filter(|free| *free < plan.needed_bytes) {
+        refusals.push(format!(
+            "{free} bytes are free where the target is, and {} are needed; free some space, or restore to another \
+             folder with `--target`",
+            plan.needed_bytes
+        ));
+    }
+    refusals
 }
 
 /// Says aloud that an older backup is taken.

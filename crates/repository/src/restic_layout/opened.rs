@@ -10,6 +10,7 @@ use restic::{
 };
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use storage::StorageErrorKind;
 
@@ -47,6 +48,8 @@ pub(super) struct ResticRepository {
     /// What of the index a writer may rely on.
     sound: Mutex<Option<Arc<Index>>>,
     memo: Memo,
+    /// Whether it was said that there is no lock: once a run is enough.
+    told_unlocked: AtomicBool,
 }
 
 impl ResticRepository {
@@ -59,6 +62,7 @@ impl ResticRepository {
             index: Mutex::default(),
             sound: Mutex::default(),
             memo: Memo::default(),
+            told_unlocked: AtomicBool::new(false),
         }
     }
 
@@ -122,12 +126,14 @@ impl ResticRepository {
                     ResticErrorKind::Storage(StorageErrorKind::Denied | StorageErrorKind::Full)
                 ) =>
             {
-                context.observer.event(Event::Finding(Finding {
-                    severity: Severity::Warning,
-                    object: self.location_text(),
-                    message: format!("it is read without a lock, since none can be written: {error}"),
-                    hint: Some("see that nobody prunes it meanwhile".to_owned()),
-                }));
+                if !self.told_unlocked.swap(true, Ordering::Relaxed) {
+                    context.observer.event(Event::Finding(Finding {
+                        severity: Severity::Warning,
+                        object: self.location_text(),
+                        message: format!("it is read without a lock, since none can be written: {error}"),
+                        hint: Some("see that nobody prunes it meanwhile".to_owned()),
+                    }));
+                }
                 Ok(None)
             }
             Err(error) => Err(repository_error(error)),

@@ -43,7 +43,7 @@ pub(super) fn exchange(
     }
     Err(job
         .error(SourceErrorKind::InUse, "somebody makes it anew again and again")
-        .with_hint("stop whoever does, then finish with `backstay restore --continue`"))
+        .with_hint(format!("stop whoever does, then finish with {}", job.command("--continue"))))
 }
 
 fn exchange_at_once(target: &Path, incoming: &Path) -> Result<(), SourceError> {

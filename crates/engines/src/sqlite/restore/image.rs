@@ -201,7 +201,7 @@ pub(super) fn intact(job: &Job) -> Result<(), SourceError> {
     }
     let message = "is not the image that this restore wrote";
     Err(SourceError::new(SourceErrorKind::Damaged, path.display().to_string(), message)
-        .with_hint("undo the restore with `backstay restore --rollback`, then begin it again"))
+        .with_hint(format!("undo the restore with {}, then begin it again", job.command("--rollback"))))
 }
 
 fn hash_range(job: &Job, image: &File, piece: &Range<u64>, buffer: &mut [u8]) -> Result<u128, RestoreError> {

@@ -235,7 +235,10 @@ pub(super) fn roll_back(job: &mut Job) -> Result<(), SourceError> {
                 begun.keep.display().to_string(),
                 "the old content is no longer where it was kept, so it cannot be put back",
             )
-            .with_hint("look for it, or accept the restored content with `backstay restore --continue`"));
+            .with_hint(format!(
+                "look for it, or accept the restored content with {}",
+                job.command("--continue")
+            )));
         }
         give_back(job, &begun.keep)?;
     }

@@ -8,7 +8,7 @@ use crate::sqlite::holders::beside;
 use crate::sqlite::record::{Record, record_path};
 use crate::sqlite::restore::files;
 use crate::sqlite::restore::lock::TargetLock;
-use flow::{Context, Event, Finding, Phase, Severity, SourceError, SourceErrorKind};
+use flow::{Context, Event, Finding, Phase, Severity, SourceError, SourceErrorKind, quoted};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fs::Metadata;
@@ -44,7 +44,7 @@ impl Place {
         let folder = std::fs::canonicalize(files::folder_of(&path)).map_err(|error| {
             let folder = files::folder_of(&path).display().to_string();
             SourceError::new(SourceErrorKind::Unwritable, connection, format!("there is no folder {folder}"))
-                .with_hint(format!("make it with `mkdir -p {folder}`, or name another target"))
+                .with_hint(format!("make it with `mkdir -p {}`, or name another target", quoted(&folder)))
                 .with_source(error)
         })?;
         let target = folder.join(name);
@@ -183,6 +183,11 @@ impl Job {
     pub(super) fn tell(&self, severity: Severity, object: &Path, message: String, hint: Option<String>) {
         let object = object.display().to_string();
         self.context.observer.event(Event::Finding(Finding { severity, object, message, hint }));
+    }
+
+    /// Returns the command that takes this restore up again, as a person can run it.
+    pub(super) fn command(&self, option: &str) -> String {
+        format!("`backstay restore {option} --target {}`", quoted(&self.state.request.target.connection))
     }
 
     pub(super) fn error(&self, kind: SourceErrorKind, message: impl Into<String>) -> SourceError {

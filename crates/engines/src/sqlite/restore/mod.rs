@@ -23,7 +23,7 @@ use crate::restore::{
     Restore, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreState, RestoreStep, Standing,
 };
 use crate::sqlite::record::{self, Record};
-use flow::{BackupReader, Context, DatabaseRef, EngineKind, Manifest, SourceError, SourceErrorKind};
+use flow::{BackupReader, Context, DatabaseRef, EngineKind, Manifest, SourceError, SourceErrorKind, quoted};
 use job::{Job, Place, Work};
 
 /// Plans a restore, and changes nothing.
@@ -111,7 +111,10 @@ pub(crate) fn resume(state: RestoreState, context: Context) -> Result<Box<dyn Re
     {
         let message = "it is another restore that waits to be finished now";
         return Err(SourceError::new(SourceErrorKind::InUse, object, message)
-            .with_hint("look again with `backstay restore --continue`")
+            .with_hint(format!(
+                "look again with `backstay restore --continue --target {}`",
+                quoted(&connection)
+            ))
             .into());
     }
     let work: Work = serde_json::from_value(recorded.engine.clone()).map_err(|error| {
@@ -219,7 +222,7 @@ fn is_next(job: &Job, step: RestoreStep) -> Result<(), SourceError> {
     let refuse = |message: &str| {
         Err(job
             .error(SourceErrorKind::Invalid, message)
-            .with_hint("undo the restore with `backstay restore --rollback`"))
+            .with_hint(format!("undo the restore with {}", job.command("--rollback"))))
     };
     if job.over {
         return Err(job.error(SourceErrorKind::Invalid, "the restore is over"));

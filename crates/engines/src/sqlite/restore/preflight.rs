@@ -8,7 +8,7 @@ use crate::sqlite::holders::beside;
 use crate::sqlite::restore::files::{self, filled_sidecars, look};
 use crate::sqlite::restore::job::{Job, Place, Work};
 use crate::sqlite::restore::swap::same_filesystem;
-use flow::{SourceError, SourceErrorKind};
+use flow::{SourceError, SourceErrorKind, quoted};
 use std::path::{Path, PathBuf};
 
 /// Room for the record and the names.
@@ -113,8 +113,9 @@ pub(super) fn image_is_free(place: &Place) -> Result<(), SourceError> {
         return Ok(());
     }
     let message = "lies where the backup is to be written, and no restore record says why";
-    Err(SourceError::new(SourceErrorKind::Unwritable, place.image.display().to_string(), message)
-        .with_hint(format!("remove it with `rm {}` if it is not needed", place.image.display())))
+    Err(SourceError::new(SourceErrorKind::Unwritable, place.image.display().to_string(), message).with_hint(
+        format!("remove it with `rm {}` if it is not needed", quoted(&place.image.display().to_string())),
+    ))
 }
 
 /// Returns the folder of the safety copy, made absolute, for it is recorded.
@@ -127,7 +128,10 @@ pub(super) fn safety_folder(request: &RestoreRequest, place: &Place) -> Result<O
             path.to_string(),
             "there is no such folder for the safety copy",
         )
-        .with_hint(format!("make it with `mkdir -p {path}`, or name another with `--safety-dir`"))
+        .with_hint(format!(
+            "make it with `mkdir -p {}`, or name another with `--safety-dir`",
+            quoted(&path.to_string())
+        ))
         .with_source(error)
     })?;
     if !folder.is_dir() {

@@ -91,7 +91,7 @@ fn give_back(job: &mut Job) -> Result<(), SourceError> {
             keep.display().to_string(),
             "the old database is no longer where it was kept, so it cannot be put back",
         )
-        .with_hint("look for it, or accept the restored one with `backstay restore --continue`"));
+        .with_hint(format!("look for it, or accept the restored one with {}", job.command("--continue"))));
     }
     exchange(job, &keep, &sidecars, new)
 }

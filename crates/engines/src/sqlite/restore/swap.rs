@@ -11,7 +11,7 @@ use crate::sqlite::restore::files::{self, Kept, filled_sidecars, folder_of, look
 use crate::sqlite::restore::image;
 use crate::sqlite::restore::job::{Job, Mark, Swap};
 use crate::sqlite::restore::quiesce;
-use flow::{Severity, SourceError, SourceErrorKind};
+use flow::{Severity, SourceError, SourceErrorKind, quoted};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -89,8 +89,10 @@ fn unseen_meanwhile(job: &mut Job) -> Result<(), SourceError> {
 }
 
 fn appeared(job: &Job) -> SourceError {
-    job.error(SourceErrorKind::InUse, "somebody else has made it since the restore began")
-        .with_hint("undo the restore with `backstay restore --rollback`, then name another new database")
+    job.error(SourceErrorKind::InUse, "somebody else has made it since the restore began").with_hint(format!(
+        "undo the restore with {}, then name another new database",
+        job.command("--rollback")
+    ))
 }
 
 /// Gives the old database, with the sidecars that hold content, its other name. Recorded before and after.
@@ -231,7 +233,10 @@ pub(super) fn accept(job: &Job) -> Result<(), SourceError> {
     if position(job)? != Position::New {
         return Err(job
             .error(SourceErrorKind::Failed, "is no longer the file that was swapped in")
-            .with_hint("look what replaced it; `backstay restore --rollback` puts the old database back"));
+            .with_hint(format!(
+                "look what replaced it; {} puts the old database back",
+                job.command("--rollback")
+            )));
     }
     tell_strays(job);
     tell_owner(job)?;
@@ -274,10 +279,11 @@ fn tell_owner(job: &Job) -> Result<(), SourceError> {
         file.gid(),
         file.mode() & 0o7777
     );
-    let (target, folder) = (job.target().display(), job.place.folder.display());
+    let shown = |path: &Path| quoted(&path.display().to_string());
+    let (target, folder) = (shown(job.target()), shown(&job.place.folder));
     let hint = match same {
-        true => format!("if it is another's, `chown USER:GROUP '{target}'` gives it to them"),
-        false => format!("`chown --reference='{folder}' '{target}'` gives it to the owner of its folder"),
+        true => format!("if it is another's, `chown USER:GROUP {target}` gives it to them"),
+        false => format!("`chown --reference={folder} {target}` gives it to the owner of its folder"),
     };
     job.tell(Severity::Warning, job.target(), message, Some(hint));
     Ok(())
