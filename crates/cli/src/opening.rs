@@ -18,7 +18,7 @@ use rustix::fs::FlockOperation;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use storage::{LocalStorage, Storage, StorageError, StorageErrorKind};
+use storage::{LocalStorage, Storage, StorageError, StorageErrorKind, Watch, WatchOptions, WatchedStorage};
 
 /// A repository that is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +96,7 @@ pub(crate) fn for_backup(
     place: &Place,
     dry_run: bool,
 ) -> Result<(Services, Option<PathBuf>), Failure> {
-    let missing = place.made_on_use && !is_there(&place.repository.path);
+    let missing = place.made_on_use && !is_there(session, &place.repository.path)?;
     let (repository, key_file): (Arc<dyn Repository>, _) = match (missing, dry_run) {
         (false, _) => {
             let opened = open(session, place)?;
@@ -129,7 +129,7 @@ fn first_use(session: &Session, place: &Place) -> Result<Arc<dyn Repository>, Fa
             return Err(OperationError::Cancelled.into());
         }
     }
-    if is_there(&place.repository.path) {
+    if is_there(session, &place.repository.path)? {
         return Ok(open(session, place)?.repository);
     }
     let made = create(session, &place.repository)?;
@@ -204,8 +204,28 @@ fn journal(session: &Session) -> Option<Arc<Journal>> {
 }
 
 /// Tells whether there is a repository in a folder.
-pub(crate) fn is_there(path: &Path) -> bool {
-    path.join("config").exists()
+pub(crate) fn is_there(session: &Session, path: &Path) -> Result<bool, Failure> {
+    let config = path.join("config");
+    let object = config.display().to_string();
+    watch(session).run("look for", &object, move || config.exists()).map_err(storage_failure)
+}
+
+/// Watches for a disk that gives no answer: that is told, and an interruption does not wait for it.
+fn watch(session: &Session) -> Watch {
+    let observer = Arc::clone(&session.context.observer);
+    Watch::new(session.context.cancel.clone(), observer, WatchOptions::default())
+}
+
+fn watched(
+    session: &Session,
+    path: &Path,
+    verb: &'static str,
+    open: fn(PathBuf) -> Result<LocalStorage, StorageError>,
+) -> Result<Arc<dyn Storage>, Failure> {
+    let (watch, folder) = (watch(session), path.to_owned());
+    let opened = watch.run(verb, &path.display().to_string(), move || open(folder));
+    let local = opened.and_then(|opened| opened).map_err(storage_failure)?;
+    Ok(Arc::new(WatchedStorage::new(Arc::new(local), Arc::new(watch))))
 }
 
 fn restic_options(session: &Session, place: &RepositoryPlace) -> ResticOptions {
@@ -247,10 +267,10 @@ pub(crate) struct Opened {
 /// of this user, else what a person types.
 pub(crate) fn open(session: &Session, place: &Place) -> Result<Opened, Failure> {
     let path = &place.repository.path;
-    if !is_there(path) {
+    if !is_there(session, path)? {
         return Err(not_found(place));
     }
-    let storage: Arc<dyn Storage> = Arc::new(LocalStorage::open(path).map_err(storage_failure)?);
+    let storage = watched(session, path, "open", LocalStorage::open)?;
     let attempt = |secret: &Secret| {
         ResticLayout::open(Arc::clone(&storage), secret, restic_options(session, &place.repository))
     };
@@ -324,7 +344,7 @@ pub(crate) fn create(session: &Session, place: &RepositoryPlace) -> Result<Made,
         Ok(repository) => repository,
         Err(failure) => {
             // Nothing was made that this key could open, unless the disk failed at the very end: then it may.
-            if !is_there(&place.path) || failure.exit_code == exit::USAGE {
+            if !is_there(session, &place.path)? || failure.exit_code == exit::USAGE {
                 let _ = std::fs::remove_file(&pending);
             }
             return Err(failure);
@@ -338,18 +358,19 @@ pub(crate) fn create(session: &Session, place: &RepositoryPlace) -> Result<Made,
 
 fn make(session: &Session, place: &RepositoryPlace, secret: &Secret) -> Result<ResticLayout, Failure> {
     let path = &place.path;
-    if is_there(path) {
+    if is_there(session, path)? {
         return Err(Failure::usage(
             format!("{}: there is a repository already", path.display()),
             format!("use it as it is: backstay list --repository {}", quoted(&path.display().to_string())),
         ));
     }
-    let storage = LocalStorage::create(path).map_err(storage_failure)?;
-    Ok(ResticLayout::create(Arc::new(storage), secret, restic_options(session, place))?)
+    let storage = watched(session, path, "create", LocalStorage::create)?;
+    Ok(ResticLayout::create(storage, secret, restic_options(session, place))?)
 }
 
 fn storage_failure(error: StorageError) -> Failure {
     let (kind, hint) = match error.kind {
+        StorageErrorKind::Interrupted => return OperationError::Cancelled.into(),
         StorageErrorKind::Exists => {
             (RepositoryErrorKind::Exists, "name a folder that is empty or not there yet")
         }

@@ -1,8 +1,8 @@
 //! Progress: a bar with bytes, rate and time left on a terminal; elsewhere a plain line at most every few seconds;
 //! nothing where the person wants quiet. Findings are always shown.
 
-use crate::wording::size;
-use flow::{Event, Finding, Observer, Phase, Severity};
+use crate::wording::{duration, size};
+use flow::{Event, Finding, Observer, Phase, Severity, Stall};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -94,6 +94,16 @@ impl Progress {
         }
     }
 
+    /// Also said where the person wants quiet: without it nobody knows why nothing happens.
+    fn stall(&self, stall: &Stall) {
+        let state = self.lock();
+        let show = || drop(writeln!(std::io::stderr().lock(), "{}", told(stall)));
+        match &state.bar {
+            Some(bar) => bar.suspend(show),
+            None => show(),
+        }
+    }
+
     fn finding(&self, finding: &Finding) {
         self.findings.fetch_add(1, Ordering::Relaxed);
         let state = self.lock();
@@ -114,6 +124,16 @@ impl Progress {
             Some(bar) => bar.suspend(show),
             None => show(),
         }
+    }
+}
+
+/// Returns what is said of a call that hangs, or goes on.
+fn told(stall: &Stall) -> String {
+    let Stall { verb, object, waited, over } = stall;
+    let waited = duration(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
+    match over {
+        false => format!("stalled: {verb} of {object}: no answer for {waited}"),
+        true => format!("goes on: {verb} of {object}, after {waited}"),
     }
 }
 
@@ -150,6 +170,7 @@ impl Observer for Progress {
             Event::Phase(phase) => self.phase(phase),
             Event::Bytes(bytes) => self.advance(bytes),
             Event::Finding(finding) => self.finding(&finding),
+            Event::Stall(stall) => self.stall(&stall),
             _ => {}
         }
     }
@@ -158,6 +179,16 @@ impl Observer for Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_that_hangs_is_named_with_its_object() {
+        let waited = Duration::from_secs(30);
+        let mut stall =
+            Stall { verb: "put", object: "data/3f/3fa1 in /mnt/nas".to_owned(), waited, over: false };
+        assert_eq!(told(&stall), "stalled: put of data/3f/3fa1 in /mnt/nas: no answer for 30 s");
+        stall.over = true;
+        assert_eq!(told(&stall), "goes on: put of data/3f/3fa1 in /mnt/nas, after 30 s");
+    }
 
     #[test]
     fn a_database_that_grows_is_never_more_than_whole() {

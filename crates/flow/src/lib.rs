@@ -30,7 +30,7 @@ pub use finding::{Finding, Severity};
 pub use layout::Layout;
 pub use manifest::{MANIFEST_SCHEMA, Manifest, ManifestEntry, ManifestPart};
 pub use names::{DatabaseName, DatabaseRef, EngineKind, EntryName, NameError, TargetName, TargetRef};
-pub use observer::{Event, Observer, Phase, Silent};
+pub use observer::{Event, Observer, Phase, Silent, Stall};
 pub use quoting::quoted;
 pub use secret::{NoSecrets, Secret, SecretRef, Secrets};
 pub use source_error::{SourceError, SourceErrorKind};

@@ -1,6 +1,7 @@
 //! Progress and remarks on their way to whoever shows them.
 
 use crate::{DatabaseRef, Finding};
+use std::time::Duration;
 
 /// A long step of the work, as shown to a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,6 +10,19 @@ pub struct Phase {
     pub name: String,
     /// How many bytes it takes, where that is known.
     pub total_bytes: Option<u64>,
+}
+
+/// A call that hangs, or hung and goes on: of a disk or a server that gives no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stall {
+    /// What was asked: `put`, `get`, …
+    pub verb: &'static str,
+    /// Of what: the object and the place where it is.
+    pub object: String,
+    /// For how long there was no answer.
+    pub waited: Duration,
+    /// Whether the answer has come.
+    pub over: bool,
 }
 
 /// Something that happened during the work.
@@ -23,6 +37,8 @@ pub enum Event {
     Database(DatabaseRef),
     /// A remark that the person should see, and that does not end the work.
     Finding(Finding),
+    /// A call hangs, or goes on.
+    Stall(Stall),
 }
 
 /// Takes events from any thread. Must not block for long: the work waits for it.

@@ -129,7 +129,7 @@ fn a_place_that_cannot_be_written_is_an_error_with_the_path() {
     std::fs::write(folder.path().join("file"), "").unwrap();
     let path = folder.path().join("file/journal.db");
     let error = Journal::open(&path).unwrap_err();
-    assert!(error.finding().message.contains("file/journal.db"), "{error}");
+    assert!(error.finding().object.contains("file/journal.db"), "{error}");
 }
 
 #[test]

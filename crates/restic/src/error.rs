@@ -122,6 +122,7 @@ impl ResticError {
     pub(crate) fn storage(object: impl Into<String>, error: StorageError) -> Self {
         let kind = match error.kind {
             StorageErrorKind::Damaged => ResticErrorKind::Damaged,
+            StorageErrorKind::Interrupted => ResticErrorKind::Cancelled,
             kind => ResticErrorKind::Storage(kind),
         };
         Self { kind, object: object.into(), message: "the storage failed".to_owned(), source: None }

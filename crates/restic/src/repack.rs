@@ -13,6 +13,7 @@ use crate::pack::{PACK_BLOBS_MAX, PackBlob};
 use crate::repository::Repository;
 use crate::vault::{ObjectKind, Vault};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use storage::Given;
 
 /// So much is fetched at once, unless one blob alone is larger.
 const RUN_BYTES: u32 = 4 << 20;
@@ -69,7 +70,7 @@ impl<'a> Repacker<'a> {
         if pack.blobs.is_empty() {
             return Ok(());
         }
-        let (id, size_bytes) = self.vault.save_pack(&pack.bytes, &pack.blobs)?;
+        let (id, size_bytes, _) = self.vault.save_pack(Given::all(pack.bytes), &pack.blobs)?;
         let mut blobs = pack.blobs;
         blobs.shrink_to_fit();
         let mut state = self.state();

@@ -117,8 +117,7 @@ impl Repository {
         };
         let key_id = Id::of(&file);
         let key_name = object_name(ObjectKind::Key, &key_id)?;
-        put(&key_name, &file)
-            .map_err(|error| ResticError::storage(format!("key in {location}"), error))?;
+        put(&key_name, &file).map_err(|error| ResticError::storage(format!("key in {location}"), error))?;
         put(&name, &sealed).map_err(|error| match error.kind {
             StorageErrorKind::Exists => {
                 // Somebody else was faster. Our key opens nothing of theirs, and whoever tried it would be led astray.

@@ -10,7 +10,7 @@ use crate::pack::{PackBlob, seal_header};
 use sha2::{Digest, Sha256};
 use std::io::Read;
 use std::sync::Arc;
-use storage::{ObjectName, ObjectStat, Storage, StorageErrorKind};
+use storage::{Given, ObjectName, ObjectStat, Storage, StorageErrorKind};
 
 /// The level for index files and snapshots, which are small.
 const DOCUMENT_LEVEL: i32 = 3;
@@ -144,33 +144,47 @@ impl Vault {
             self.key.seal(json)?
         };
         let id = Id::of(&sealed);
-        self.put_confirmed(kind, &id, &[&sealed])?;
+        self.put_confirmed(kind, &id, vec![Given::all(sealed)])?;
         Ok(id)
     }
 
-    /// Puts and confirms a pack of sealed blobs, and returns its id and size.
-    pub(crate) fn save_pack(&self, body: &[u8], blobs: &[PackBlob]) -> Result<(Id, u64), ResticError> {
+    /// Puts and confirms a pack of sealed blobs, and returns its id and size, and the buffer of its body, to be used
+    /// again.
+    pub(crate) fn save_pack(
+        &self,
+        body: Given,
+        blobs: &[PackBlob],
+    ) -> Result<(Id, u64, Vec<u8>), ResticError> {
         let header = seal_header(&self.key, blobs)?;
         let mut hash = Sha256::new();
-        hash.update(body);
+        hash.update(&body.bytes[..body.used]);
         hash.update(&header);
         let id = Id(hash.finalize().into());
-        self.put_confirmed(ObjectKind::Pack, &id, &[body, &header])?;
-        Ok((id, (body.len() + header.len()) as u64))
+        let size_bytes = (body.used + header.len()) as u64;
+        let content = self.put_confirmed(ObjectKind::Pack, &id, vec![body, Given::all(header)])?;
+        let body = content.into_iter().next().map(|body| body.bytes).unwrap_or_default();
+        Ok((id, size_bytes, body))
     }
 
-    /// Puts a new object and reads it back. One that is not stored as it was put is removed again, so that it stands
-    /// in nobody's way.
-    fn put_confirmed(&self, kind: ObjectKind, id: &Id, content: &[&[u8]]) -> Result<(), ResticError> {
+    /// Puts a new object and reads it back; returns what it was given. One that is not stored as it was put is removed
+    /// again, so that it stands in nobody's way.
+    fn put_confirmed(
+        &self,
+        kind: ObjectKind,
+        id: &Id,
+        content: Vec<Given>,
+    ) -> Result<Vec<Given>, ResticError> {
         let name = object_name(kind, id)?;
         let failed = |error| ResticError::storage(self.describe(kind, id), error);
-        self.storage.put(&name, content).map_err(failed)?;
+        let (put, content) = self.storage.put_given(&name, content);
+        put.map_err(failed)?;
         self.storage.confirm(&name, &id.0).map_err(|error| {
             if error.kind == StorageErrorKind::Damaged {
                 drop(self.storage.remove(&name));
             }
             failed(error)
-        })
+        })?;
+        Ok(content)
     }
 
     pub(crate) fn remove(&self, kind: ObjectKind, id: &Id) -> Result<(), ResticError> {

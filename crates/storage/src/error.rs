@@ -17,6 +17,8 @@ pub enum StorageErrorKind {
     Damaged,
     /// The name cannot be an object's.
     InvalidName,
+    /// The work was interrupted before there was an answer: whether the call is done cannot be told.
+    Interrupted,
     /// Anything else.
     Failed,
 }
@@ -28,7 +30,7 @@ pub struct StorageError {
     /// What kind of thing went wrong.
     pub kind: StorageErrorKind,
     /// What was tried: `put`, `get`, `stat`, `list`, `remove`, `confirm`; `open` and
-    /// `create` of a place; `write` of a file; `name`.
+    /// `create` of a place; `write` of a file; `name`; `look for the space of` a place.
     pub verb: &'static str,
     /// The object's full path or URL.
     pub object: String,

@@ -51,12 +51,36 @@ pub struct ObjectStat {
     pub size_bytes: u64,
 }
 
+/// Bytes that are given away for the length of a call, so that the call need not copy them: the front of a buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// The buffer.
+    pub bytes: Vec<u8>,
+    /// How many bytes of it are meant.
+    pub used: usize,
+}
+
+impl Given {
+    /// Gives a whole buffer.
+    pub fn all(bytes: Vec<u8>) -> Self {
+        let used = bytes.len();
+        Self { bytes, used }
+    }
+}
+
 /// A place for write-once objects. Every operation names the object in its error.
 pub trait Storage: Send + Sync {
     /// Puts a new object, the concatenation of `content`. When it returns `Ok`, the object is whole and durable; when
     /// it fails or the process dies, there is no object of that name, or the whole one. An existing name is refused
     /// ([`crate::StorageErrorKind::Exists`]) and keeps its content.
     fn put(&self, name: &ObjectName, content: &[&[u8]]) -> Result<(), StorageError>;
+
+    /// As [`Storage::put`], of content that comes back with the outcome. It may be lost where the call fails.
+    fn put_given(&self, name: &ObjectName, content: Vec<Given>) -> (Result<(), StorageError>, Vec<Given>) {
+        let slices: Vec<&[u8]> =
+            content.iter().map(|given| given.bytes.get(..given.used).unwrap_or(&given.bytes)).collect();
+        (self.put(name, &slices), content)
+    }
 
     /// Returns a whole object.
     fn get(&self, name: &ObjectName) -> Result<Vec<u8>, StorageError>;

@@ -86,7 +86,7 @@ fn repository_alone(session: &Session, options: &Options) -> Result<Finished, Fa
         dry_run: options.dry_run.dry_run,
     };
     if options.dry_run.dry_run {
-        if opening::is_there(path) {
+        if opening::is_there(session, path)? {
             return Err(Failure::usage(
                 format!("{}: there is a repository already", path.display()),
                 "use it as it is",
@@ -138,7 +138,7 @@ fn whole(session: &Session, options: &Options, file: &Path) -> Result<Finished, 
         ));
         return Finished::new(&Report::new("init", session.started, Outcome::Complete, body));
     }
-    if opening::is_there(&repository) {
+    if opening::is_there(session, &repository)? {
         session.console.say(&format!("The repository {} is there already.", repository.display()));
     } else {
         let place = RepositoryPlace::at(repository.clone());

@@ -12,6 +12,7 @@ use crate::vault::ObjectKind;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use storage::Given;
 
 /// What a writer came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -57,16 +58,17 @@ pub(super) fn run(shared: &Shared, stored: &Stored, packs: &Receiver<OpenPack>) 
 }
 
 fn store(shared: &Shared, stored: &Stored, pack: OpenPack) -> Result<(), ResticError> {
-    let (id, size_bytes) = shared.vault.save_pack(&pack.bytes[..pack.used], &pack.blobs)?;
-    shared.return_pack_buffer(pack.bytes);
+    let OpenPack { bytes, used, blobs, .. } = pack;
+    let (id, size_bytes, buffer) = shared.vault.save_pack(Given { bytes, used }, &blobs)?;
+    shared.return_pack_buffer(buffer);
     let mut ledger = stored.0.lock().unwrap_or_else(PoisonError::into_inner);
     ledger.report.packs.push(id);
     ledger.report.added_bytes += size_bytes;
-    ledger.report.added_blobs += pack.blobs.len() as u64;
+    ledger.report.added_blobs += blobs.len() as u64;
     ledger.pending_bytes += size_bytes;
-    ledger.pending_blobs += pack.blobs.len();
+    ledger.pending_blobs += blobs.len();
     ledger.oldest.get_or_insert_with(Instant::now);
-    ledger.pending.push(IndexedPack { id, blobs: pack.blobs });
+    ledger.pending.push(IndexedPack { id, blobs });
     Ok(())
 }
 
