@@ -4,7 +4,7 @@
 use flow::{BackupReader, Context, DatabaseName, Previous, TargetName};
 use repository::{
     BackupId, BackupRecord, CheckDepth, CheckReport, RecentRuns, Repository, RepositoryError,
-    RepositoryErrorKind, SnapshotRequest, SnapshotWriter, State, StoredFiles, VerifyReport,
+    RepositoryErrorKind, SnapshotRequest, SnapshotWriter, State, StoredFiles, Usage, VerifyReport,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -62,6 +62,10 @@ impl Repository for Absent {
     }
 
     fn check(&self, _: CheckDepth, _: &Context) -> Result<CheckReport, RepositoryError> {
+        self.refuse()
+    }
+
+    fn usage(&self, _: &Context) -> Result<Usage, RepositoryError> {
         self.refuse()
     }
 

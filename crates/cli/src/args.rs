@@ -1,7 +1,8 @@
 //! The command line: one definition, of which parsing, help, completions, man pages and `docs/cli.md` are made.
 
 use crate::commands::{
-    accept, backup, check, completions, demo, doctor, export, init, key, list, man, restore, show, verify,
+    accept, backup, check, completions, demo, doctor, export, init, key, list, man, restore, show, stats,
+    unlock, verify,
 };
 use crate::globals::Globals;
 use clap::{Parser, Subcommand};
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Check(check::Options),
     Key(key::Options),
     Accept(accept::Options),
+    Unlock(unlock::Options),
+    Stats(stats::Options),
     Completions(completions::Options),
     Man(man::Options),
 }
@@ -73,6 +76,8 @@ impl Command {
             Self::Check(_) => "check",
             Self::Key(_) => "key",
             Self::Accept(_) => "accept",
+            Self::Unlock(_) => "unlock",
+            Self::Stats(_) => "stats",
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",
         }
@@ -87,6 +92,7 @@ impl Command {
             Self::Restore(options) => options.dry_run.dry_run,
             Self::Export(options) => options.dry_run.dry_run,
             Self::Key(options) => options.is_dry_run(),
+            Self::Unlock(options) => options.dry_run.dry_run,
             _ => false,
         }
     }

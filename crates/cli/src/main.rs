@@ -118,6 +118,8 @@ fn run(mut session: Session, command: Command) -> Result<Option<Finished>, Failu
         Command::Accept(options) => commands::accept::run(&session, &options).map(Some),
         Command::Check(options) => commands::check::run(&session, &options).map(Some),
         Command::Key(options) => commands::key::run(&session, &options).map(Some),
+        Command::Unlock(options) => commands::unlock::run(&session, &options).map(Some),
+        Command::Stats(options) => commands::stats::run(&session, &options).map(Some),
         Command::Completions(options) => {
             commands::completions::run(&session, &options, Cli::command()).map(|()| None)
         }

@@ -1,6 +1,6 @@
-//! One verb a file: accept, backup, list, show, restore, export, verify, check, keys, doctor. The only place where engines
-//! meet repositories. Each verb takes options and returns a report; whoever called renders it. Nothing here prints, reads
-//! the environment, or exits.
+//! One verb a file: accept, backup, list, show, restore, export, verify, check, keys, unlock, stats, doctor. The only
+//! place where engines meet repositories. Each verb takes options and returns a report; whoever called renders it.
+//! Nothing here prints, reads the environment, or exits.
 
 pub mod accept;
 pub mod backup;
@@ -19,9 +19,11 @@ pub mod restore;
 mod restored;
 mod services;
 pub mod show;
+pub mod stats;
 pub mod tenants;
 mod unfinished;
 pub mod unlisted;
+pub mod unlock;
 pub mod verify;
 
 pub use error::OperationError;

@@ -13,8 +13,8 @@ pub use error::{RepositoryError, RepositoryErrorKind};
 pub use keys::{KeyRecord, Keys};
 pub use record::{
     AcceptanceRecord, BackupId, BackupRecord, Baseline, CheckDepth, CheckReport, ConfigurationRecord,
-    ConfirmationRecord, Damage, LastBackup, Proof, ProofLevel, ProofRecord, RecentRuns, SnapshotReport,
-    SnapshotRequest, StoredFile, Unlisted, VerifyReport, WrittenDatabase,
+    ConfirmationRecord, Damage, LastBackup, LockHolder, LockRecord, Proof, ProofLevel, ProofRecord,
+    RecentRuns, SnapshotReport, SnapshotRequest, StoredFile, Unlisted, Usage, VerifyReport, WrittenDatabase,
 };
 pub use repository::{PartError, Repository, SnapshotWriter, StoredFiles};
 pub use state::{Records, State, StateRecord};

@@ -184,6 +184,59 @@ pub struct ConfirmationRecord {
     pub host: String,
 }
 
+/// A lock that lies in a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockRecord {
+    /// Its id.
+    pub id: String,
+    /// Who holds it; `None` where it cannot be read.
+    pub holder: Option<LockHolder>,
+    /// Why it no longer counts; `None` where it does, or nobody can tell.
+    pub stale: Option<String>,
+    /// Why it cannot be read.
+    pub problem: Option<String>,
+}
+
+/// Who holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockHolder {
+    /// The host.
+    pub host: String,
+    /// The user.
+    pub user: String,
+    /// The process on that host.
+    pub pid: u32,
+    /// When it was taken or last refreshed.
+    pub time: Timestamp,
+    /// Whether it lets nobody else in.
+    pub exclusive: bool,
+}
+
+/// What a repository takes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// How many packs are stored.
+    pub packs: u64,
+    /// Their bytes.
+    pub pack_bytes: u64,
+    /// Bytes of the index.
+    pub index_bytes: u64,
+    /// Bytes of everything that is stored.
+    pub all_bytes: u64,
+    /// How many different blobs of content there are.
+    pub data_blobs: u64,
+    /// Bytes of that content, before compression.
+    pub data_bytes: u64,
+    /// How many different folders there are.
+    pub tree_blobs: u64,
+    /// Bytes of folders, before compression.
+    pub tree_bytes: u64,
+    /// Bytes of all these as they are stored, each once.
+    pub blob_bytes: u64,
+    /// What is free where it lies, where that can be told.
+    pub free_bytes: Option<u64>,
+}
+
 /// What a new snapshot is to hold.
 #[derive(Debug, Clone)]
 pub struct SnapshotRequest {

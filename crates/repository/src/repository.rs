@@ -1,8 +1,8 @@
 //! The seam between operations and a layout.
 
 use crate::{
-    BackupId, BackupRecord, Baseline, CheckDepth, CheckReport, Keys, ProofRecord, RecentRuns,
-    RepositoryError, SnapshotReport, SnapshotRequest, State, StoredFile, Unlisted, VerifyReport,
+    BackupId, BackupRecord, Baseline, CheckDepth, CheckReport, Keys, LockRecord, ProofRecord, RecentRuns,
+    RepositoryError, SnapshotReport, SnapshotRequest, State, StoredFile, Unlisted, Usage, VerifyReport,
 };
 use flow::{
     BackupReader, Context, DatabaseName, DatabaseRef, Dumped, EntryName, OpenPart, PartRef, Previous,
@@ -88,6 +88,19 @@ pub trait Repository: Send + Sync {
 
     /// Checks the repository as a whole.
     fn check(&self, depth: CheckDepth, context: &Context) -> Result<CheckReport, RepositoryError>;
+
+    /// Returns the locks that lie there, stale ones too. A layout without locks has none.
+    fn locks(&self) -> Result<Vec<LockRecord>, RepositoryError> {
+        Ok(vec![])
+    }
+
+    /// Removes a lock, whoever holds it. One that is gone already is no error.
+    fn remove_lock(&self, _id: &str) -> Result<(), RepositoryError> {
+        Ok(())
+    }
+
+    /// Tells what it takes up, without reading content.
+    fn usage(&self, context: &Context) -> Result<Usage, RepositoryError>;
 
     /// Returns the keys; `None` for a layout that has none.
     fn keys(&self) -> Option<&dyn Keys> {

@@ -29,6 +29,21 @@ impl BlobLocation {
     }
 }
 
+/// What the index says of blobs, each counted once however often it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IndexTotals {
+    /// How many data blobs.
+    pub data_blobs: u64,
+    /// Bytes of their plaintext.
+    pub data_bytes: u64,
+    /// How many tree blobs.
+    pub tree_blobs: u64,
+    /// Bytes of their plaintext.
+    pub tree_bytes: u64,
+    /// Bytes of all these blobs as they are stored: compressed and sealed.
+    pub stored_bytes: u64,
+}
+
 /// The kind is the highest bit of `pack`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
@@ -116,6 +131,29 @@ impl Index {
     /// Tells whether nothing is indexed.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Sums up the blobs, each once.
+    pub fn totals(&self) -> IndexTotals {
+        let mut totals = IndexTotals::default();
+        for same in self.entries.chunk_by(|one, other| one.id == other.id) {
+            for kind in [BlobKind::Data, BlobKind::Tree] {
+                let Some(entry) = same.iter().find(|entry| entry.kind() == kind) else { continue };
+                let bytes = self.location(entry).plaintext_length();
+                totals.stored_bytes += u64::from(entry.length);
+                match kind {
+                    BlobKind::Data => {
+                        totals.data_blobs += 1;
+                        totals.data_bytes += bytes;
+                    }
+                    BlobKind::Tree => {
+                        totals.tree_blobs += 1;
+                        totals.tree_bytes += bytes;
+                    }
+                }
+            }
+        }
+        totals
     }
 
     /// Returns the packs that hold indexed blobs.

@@ -31,6 +31,8 @@ mod repack;
 mod repository;
 mod snapshot;
 mod tree;
+mod unlock;
+mod usage;
 mod vault;
 mod verify;
 mod writer;
@@ -42,7 +44,7 @@ pub use cut::{
 };
 pub use error::{LockHolder, ResticError, ResticErrorKind};
 pub use id::{BlobKind, Id, IdError};
-pub use index::{BlobLocation, Index};
+pub use index::{BlobLocation, Index, IndexTotals};
 pub use keys::{KeyInfo, KeyOptions};
 pub use lock::{LockGuard, LockKind, LockOptions, LockOwner};
 pub use prune::{
@@ -53,5 +55,7 @@ pub use reader::{ReadOptions, stream};
 pub use repository::{CreateOptions, OpenOptions, Repository, RepositoryConfig};
 pub use snapshot::Snapshot;
 pub use tree::{MODE_DIR, Node, NodeKind, Tree};
+pub use unlock::{LockFile, Stale};
+pub use usage::StoredBytes;
 pub use verify::{BlobProblem, VerifyOutcome, verify_blobs};
 pub use writer::{BlobWriter, StoredBlob, StreamError, WriterOptions, WriterReport};

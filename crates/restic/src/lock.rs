@@ -58,7 +58,7 @@ impl Default for LockOptions {
 }
 
 #[derive(Serialize, Deserialize)]
-struct LockJson {
+pub(crate) struct LockJson {
     time: Timestamp,
     exclusive: bool,
     hostname: String,
@@ -263,7 +263,7 @@ fn write(vault: &Vault, kind: LockKind, owner: &LockOwner, time: Timestamp) -> R
 }
 
 /// Reads a lock. `None` where it is gone by now, or empty: what a client that crashed may leave.
-fn read(vault: &Vault, id: &Id, size_bytes: u64) -> Result<Option<LockJson>, ResticError> {
+pub(crate) fn read(vault: &Vault, id: &Id, size_bytes: u64) -> Result<Option<LockJson>, ResticError> {
     if size_bytes == 0 {
         return Ok(None);
     }
@@ -307,7 +307,7 @@ fn refuse_conflict(
     Ok(())
 }
 
-fn holder(id: Id, lock: &LockJson) -> LockHolder {
+pub(crate) fn holder(id: Id, lock: &LockJson) -> LockHolder {
     LockHolder {
         lock: id,
         host: lock.hostname.clone(),
@@ -323,7 +323,7 @@ fn is_stale(lock: &LockJson, host: &str, stale: Duration) -> bool {
     age(lock.time) >= stale || is_of_dead_process(lock, host)
 }
 
-fn is_of_dead_process(lock: &LockJson, host: &str) -> bool {
+pub(crate) fn is_of_dead_process(lock: &LockJson, host: &str) -> bool {
     let pid = i32::try_from(lock.pid).ok().and_then(Pid::from_raw);
     lock.hostname == host && pid.is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
 }

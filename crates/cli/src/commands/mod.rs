@@ -13,4 +13,6 @@ pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod restore;
 pub(crate) mod show;
+pub(crate) mod stats;
+pub(crate) mod unlock;
 pub(crate) mod verify;

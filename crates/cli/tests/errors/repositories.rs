@@ -63,7 +63,7 @@ fn locked_by_somebody_who_lives() {
     for (name, arguments) in
         [("locked repository", &["backup", "app.db"][..]), ("locked repository to check", &["check"])]
     {
-        refuse(&place, &Refusal { name, arguments, code: 11, object: "olga", hint: "restic unlock" });
+        refuse(&place, &Refusal { name, arguments, code: 11, object: "olga", hint: "backstay unlock" });
     }
     drop(lock);
     place.done(&["backup", "app.db"]);

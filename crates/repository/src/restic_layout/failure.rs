@@ -26,7 +26,7 @@ pub(super) fn repository_error(error: ResticError) -> RepositoryError {
         ResticErrorKind::Locked(holder) => (
             RepositoryErrorKind::Locked,
             Some(format!(
-                "wait until process {} on {} is done; if it is gone, `restic unlock` removes what it left",
+                "wait until process {} on {} is done; if it is gone, `backstay unlock` removes what it left",
                 holder.pid, holder.host
             )),
         ),

@@ -1,5 +1,6 @@
 //! The seam's calls on an open repository.
 
+use super::care;
 use super::check;
 use super::failure::repository_error;
 use super::known::Known;
@@ -9,8 +10,8 @@ use super::runs::Latest;
 use super::state;
 use super::writer::ResticSnapshotWriter;
 use crate::{
-    BackupId, BackupRecord, CheckDepth, CheckReport, Keys, RecentRuns, Repository, RepositoryError,
-    SnapshotRequest, SnapshotWriter, State, StoredFiles, Unlisted, VerifyReport,
+    BackupId, BackupRecord, CheckDepth, CheckReport, Keys, LockRecord, RecentRuns, Repository,
+    RepositoryError, SnapshotRequest, SnapshotWriter, State, StoredFiles, Unlisted, Usage, VerifyReport,
 };
 use flow::{BackupReader, Context, DatabaseName, Previous, Secret, TargetName};
 use restic::LockKind;
@@ -149,6 +150,18 @@ impl Repository for ResticLayout {
     fn check(&self, depth: CheckDepth, context: &Context) -> Result<CheckReport, RepositoryError> {
         let _lock = self.0.lock_to_read(LockKind::Exclusive, context)?;
         check::check(&self.0, depth, context)
+    }
+
+    fn locks(&self) -> Result<Vec<LockRecord>, RepositoryError> {
+        care::locks(&self.0)
+    }
+
+    fn remove_lock(&self, id: &str) -> Result<(), RepositoryError> {
+        care::remove_lock(&self.0, id)
+    }
+
+    fn usage(&self, _context: &Context) -> Result<Usage, RepositoryError> {
+        care::usage(&self.0)
     }
 
     fn keys(&self) -> Option<&dyn Keys> {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use repository::{
     BackupId, BackupRecord, CheckDepth, CheckReport, Damage, Keys, LastBackup, RecentRuns, Repository,
     RepositoryError, RepositoryErrorKind, SnapshotRequest, SnapshotWriter, State, StateRecord, StoredFiles,
-    VerifyReport,
+    Usage, VerifyReport,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -262,6 +262,12 @@ impl Repository for FakeRepository {
         let ids: Vec<BackupId> = self.backups(None, context)?.into_iter().map(|record| record.id).collect();
         let errors = self.damages(&ids);
         Ok(CheckReport { errors, snapshots: self.0.state().snapshots, ..CheckReport::default() })
+    }
+
+    fn usage(&self, _context: &Context) -> Result<Usage, RepositoryError> {
+        let state = self.0.state();
+        let data_bytes = state.stored.iter().map(|stored| stored.record.size_bytes).sum();
+        Ok(Usage { data_bytes, all_bytes: data_bytes, ..Usage::default() })
     }
 
     fn keys(&self) -> Option<&dyn Keys> {
