@@ -151,7 +151,7 @@ fn an_unfinished_restore_is_told_to_whoever_backs_up_or_examines() {
     let killed = machine.run(&["restore", "app.db", "--confirm", "app.db", "--stop-command", &stop]);
     assert_ne!(killed.code, 0);
     assert!(record(&path).exists());
-    let command = format!("`backstay restore --rollback --target '{}'`", path.display());
+    let command = format!("`backstay restore --rollback --target {}`", path.display());
     let backup = machine.done(&["backup", "app.db"]);
     assert!(backup.err.contains("never finished") && backup.err.contains(&command), "{}", backup.err);
     let doctor = machine.done(&["doctor", "app.db", "--json"]).json();

@@ -8,6 +8,9 @@ use repository::BackupRecord;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 
+/// The size of each database of a target as its newest backup has it, by host and name.
+type NewestSizes<'a> = BTreeMap<(&'a str, &'a DatabaseName), u64>;
+
 /// What one target has.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TargetStats {
@@ -103,8 +106,7 @@ pub fn run(services: &Services) -> Result<Report<StatsBody>, OperationError> {
 
 /// The records are in the order of their times, so that the last one of a database is its newest.
 fn by_target(records: &[BackupRecord]) -> Vec<TargetStats> {
-    let mut targets: BTreeMap<&TargetName, (TargetStats, BTreeMap<(&str, &DatabaseName), u64>)> =
-        BTreeMap::new();
+    let mut targets: BTreeMap<&TargetName, (TargetStats, NewestSizes<'_>)> = BTreeMap::new();
     for record in records {
         let (stats, newest) = targets.entry(&record.target).or_insert_with(|| {
             let stats = TargetStats {

@@ -10,13 +10,21 @@ use flow::{BackupReader, Cancel, EntryName, MANIFEST_SCHEMA, Manifest, ReadError
 use restic::{BlobKind, Id, Index, Node, NodeKind, ReadOptions, Repository, Tree};
 use std::io::Read;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The manifest's name in a database's folder.
 pub(super) const MANIFEST_FILE: &str = "manifest.json";
 
 /// How many threads read ahead.
 const THREADS: usize = 2;
+
+/// A file whose blobs were looked up: some fifty bytes a blob.
+struct LaidOut {
+    name: String,
+    blobs: Vec<(Id, u64)>,
+    starts: Vec<u64>,
+    total: u64,
+}
 
 /// What reading needs.
 #[derive(Clone)]
@@ -43,10 +51,15 @@ impl Source {
         content.iter().map(length).collect()
     }
 
-    /// Returns a reader of a range of a file.
-    fn stream(&self, node: &Node, range: Range<u64>) -> Result<Box<dyn Read + Send>, ReadError> {
+    /// Looks up a file: its blobs with where each begins, and that they make up its size.
+    fn laid_out(&self, node: &Node) -> Result<LaidOut, ReadError> {
         let blobs = self.blobs(node)?;
-        let total: u64 = blobs.iter().map(|(_, length)| length).sum();
+        let mut starts = Vec::with_capacity(blobs.len());
+        let mut total: u64 = 0;
+        for (_, length) in &blobs {
+            starts.push(total);
+            total += length;
+        }
         if total != node.size {
             return Err(ReadError::new(
                 ReadErrorKind::Damaged,
@@ -54,24 +67,40 @@ impl Source {
                 format!("its blobs have {total} bytes, its node says {}", node.size),
             ));
         }
-        if range.start > range.end || range.end > total {
+        Ok(LaidOut { name: node.name.clone(), blobs, starts, total })
+    }
+
+    /// Returns a reader of a range of a file.
+    fn stream(&self, file: &LaidOut, range: Range<u64>) -> Result<Box<dyn Read + Send>, ReadError> {
+        if range.start > range.end || range.end > file.total {
             return Err(ReadError::new(
                 ReadErrorKind::Missing,
-                format!("bytes {} to {} of {}", range.start, range.end, node.name),
-                format!("it has {total} bytes"),
+                format!("bytes {} to {} of {}", range.start, range.end, file.name),
+                format!("it has {} bytes", file.total),
             ));
         }
+        // Only the blobs that the range touches: a large file is read in hundreds of ranges.
+        let first = file.starts.partition_point(|start| *start <= range.start).saturating_sub(1);
+        let end = file.starts.partition_point(|start| *start < range.end).max(first);
+        let skipped = file.starts.get(first).copied().unwrap_or(0);
+        let (blobs, range) = match range.is_empty() {
+            true => (vec![], 0..0),
+            false => {
+                let blobs = file.blobs.get(first..end).unwrap_or_default().to_vec();
+                (blobs, range.start - skipped..range.end - skipped)
+            }
+        };
         let options = ReadOptions { threads: THREADS, cancel: self.cancel.clone() };
         let stream =
             restic::stream(Arc::clone(&self.repository), Arc::clone(&self.index), blobs, range, options)
                 .map_err(read_error)?;
-        Ok(Box::new(Translated { stream, name: node.name.clone() }))
+        Ok(Box::new(Translated { stream, name: file.name.clone() }))
     }
 
     /// Returns the whole of a small file.
     pub(super) fn read_file(&self, node: &Node) -> Result<Vec<u8>, ReadError> {
         let mut content = Vec::new();
-        let mut stream = self.stream(node, 0..node.size)?;
+        let mut stream = self.stream(&self.laid_out(node)?, 0..node.size)?;
         stream.read_to_end(&mut content).map_err(|error| ReadError::from_io(error, &node.name))?;
         Ok(content)
     }
@@ -157,6 +186,8 @@ pub(super) struct ResticBackup {
     source: Source,
     tree: Tree,
     manifest: Manifest,
+    /// The entry that was read last: each read is of a part of one.
+    last: Mutex<Option<(EntryName, Arc<LaidOut>)>>,
     _lock: Option<Arc<restic::LockGuard>>,
 }
 
@@ -168,7 +199,7 @@ impl ResticBackup {
     ) -> Result<Self, ReadError> {
         let tree = source.read_tree(subtree)?;
         let manifest = source.read_manifest(&tree)?;
-        Ok(Self { source, tree, manifest, _lock: lock })
+        Ok(Self { source, tree, manifest, last: Mutex::default(), _lock: lock })
     }
 }
 
@@ -178,8 +209,19 @@ impl BackupReader for ResticBackup {
     }
 
     fn read(&self, entry: &EntryName, range: Range<u64>) -> Result<Box<dyn Read + Send>, ReadError> {
-        let node = self.source.entry_node(&self.tree, entry)?;
-        self.source.stream(&node, range)
+        let file = {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            match last.as_ref().filter(|(name, _)| name == entry) {
+                Some((_, file)) => Arc::clone(file),
+                None => {
+                    let node = self.source.entry_node(&self.tree, entry)?;
+                    let file = Arc::new(self.source.laid_out(&node)?);
+                    *last = Some((entry.clone(), Arc::clone(&file)));
+                    file
+                }
+            }
+        };
+        self.source.stream(&file, range)
     }
 }
 
@@ -247,7 +289,7 @@ impl StoredFiles for ResticFiles {
         let node = self.nodes.get(index).ok_or_else(|| {
             ReadError::new(ReadErrorKind::Missing, format!("file {index}"), "the snapshot has no such file")
         })?;
-        self.source.stream(node, 0..node.size)
+        self.source.stream(&self.source.laid_out(node)?, 0..node.size)
     }
 }
 
