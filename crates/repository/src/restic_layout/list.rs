@@ -191,6 +191,16 @@ impl ResticRepository {
 
     /// Returns the folder of a backup, by its full id.
     pub(super) fn find_backup(&self, id: &BackupId, context: &Context) -> Result<Id, RepositoryError> {
+        Ok(self.find_written(id, context)?.0)
+    }
+
+    /// Returns the folder of a backup, by its full id, and when its run proved it, where it is ours.
+    fn find_written(
+        &self,
+        id: &BackupId,
+        context: &Context,
+    ) -> Result<(Id, Option<Timestamp>), RepositoryError> {
+        let of = |line: &Line| Ok((self.subtree_of(line)?, Some(line.proof_time)));
         let (snapshot_id, database) = match id.0.split_once(':') {
             Some((snapshot, database)) => (snapshot, Some(database)),
             None => (id.0.as_str(), None),
@@ -213,13 +223,10 @@ impl ResticRepository {
             })?,
         };
         match (self.lines(&parsed, &snapshot, context)?, database) {
-            (None, _) => Ok(snapshot.tree),
-            (Some(lines), None) if lines.len() == 1 => {
-                lines.first().map_or_else(|| Err(none()), |line| self.subtree_of(line))
-            }
+            (None, _) => Ok((snapshot.tree, None)),
+            (Some(lines), None) if lines.len() == 1 => lines.first().map_or_else(|| Err(none()), of),
             (Some(lines), Some(database)) => {
-                let line = lines.iter().find(|line| line.database.as_str() == database).ok_or_else(none)?;
-                self.subtree_of(line)
+                of(lines.iter().find(|line| line.database.as_str() == database).ok_or_else(none)?)
             }
             (Some(_), None) => Err(none()),
         }
@@ -234,10 +241,12 @@ impl ResticRepository {
         self.snapshots(context)?;
         for record in state.proofs.iter() {
             // A backup that is gone, or cannot be listed, has nothing to be said of.
-            if let Ok(subtree) = self.find_backup(&record.backup, context) {
-                let slot = said.proofs.entry(subtree).or_insert((record.time, record.level));
-                if record.time > slot.0 {
-                    *slot = (record.time, record.level);
+            if let Ok((subtree, written)) = self.find_written(&record.backup, context) {
+                // Nothing is said of a backup before it is there: a clock that is behind hides no damage.
+                let time = written.map_or(record.time, |written| record.time.max(written));
+                let slot = said.proofs.entry(subtree).or_insert((time, record.level));
+                if time > slot.0 {
+                    *slot = (time, record.level);
                 }
             }
         }
