@@ -3,8 +3,9 @@
 
 use flow::{BackupReader, Context, DatabaseName, Previous, TargetName};
 use repository::{
-    BackupId, BackupRecord, CheckDepth, CheckReport, RecentRuns, Repository, RepositoryError,
-    RepositoryErrorKind, SnapshotRequest, SnapshotWriter, State, StoredFiles, Usage, VerifyReport,
+    BackupId, BackupRecord, CheckDepth, CheckReport, PruneReport, PruneRequest, RecentRuns, Repository,
+    RepositoryError, RepositoryErrorKind, SnapshotRequest, SnapshotWriter, State, StoredFiles, Usage,
+    VerifyReport,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -66,6 +67,10 @@ impl Repository for Absent {
     }
 
     fn usage(&self, _: &Context) -> Result<Usage, RepositoryError> {
+        self.refuse()
+    }
+
+    fn prune(&self, _: &PruneRequest, _: &Context) -> Result<PruneReport, RepositoryError> {
         self.refuse()
     }
 

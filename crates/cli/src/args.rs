@@ -1,8 +1,8 @@
 //! The command line: one definition, of which parsing, help, completions, man pages and `docs/cli.md` are made.
 
 use crate::commands::{
-    accept, backup, check, completions, demo, doctor, export, init, key, list, man, restore, show, stats,
-    unlock, verify,
+    accept, backup, check, completions, demo, doctor, export, init, key, list, man, prune, restore, show,
+    stats, unlock, verify,
 };
 use crate::globals::Globals;
 use clap::{Parser, Subcommand};
@@ -51,6 +51,7 @@ pub(crate) enum Command {
     Verify(verify::Options),
     Restore(restore::Options),
     Export(export::Options),
+    Prune(prune::Options),
     Check(check::Options),
     Key(key::Options),
     Accept(accept::Options),
@@ -73,6 +74,7 @@ impl Command {
             Self::Verify(_) => "verify",
             Self::Restore(_) => "restore",
             Self::Export(_) => "export",
+            Self::Prune(_) => "prune",
             Self::Check(_) => "check",
             Self::Key(_) => "key",
             Self::Accept(_) => "accept",
@@ -93,6 +95,7 @@ impl Command {
             Self::Export(options) => options.dry_run.dry_run,
             Self::Key(options) => options.is_dry_run(),
             Self::Unlock(options) => options.dry_run.dry_run,
+            Self::Prune(options) => options.dry_run.dry_run,
             _ => false,
         }
     }

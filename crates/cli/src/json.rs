@@ -81,6 +81,19 @@ const OWN_KEYS: &[(&str, &[(&str, Shape)])] = &[
         ],
     ),
     (
+        "prune",
+        &[
+            ("kept", Shape::List),
+            ("removed", Shape::List),
+            ("snapshots", Shape::Null),
+            ("freed_bytes", Shape::Null),
+            ("foreign", Shape::Null),
+            ("unlisted", Shape::Null),
+            ("forget_only", Shape::Null),
+            ("dry_run", Shape::Null),
+        ],
+    ),
+    (
         "export",
         &[
             ("backup", Shape::Null),

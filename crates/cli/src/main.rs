@@ -16,6 +16,7 @@ mod opening;
 mod password;
 mod places;
 mod progress;
+mod prune_scopes;
 mod references;
 mod session;
 mod signals;
@@ -116,6 +117,7 @@ fn run(mut session: Session, command: Command) -> Result<Option<Finished>, Failu
         Command::Restore(options) => commands::restore::run(&session, &options).map(Some),
         Command::Export(options) => commands::export::run(&session, &options).map(Some),
         Command::Accept(options) => commands::accept::run(&session, &options).map(Some),
+        Command::Prune(options) => commands::prune::run(&session, &options).map(Some),
         Command::Check(options) => commands::check::run(&session, &options).map(Some),
         Command::Key(options) => commands::key::run(&session, &options).map(Some),
         Command::Unlock(options) => commands::unlock::run(&session, &options).map(Some),

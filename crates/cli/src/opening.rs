@@ -142,7 +142,8 @@ pub(crate) fn without_repository(session: &Session) -> Result<Services, Failure>
     services(session, Arc::new(Absent(PathBuf::from("no repository"))))
 }
 
-fn place_of(session: &Session, source: Option<&SourceArgument<'_>>) -> Result<Place, Failure> {
+/// Returns the repository that holds the backups of a source: the asked one, that of its plans, or the default.
+pub(crate) fn place_of(session: &Session, source: Option<&SourceArgument<'_>>) -> Result<Place, Failure> {
     if let Some(asked) = asked_for(session)? {
         return Ok(asked);
     }

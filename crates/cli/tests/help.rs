@@ -9,7 +9,7 @@ mod support;
 use std::path::Path;
 use support::Machine;
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "demo",
     "init",
     "doctor",
@@ -19,6 +19,7 @@ const COMMANDS: [&str; 16] = [
     "verify",
     "restore",
     "export",
+    "prune",
     "check",
     "key",
     "accept",
@@ -103,8 +104,8 @@ fn the_reference_page_is_current() {
 fn commands_of_later_versions_do_not_exist() {
     let machine = Machine::new();
     let later = [
-        "import", "open", "drill", "prune", "diff", "recover", "rescue", "status", "copy", "adopt",
-        "schedule", "serve", "wal", "role", "runbook", "incident", "takeover", "notify", "storage", "audit",
+        "import", "open", "drill", "diff", "recover", "rescue", "status", "copy", "adopt", "schedule",
+        "serve", "wal", "role", "runbook", "incident", "takeover", "notify", "storage", "audit",
     ];
     for command in later {
         let outcome = machine.run(&[command]);
@@ -112,8 +113,7 @@ fn commands_of_later_versions_do_not_exist() {
         assert!(outcome.err.contains("unrecognized subcommand"), "{command}: {}", outcome.err);
     }
     for arguments in [
-        &["backup", "x.db", "--no-prune"][..],
-        &["backup", "x.db", "--out", "y.sql"],
+        &["backup", "x.db", "--out", "y.sql"][..],
         &["verify", "--deep"],
         &["check", "--heal"],
         &["check", "--read-data=5%"],

@@ -7,7 +7,9 @@
 mod argument;
 mod error;
 mod find;
+mod keep;
 mod position;
+mod problem;
 mod read;
 mod settings;
 mod source;

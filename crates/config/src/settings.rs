@@ -1,9 +1,13 @@
 //! Settings resolved: names looked up, paths made absolute, commands and references checked.
 
 use crate::error::did_you_mean;
+use crate::keep::rules;
+use crate::problem::Problem;
 use crate::source::{SourceTextError, normal, source};
 use crate::written::{Written, WrittenPlan, WrittenRepository, WrittenRestore, WrittenTarget};
 use flow::{SecretRef, TargetName, TargetRef};
+use jiff::tz::TimeZone;
+use repository::retention::Rules;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -77,28 +81,10 @@ pub struct Plan {
     pub repository: Option<RepositoryPlace>,
     /// Tags for its snapshots.
     pub tags: Vec<String>,
-}
-
-/// A problem with the meaning of a key.
-#[derive(Debug)]
-pub(crate) struct Problem {
-    pub(crate) path: Vec<String>,
-    pub(crate) message: String,
-    pub(crate) hint: Option<String>,
-}
-
-impl Problem {
-    fn new(path: &[&str], message: impl Into<String>, hint: impl Into<Option<String>>) -> Self {
-        Self {
-            path: path.iter().map(|key| (*key).to_owned()).collect(),
-            message: message.into(),
-            hint: hint.into(),
-        }
-    }
-
-    fn source(path: &[&str], error: SourceTextError) -> Self {
-        Self::new(path, error.message, error.hint)
-    }
+    /// What is kept of its backups; `None`: everything.
+    pub keep: Option<Rules>,
+    /// The zone in which its days begin; `None`: the local one.
+    pub time_zone: Option<TimeZone>,
 }
 
 pub(crate) fn resolve(file: &Path, folder: &Path, written: Written) -> Result<Settings, Problem> {
@@ -316,7 +302,19 @@ fn plan_settings(
     }
     let repository =
         written.repository.map(|text| look_up(&text, repositories, folder, &at("repository"))).transpose()?;
-    Ok(Plan { repository, tags: written.tags })
+    let zone = |name: String| {
+        TimeZone::get(&name).map_err(|_| {
+            let hint =
+                "write a name of the time zone database, as in \"Europe/Berlin\" or \"UTC\"".to_owned();
+            Problem::new(&at("time_zone"), format!("there is no time zone {name:?}"), hint)
+        })
+    };
+    Ok(Plan {
+        repository,
+        tags: written.tags,
+        keep: written.keep.map(|keep| rules(keep, &at("keep"))).transpose()?,
+        time_zone: written.time_zone.map(zone).transpose()?,
+    })
 }
 
 impl Settings {

@@ -58,14 +58,28 @@ pub(crate) struct WrittenPlan {
     pub(crate) repository: Option<String>,
     #[serde(default)]
     pub(crate) tags: Vec<String>,
+    pub(crate) keep: Option<WrittenKeep>,
+    pub(crate) time_zone: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenKeep {
+    pub(crate) last: Option<u32>,
+    pub(crate) hourly: Option<u32>,
+    pub(crate) daily: Option<u32>,
+    pub(crate) weekly: Option<u32>,
+    pub(crate) monthly: Option<u32>,
+    pub(crate) yearly: Option<u32>,
+    pub(crate) within: Option<String>,
+    pub(crate) max_age: Option<String>,
+    pub(crate) max_size: Option<String>,
+    pub(crate) min: Option<u32>,
 }
 
 /// Keys whose feature a later version brings, with what this one does not do.
 const NOT_YET: &[(&str, &str)] = &[
     ("schedule", "run backups on a schedule"),
-    ("time_zone", "run backups on a schedule"),
-    ("keep", "remove old backups"),
-    ("prune", "remove old backups"),
     ("objectives", "watch objectives"),
     ("checks", "run checks of your own"),
     ("form", "write plain dump files in a plan"),

@@ -41,6 +41,36 @@ const TOML: &[(&str, &str, &str)] = &[
         "take the key out",
     ),
     (
+        "[targets.erp]\nsource = \"/x.db\"\n[targets.erp.plans.a]\nkeep = { daily = 7, mothly = 3 }\n",
+        "c.toml:4:21: `targets.erp.plans.a.keep.mothly`: unknown key",
+        "did you mean `monthly`?",
+    ),
+    (
+        "[targets.erp]\nsource = \"/x.db\"\n[targets.erp.plans.a]\nkeep = { daily = 0 }\n",
+        "c.toml:4:10: `targets.erp.plans.a.keep.daily`: nothing is kept by 0",
+        "write 1 or more, or take the key out",
+    ),
+    (
+        "[targets.erp]\nsource = \"/x.db\"\n[targets.erp.plans.a]\nkeep = { min = 2 }\n",
+        "c.toml:4:1: `targets.erp.plans.a.keep`: it has no rule",
+        "say what to keep, as in { daily = 7, weekly = 4 }, or take the key out",
+    ),
+    (
+        "[targets.erp]\nsource = \"/x.db\"\n[targets.erp.plans.a.keep]\nwithin = \"12\"\n",
+        "c.toml:4:1: `targets.erp.plans.a.keep.within`: the last number has no unit",
+        "write numbers with y, m (months), w, d or h, as in \"12w\" or \"1y6m\"",
+    ),
+    (
+        "[targets.erp]\nsource = \"/x.db\"\n[targets.erp.plans.a.keep]\nmax_size = \"10\"\n",
+        "c.toml:4:1: `targets.erp.plans.a.keep.max_size`: that is no size",
+        "write a number with kB, MB, GB, TB or KiB, MiB, GiB, TiB, as in \"10GB\"",
+    ),
+    (
+        "[targets.erp]\nsource = \"/x.db\"\n[targets.erp.plans.a]\ntime_zone = \"Berlin\"\n",
+        "c.toml:4:1: `targets.erp.plans.a.time_zone`: there is no time zone \"Berlin\"",
+        "write a name of the time zone database, as in \"Europe/Berlin\" or \"UTC\"",
+    ),
+    (
         "[targets.erp]\nsource = \"/x.db\"\nobjectives = { rpo = \"26h\" }\n",
         "c.toml:3:1: `targets.erp.objectives`: this version does not watch objectives yet",
         "take the key out",

@@ -9,7 +9,7 @@ use crate::journaling;
 use crate::plausibility::{self, Suspect};
 use crate::report::{ErrorReport, Outcome, Report};
 use crate::tenants::{self, Appeared, Vanished};
-use crate::{OperationError, Services, unfinished};
+use crate::{OperationError, Pruned, Retention, Services, plan_retention, unfinished};
 use engines::Skipped;
 use flow::{
     DatabaseName, DatabaseRef, DatabaseRequest, Dump, DumpOptions, DumpRequest, EngineKind, Event, Phase,
@@ -36,6 +36,8 @@ pub struct BackupTarget {
     pub after: Option<Vec<String>>,
     /// Tags for the snapshot, beside ours.
     pub tags: Vec<String>,
+    /// What its plan keeps, where the run is to remove the rest.
+    pub retention: Option<Retention>,
 }
 
 /// What to back up, and how.
@@ -111,7 +113,7 @@ pub struct BackupBody {
     /// Databases that recent runs of the whole target found, and this one did not.
     pub vanished: Vec<Vanished>,
     /// What retention removed; null where the run had none.
-    pub pruned: Option<u64>,
+    pub pruned: Option<Pruned>,
     /// What lay beside the databases and is none.
     pub skipped: Vec<Skipped>,
     /// Whether nothing was done but telling.
@@ -172,6 +174,7 @@ fn all_targets(
     };
     let mut errors = Vec::new();
     for target in &options.targets {
+        let before = body.backups.len();
         let attempt = hooks::around(
             Hook::new("before_backup", target.before.as_deref(), &target.target.name, target.only.as_ref()),
             Hook::new("after_backup", target.after.as_deref(), &target.target.name, target.only.as_ref()),
@@ -180,7 +183,7 @@ fn all_targets(
             || stepping_back(|| back_up_target(services, target, options, &mut body, &mut errors)),
         );
         match attempt {
-            Ok(()) => {}
+            Ok(()) => retain(services, target, options, before, &mut body),
             Err(error @ (OperationError::Source(_) | OperationError::Local { .. })) if !cancelled(&error) => {
                 body.backups.push(failed_item(&target.target, None, &error));
                 errors.push(error);
@@ -199,6 +202,32 @@ fn all_targets(
         report.error = errors.first().map(ErrorReport::from);
     }
     Ok(BackupResult { report, errors })
+}
+
+/// Lets go what the plan does not keep, once the target is backed up. Where all of it failed, nothing goes.
+fn retain(
+    services: &Services,
+    target: &BackupTarget,
+    options: &BackupOptions,
+    before: usize,
+    body: &mut BackupBody,
+) {
+    let (Some(retention), Some(plan), false) = (&target.retention, &target.plan, options.dry_run) else {
+        return;
+    };
+    let items = body.backups.get(before..).unwrap_or_default();
+    if !items.iter().any(|item| item.id.is_some()) {
+        return;
+    }
+    let failed = items.iter().filter(|item| item.error.is_some()).filter_map(|item| item.database.clone());
+    let made = plan_retention::Made {
+        target: &target.target.name,
+        plan,
+        only: target.only.as_ref(),
+        failed: failed.collect(),
+    };
+    let pruned = plan_retention::apply(services, retention, made);
+    body.pruned.get_or_insert_default().add(pruned);
 }
 
 fn cancelled(error: &OperationError) -> bool {

@@ -12,7 +12,9 @@ mod hooks;
 mod journaling;
 pub mod keys;
 pub mod list;
+mod plan_retention;
 mod plausibility;
+pub mod prune;
 pub mod reference;
 pub mod report;
 pub mod restore;
@@ -27,4 +29,5 @@ pub mod unlock;
 pub mod verify;
 
 pub use error::OperationError;
+pub use plan_retention::{Pruned, Retention};
 pub use services::{Engines, Services};

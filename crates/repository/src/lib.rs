@@ -3,6 +3,7 @@
 
 mod error;
 mod keys;
+mod prune;
 mod record;
 mod repository;
 pub mod restic_layout;
@@ -11,6 +12,7 @@ mod state;
 
 pub use error::{RepositoryError, RepositoryErrorKind};
 pub use keys::{KeyRecord, Keys};
+pub use prune::{PruneReport, PruneRequest};
 pub use record::{
     AcceptanceRecord, BackupId, BackupRecord, Baseline, CheckDepth, CheckReport, ConfigurationRecord,
     ConfirmationRecord, Damage, LastBackup, LockHolder, LockRecord, Proof, ProofLevel, ProofRecord,

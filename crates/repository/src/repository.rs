@@ -1,8 +1,9 @@
 //! The seam between operations and a layout.
 
 use crate::{
-    BackupId, BackupRecord, Baseline, CheckDepth, CheckReport, Keys, LockRecord, ProofRecord, RecentRuns,
-    RepositoryError, SnapshotReport, SnapshotRequest, State, StoredFile, Unlisted, Usage, VerifyReport,
+    BackupId, BackupRecord, Baseline, CheckDepth, CheckReport, Keys, LockRecord, ProofRecord, PruneReport,
+    PruneRequest, RecentRuns, RepositoryError, SnapshotReport, SnapshotRequest, State, StoredFile, Unlisted,
+    Usage, VerifyReport,
 };
 use flow::{
     BackupReader, Context, DatabaseName, DatabaseRef, Dumped, EntryName, OpenPart, PartRef, Previous,
@@ -106,6 +107,13 @@ pub trait Repository: Send + Sync {
     fn keys(&self) -> Option<&dyn Keys> {
         None
     }
+
+    /// Removes the backups that rules let go ([`crate::retention::plan`]), and frees the space that nobody needs any more.
+    /// Decided and done under one exclusive lock ([`crate::RepositoryErrorKind::Locked`] where somebody is in the way):
+    /// what others wrote until then counts. Never touches what a scope does not select, what other programs wrote, and
+    /// what cannot be listed. A dry run tells the same and changes nothing. Interrupted, fewer backups may have gone
+    /// than were to, each of them whole, and the next prune goes on.
+    fn prune(&self, request: &PruneRequest, context: &Context) -> Result<PruneReport, RepositoryError>;
 
     /// Returns the records of all writers, of each subject the newest.
     fn state(&self, context: &Context) -> Result<State, RepositoryError>;

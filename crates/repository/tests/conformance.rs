@@ -18,12 +18,13 @@ fn the_restic_layout_keeps_every_promise_of_a_repository() {
     repository_conformance(|| {
         let bench = Bench::new();
         let root = bench.folder.path().to_owned();
-        let (again, damaged) = (root.clone(), root);
+        let (again, damaged, hidden) = (root.clone(), root.clone(), root);
         FreshRepository {
             repository: Arc::new(bench.open()),
             reopen: Box::new(move || Arc::new(open(&again)) as Arc<dyn Repository>),
             context: bench.context.clone(),
             damage: Some(Box::new(move |id| damage(&damaged, id))),
+            hide: Some(Box::new(move |id| hide(&hidden, id))),
             keep: Box::new(bench),
         }
     });
@@ -89,4 +90,15 @@ fn damage_data(root: &Path) {
         }
         std::fs::write(pack, bytes).unwrap();
     }
+}
+
+/// Removes the pack with the folders of the run that made a backup.
+fn hide(root: &Path, id: &BackupId) {
+    let storage = Arc::new(storage::LocalStorage::open(root.join("repository")).unwrap());
+    let options = restic::OpenOptions::default();
+    let repository = restic::Repository::open(storage, &flow::Secret::new("geheim"), options).unwrap();
+    let tree = repository.snapshot(&id.0.parse().unwrap()).unwrap().tree;
+    let index = repository.load_index().unwrap();
+    let pack = index.find(restic::BlobKind::Tree, &tree).unwrap().pack.to_string();
+    std::fs::remove_file(root.join("repository/data").join(&pack[..2]).join(&pack)).unwrap();
 }

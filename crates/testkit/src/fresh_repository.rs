@@ -18,6 +18,8 @@ pub struct FreshRepository {
     pub context: Context,
     /// Damages what is stored of a backup, where the place can be damaged.
     pub damage: Option<Box<DamageBackup>>,
+    /// Makes unreadable what says which databases the snapshot of a backup holds, where the place can be damaged.
+    pub hide: Option<Box<DamageBackup>>,
     /// What must not be dropped before the repository.
     pub keep: Box<dyn Any>,
 }

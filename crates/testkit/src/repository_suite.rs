@@ -1,6 +1,7 @@
 //! The conformance suite of [`Repository`] and [`SnapshotWriter`]: one check for each promise of their documentation.
 
 mod history;
+mod pruning;
 
 use crate::fresh_repository::FreshRepository;
 use crate::keys_suite;
@@ -26,7 +27,7 @@ pub fn repository_conformance(make: impl Fn() -> FreshRepository) {
 
 /// Returns the promises that the repositories that `make` makes do not keep.
 pub fn broken_repository_promises(make: impl Fn() -> FreshRepository) -> Vec<Broken> {
-    run(
+    let mut broken = run(
         &make,
         &[
             ("nothing is visible before commit", invisible),
@@ -62,7 +63,9 @@ pub fn broken_repository_promises(make: impl Fn() -> FreshRepository) -> Vec<Bro
             ("entry_bytes tells the size so far", entry_bytes),
             ("ids name the snapshot, and the database where there are several", ids),
         ],
-    )
+    );
+    broken.extend(run(&make, &pruning::CHECKS));
+    broken
 }
 
 fn target(name: &str) -> TargetName {

@@ -9,12 +9,13 @@ use testkit::{
 };
 
 fn fresh(repository: FakeRepository) -> FreshRepository {
-    let (again, damaged) = (repository.clone(), repository.clone());
+    let (again, damaged, hidden) = (repository.clone(), repository.clone(), repository.clone());
     FreshRepository {
         repository: Arc::new(repository),
         reopen: Box::new(move || Arc::new(again.clone())),
         context: Context::quiet(ScratchDir::new("/nowhere")),
         damage: Some(Box::new(move |id| damaged.damage(id))),
+        hide: Some(Box::new(move |id| hidden.hide(id))),
         keep: Box::new(()),
     }
 }
@@ -59,6 +60,15 @@ fn each_mutant_is_caught() {
         (Flaw::ReplacesBeforeKept, "a key is replaced in an order that leaves a way in"),
         (Flaw::TrustsDamage, "damage is found by verify and check"),
         (Flaw::CountsNothing, "entry_bytes tells the size so far"),
+        (Flaw::PrunesNothing, "prune removes what no rule keeps, and it is NoBackup then"),
+        (Flaw::PrunesTheNewest, "prune never removes the newest proven backup"),
+        (Flaw::PrunesSharedSnapshots, "prune keeps a snapshot while any database in it is kept"),
+        (Flaw::PrunesAnyTarget, "prune leaves alone what no scope selects"),
+        (Flaw::PrunesInDryRun, "a dry run of prune tells the same and changes nothing"),
+        (Flaw::PrunesProofs, "prune keeps what is known of backups that stay"),
+        (Flaw::HidesUnlisted, "what cannot be listed is unlisted"),
+        (Flaw::ForgetsWhoseUnlisted, "what cannot be listed is unlisted"),
+        (Flaw::PrunesUnlisted, "prune never removes what cannot be listed"),
         (Flaw::PlainIds, "ids name the snapshot, and the database where there are several"),
     ];
     std::thread::scope(|scope| {

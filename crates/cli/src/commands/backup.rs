@@ -9,10 +9,10 @@ use crate::wording::{count, duration, moment, size};
 use clap::Args;
 use config::{Plan, RepositoryPlace, SourceArgument};
 use flow::{DatabaseName, DumpOptions, TargetName};
-use operations::OperationError;
 use operations::backup::{BackupBody, BackupItem, BackupOptions, BackupTarget, Suspicion};
 use operations::reference::short;
 use operations::report::{Outcome, Report};
+use operations::{OperationError, Retention};
 use std::path::Path;
 use std::time::Duration;
 
@@ -48,6 +48,10 @@ pub(crate) struct Options {
     #[arg(long)]
     read_all: bool,
 
+    /// Keep old backups too, whatever the plan says
+    #[arg(long)]
+    no_prune: bool,
+
     /// How many seconds to wait for a database that somebody keeps locked
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     lock_wait: u64,
@@ -67,7 +71,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     let sources = sources(session, options)?;
     let mut jobs: Vec<Job> = Vec::new();
     for source in &sources {
-        for (place, target) in plans(session, source, &options.tag)? {
+        for (place, target) in plans(session, source, options)? {
             let known = jobs.iter_mut().find(|job| job.place.repository.path == place.repository.path);
             match known {
                 Some(job) => job.targets.push(target),
@@ -152,7 +156,7 @@ fn sources<'a>(session: &'a Session, options: &Options) -> Result<Vec<SourceArgu
 fn plans(
     session: &Session,
     source: &SourceArgument<'_>,
-    tags: &[String],
+    options: &Options,
 ) -> Result<Vec<(Place, BackupTarget)>, Failure> {
     let asked = opening::asked_for(session)?;
     let default = || opening::default_place(session);
@@ -166,8 +170,9 @@ fn plans(
             .map(|(_, plan)| plan.tags.clone())
             .unwrap_or_default()
             .into_iter()
-            .chain(tags.iter().cloned())
+            .chain(options.tag.iter().cloned())
             .collect(),
+        retention: plan.filter(|_| !options.no_prune).and_then(|(_, plan)| retention(session, plan)),
     };
     let mut planned = Vec::new();
     for plan in source.configured.iter().flat_map(|configured| &configured.plans) {
@@ -188,6 +193,11 @@ fn plans(
         planned.push((place, target(None)));
     }
     Ok(planned)
+}
+
+fn retention(session: &Session, plan: &Plan) -> Option<Retention> {
+    let zone = plan.time_zone.clone().unwrap_or_else(|| session.zone.clone());
+    plan.keep.clone().map(|rules| Retention { rules, zone })
 }
 
 fn run_job(
@@ -248,6 +258,9 @@ impl Whole {
                 report.body.appeared.extend(result.report.body.appeared);
                 report.body.vanished.extend(result.report.body.vanished);
                 report.body.skipped.extend(result.report.body.skipped);
+                if let Some(pruned) = result.report.body.pruned {
+                    report.body.pruned.get_or_insert_default().add(pruned);
+                }
             }
         }
     }
@@ -338,6 +351,14 @@ fn show(session: &Session, report: &Report<BackupBody>, dry_run: bool) -> Result
             size(added),
             duration(report.elapsed_ms)
         ));
+    }
+    if let Some(pruned) = report.body.pruned.as_ref().filter(|pruned| pruned.backups > 0) {
+        let old = count(pruned.backups, "old backup", "old backups");
+        let freed = match pruned.freed_bytes {
+            0 => String::new(),
+            bytes => format!(", which freed {}", size(bytes)),
+        };
+        console.say(&format!("Removed {old} that the plan does not keep{freed}."));
     }
     Ok(())
 }

@@ -1,10 +1,7 @@
 //! Repositories that are not there, not ours to open, locked or damaged.
 
-use crate::seams::{PASSWORD, Place, contents, sql};
+use crate::seams::{Place, contents, sql};
 use crate::{Refusal, refuse, refuse_with};
-use flow::Secret;
-use std::sync::Arc;
-use storage::LocalStorage;
 
 fn place() -> Place {
     let place = Place::new();
@@ -48,21 +45,13 @@ fn places_and_passwords() {
 #[test]
 fn locked_by_somebody_who_lives() {
     let place = place();
-    let storage = Arc::new(LocalStorage::open(place.repository()).unwrap());
-    let options = restic::OpenOptions::default();
-    let repository = restic::Repository::open(storage, &Secret::new(PASSWORD), options).unwrap();
-    let owner = restic::LockOwner {
-        host: crate::support::host(),
-        user: "olga".to_owned(),
-        pid: std::process::id(),
-        uid: 1000,
-        gid: 1000,
-    };
-    let lock = repository.lock(restic::LockKind::Exclusive, &owner, restic::LockOptions::default()).unwrap();
+    let lock = crate::seams::lock(&place, restic::LockKind::Exclusive);
     sql(&place.path("app.db"), "DELETE FROM t WHERE id > 3");
-    for (name, arguments) in
-        [("locked repository", &["backup", "app.db"][..]), ("locked repository to check", &["check"])]
-    {
+    for (name, arguments) in [
+        ("locked repository", &["backup", "app.db"][..]),
+        ("locked repository to check", &["check"]),
+        ("locked repository to prune", &["prune", "--keep-last", "1"]),
+    ] {
         refuse(&place, &Refusal { name, arguments, code: 11, object: "olga", hint: "backstay unlock" });
     }
     drop(lock);

@@ -48,6 +48,8 @@ fn a_dry_run_of_anything_changes_nothing() {
         &["restore", "app.db@latest", "--target", "shops/a.db", "--stop-command", "touch stopped"],
         &["restore", "app.db", "--to-new", "new.db"],
         &["export", "app.db", "--out", "out.sql.gz"],
+        &["prune", "--keep-last", "1"],
+        &["prune", "app.db", "--max-size", "1B", "--forget-only"],
     ] {
         assert_changes_nothing(&place, arguments);
         assert_changes_nothing(&place, &[arguments, &["--json"]].concat());

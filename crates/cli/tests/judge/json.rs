@@ -46,6 +46,11 @@ const VERIFIED: &str = "id:string valid:bool size_bytes:integer age_seconds:inte
 const RESTORED: &str = "backup:string target:string safety_copy:string? verified:bool rolled_back:bool steps:list \
                         performance:object";
 
+const PRUNE: &str = "kept:list removed:list snapshots:integer freed_bytes:integer foreign:integer unlisted:integer \
+                     forget_only:bool dry_run:bool";
+const PRUNED: &str = "id:string target:string database:string host:string connection:string plan:string? time:time \
+                      size_bytes:integer reasons:list";
+
 /// Runs a command with both, and returns the object that both gave.
 fn object(place: &Place, code: i32, schema: &str, arguments: &[&str]) -> Value {
     let report = place.machine.root.join("report.json");
@@ -102,6 +107,14 @@ fn every_promised_field_is_there() {
     let performance = "bytes_read:integer bytes_per_second:integer elapsed_ms:integer";
     assert_fields("performance", &verify["performance"], performance);
 
+    let prune = object(&place, 0, "prune", &["prune", "--keep-last", "1"]);
+    assert_fields("prune", &prune, PRUNE);
+    for list in ["kept", "removed"] {
+        assert_fields(list, &prune[list][0], PRUNED);
+        assert!(prune[list][0]["reasons"][0].is_string(), "{prune}");
+    }
+    let id = prune["kept"][0]["id"].as_str().unwrap();
+
     let check = object(&place, 0, "check", &["check", "--read-data"]);
     assert_fields("check", &check, "errors:list");
 
@@ -138,6 +151,11 @@ fn every_key_is_there_where_a_command_failed_too() {
         ("show", &["show", "app.db"], "backup:object? manifest:object?"),
         ("verify", &["verify"], "summary:object? files:list performance:object?"),
         ("check", &["check"], "errors:list"),
+        (
+            "prune",
+            &["prune", "--keep-last", "1"],
+            "kept:list removed:list snapshots:integer? freed_bytes:integer? dry_run:bool?",
+        ),
         (
             "restore",
             &["restore", "app.db"],

@@ -10,6 +10,7 @@ mod json;
 mod killed;
 mod many;
 mod meaning;
+mod prune;
 #[path = "../seams/mod.rs"]
 mod seams;
 mod stock;

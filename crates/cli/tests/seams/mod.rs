@@ -134,6 +134,21 @@ pub fn make_repository(path: &Path) {
     restic::Repository::create(storage, &Secret::new(PASSWORD), options).unwrap();
 }
 
+/// Takes a lock of somebody else's on a repository: olga's, by a process that lives.
+pub fn lock(place: &Place, kind: restic::LockKind) -> restic::LockGuard {
+    let storage = Arc::new(LocalStorage::open(place.repository()).unwrap());
+    let options = restic::OpenOptions::default();
+    let repository = restic::Repository::open(storage, &Secret::new(PASSWORD), options).unwrap();
+    let owner = restic::LockOwner {
+        host: crate::support::host(),
+        user: "olga".to_owned(),
+        pid: std::process::id(),
+        uid: 1000,
+        gid: 1000,
+    };
+    repository.lock(kind, &owner, restic::LockOptions::default()).unwrap()
+}
+
 /// Returns what a process printed.
 pub fn both(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))

@@ -5,13 +5,15 @@ use super::check;
 use super::failure::repository_error;
 use super::known::Known;
 use super::opened::{ResticOptions, ResticRepository};
+use super::prune;
 use super::reader::{ResticBackup, ResticFiles, as_repository_error};
 use super::runs::Latest;
 use super::state;
 use super::writer::ResticSnapshotWriter;
 use crate::{
-    BackupId, BackupRecord, CheckDepth, CheckReport, Keys, LockRecord, RecentRuns, Repository,
-    RepositoryError, SnapshotRequest, SnapshotWriter, State, StoredFiles, Unlisted, Usage, VerifyReport,
+    BackupId, BackupRecord, CheckDepth, CheckReport, Keys, LockRecord, PruneReport, PruneRequest, RecentRuns,
+    Repository, RepositoryError, SnapshotRequest, SnapshotWriter, State, StoredFiles, Unlisted, Usage,
+    VerifyReport,
 };
 use flow::{BackupReader, Context, DatabaseName, Previous, Secret, TargetName};
 use restic::LockKind;
@@ -166,6 +168,10 @@ impl Repository for ResticLayout {
 
     fn keys(&self) -> Option<&dyn Keys> {
         Some(&*self.0)
+    }
+
+    fn prune(&self, request: &PruneRequest, context: &Context) -> Result<PruneReport, RepositoryError> {
+        prune::prune(&self.0, request, context)
     }
 
     fn state(&self, context: &Context) -> Result<State, RepositoryError> {

@@ -15,6 +15,7 @@ mod list;
 mod memo;
 mod names;
 mod opened;
+mod prune;
 mod reader;
 mod runs;
 mod state;

@@ -90,6 +90,12 @@ impl ResticRepository {
         *self.sound.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// Drops what was read of a snapshot that goes.
+    pub(super) fn forget_snapshot(&self, id: &Id) {
+        self.memo.snapshots.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.memo.lines.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
     /// Returns the index, loaded once.
     pub(super) fn index(&self) -> Result<Arc<Index>, RepositoryError> {
         let mut slot = self.index.lock().unwrap_or_else(PoisonError::into_inner);
@@ -188,6 +194,11 @@ impl ResticRepository {
 
     pub(super) fn derivation_passes(&self) -> Option<u32> {
         self.options.derivation_passes
+    }
+
+    /// Returns the size that new packs get.
+    pub(super) fn pack_bytes(&self) -> u32 {
+        self.options.pack_bytes
     }
 
     pub(super) fn owner_host(&self) -> &str {

@@ -7,7 +7,10 @@
 use super::failure::repository_error;
 use super::opened::ResticRepository;
 use super::reader::{Source, as_repository_error};
-use crate::{Records, RepositoryError, RepositoryErrorKind, State, StateRecord};
+use crate::{
+    AcceptanceRecord, BackupId, ProofRecord, Records, RepositoryError, RepositoryErrorKind, State,
+    StateRecord,
+};
 use flow::{Context, ReadError, ReadErrorKind};
 use jiff::Timestamp;
 use restic::{BlobKind, BlobWriter, Cut, Id, Node, NodeKind, Snapshot, StreamError, Tree};
@@ -102,12 +105,7 @@ fn load_kept(repository: &ResticRepository, context: &Context) -> Result<Kept, R
 
 fn read_files(kept: &mut Kept, source: &Source, tree: &Tree) -> Result<(), RepositoryError> {
     for node in tree.nodes.iter().filter(|node| node.kind == NodeKind::File) {
-        let read = source.read_file(node).and_then(|content| {
-            add(kept, &node.name, &content).map_err(|error| {
-                ReadError::new(ReadErrorKind::Damaged, &node.name, error.to_string()).with_source(error)
-            })
-        });
-        read.or_else(pass_over)?;
+        read_one(kept, source, node).or_else(pass_over)?;
     }
     Ok(())
 }
@@ -154,6 +152,90 @@ pub(super) fn append(
 ) -> Result<(), RepositoryError> {
     let mut kept = load_kept(repository, context)?;
     kept.state.extend(records);
+    write(repository, kept, context)
+}
+
+/// Puts all that is known into one snapshot, where there are several, and returns those that it replaces. Those that
+/// cannot be read whole stay. What was said of backups that go is said of their heirs too. The caller holds the
+/// exclusive lock.
+pub(super) fn gather(
+    repository: &ResticRepository,
+    heirs: &BTreeMap<BackupId, BackupId>,
+    context: &Context,
+) -> Result<Vec<Id>, RepositoryError> {
+    let snapshots = repository.snapshots(context)?;
+    let states: Vec<_> = snapshots.iter().filter(|(_, snapshot)| is_state(snapshot)).collect();
+    if states.is_empty() {
+        return Ok(vec![]);
+    }
+    let source = repository.source(context)?;
+    let (mut kept, mut replaced) = (Kept::default(), Vec::new());
+    for (id, snapshot) in states {
+        match read_whole(&mut kept, &source, snapshot) {
+            Ok(()) => replaced.push(*id),
+            Err(error) => pass_over(error)?,
+        }
+    }
+    let before = kept.state.clone();
+    hand_on(&mut kept.state, heirs);
+    if replaced.len() < 2 && kept.state == before {
+        return Ok(vec![]);
+    }
+    let stored: HashSet<String> = snapshots.iter().map(|(id, _)| id.to_string()).collect();
+    kept.state = without_lost(kept.state, &stored);
+    write(repository, kept, context)?;
+    Ok(replaced)
+}
+
+/// Says of the heirs what was said of those that go.
+fn hand_on(state: &mut State, heirs: &BTreeMap<BackupId, BackupId>) {
+    let heir = |backup: &BackupId| heirs.get(backup).cloned();
+    let proofs: Vec<ProofRecord> = state
+        .proofs
+        .iter()
+        .filter_map(|record| Some(ProofRecord { backup: heir(&record.backup)?, ..record.clone() }))
+        .collect();
+    let acceptances: Vec<AcceptanceRecord> = state
+        .acceptances
+        .iter()
+        .filter_map(|record| Some(AcceptanceRecord { backup: heir(&record.backup)?, ..record.clone() }))
+        .collect();
+    state.proofs.extend(proofs);
+    state.acceptances.extend(acceptances);
+}
+
+/// Leaves out what was said of backups that went before this prune: after a crash one that is still there keeps what
+/// was said of it. That packs are damaged is told on, since other backups may need them.
+fn without_lost(state: State, stored: &HashSet<String>) -> State {
+    let is_stored = |backup: &BackupId| {
+        stored.contains(backup.0.split_once(':').map_or(backup.0.as_str(), |(snapshot, _)| snapshot))
+    };
+    let proofs = state.proofs.into_iter();
+    let acceptances = state.acceptances.into_iter();
+    State {
+        proofs: proofs.filter(|one| is_stored(&one.backup) || !one.damaged_packs.is_empty()).collect(),
+        acceptances: acceptances.filter(|one| is_stored(&one.backup)).collect(),
+        configurations: state.configurations,
+        confirmations: state.confirmations,
+    }
+}
+
+/// Reads every file of a state snapshot, or fails.
+fn read_whole(kept: &mut Kept, source: &Source, snapshot: &Snapshot) -> Result<(), ReadError> {
+    for node in source.read_tree(&snapshot.tree)?.nodes.iter().filter(|node| node.kind == NodeKind::File) {
+        read_one(kept, source, node)?;
+    }
+    Ok(())
+}
+
+fn read_one(kept: &mut Kept, source: &Source, node: &Node) -> Result<(), ReadError> {
+    let content = source.read_file(node)?;
+    add(kept, &node.name, &content).map_err(|error| {
+        ReadError::new(ReadErrorKind::Damaged, &node.name, error.to_string()).with_source(error)
+    })
+}
+
+fn write(repository: &ResticRepository, kept: Kept, context: &Context) -> Result<(), RepositoryError> {
     let blobs = repository.blob_writer(&damaged_packs_of(&kept.state), context)?;
     let time = Timestamp::now();
     let mut tree = Tree { nodes: vec![] };

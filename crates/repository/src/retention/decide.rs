@@ -8,6 +8,7 @@ use super::bucket::{self, Marks};
 use super::candidate::{Candidate, Verdict};
 use super::reason::Reason;
 use super::rules::Rules;
+use super::scope::PruneScope;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -22,14 +23,17 @@ struct Open<'a> {
 
 /// Decides on the backups of one database; the order in which they come means nothing. Returns the verdicts, newest
 /// first.
-pub(super) fn decide(
-    candidates: &[&Candidate],
-    rules: &Rules,
-    zone: &TimeZone,
-    now: Timestamp,
-) -> Vec<Verdict> {
+pub(super) fn decide(candidates: &[&Candidate], scope: &PruneScope, now: Timestamp) -> Vec<Verdict> {
+    let PruneScope { rules, zone, .. } = scope;
     let mut sorted: Vec<&Candidate> = candidates.to_vec();
     sorted.sort_by(|a, b| (b.time, &b.id).cmp(&(a.time, &a.id)));
+    let unsettled = sorted.first().is_some_and(|newest| !newest.is_good());
+    if scope.settled_only && unsettled {
+        let reasons = vec![Reason::Unsettled];
+        let kept =
+            |backup: &&Candidate| Verdict { backup: (*backup).clone(), kept: true, reasons: reasons.clone() };
+        return sorted.iter().map(kept).collect();
+    }
     let mut open = by_rules(&sorted, rules, zone, now);
     protect_newest(&mut open);
     fill_up(&mut open, rules.min_keep);

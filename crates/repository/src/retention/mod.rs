@@ -10,12 +10,14 @@ mod decide;
 mod plan;
 mod reason;
 mod rules;
+mod scope;
 mod size;
 mod span;
 
 pub use candidate::{Candidate, Verdict};
-pub use plan::{Decision, PruneScope, PruneSelector, plan};
+pub use plan::{Decision, plan};
 pub use reason::{Period, Reason};
 pub use rules::Rules;
+pub use scope::{PruneScope, PruneSelector};
 pub use size::{SizeError, parse_size};
 pub use span::{Span, SpanError};

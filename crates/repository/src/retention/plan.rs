@@ -6,49 +6,9 @@
 use super::candidate::{Candidate, Verdict};
 use super::decide::decide;
 use super::reason::Reason;
-use super::rules::Rules;
-use flow::{DatabaseName, TargetName};
+use super::scope::PruneScope;
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-
-/// Which backups rules are for: those to which everything that is said here applies.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PruneSelector {
-    /// Those of this target.
-    pub target: Option<TargetName>,
-    /// Those of these databases.
-    pub databases: Option<BTreeSet<DatabaseName>>,
-    /// Those of what lies at this place: a canonical path or a URL.
-    pub place: Option<String>,
-    /// Those that this host made.
-    pub host: Option<String>,
-    /// Those that this plan made.
-    pub plan: Option<String>,
-}
-
-impl PruneSelector {
-    /// Tells whether a backup is meant.
-    pub fn selects(&self, backup: &Candidate) -> bool {
-        let place = |place: &String| backup.target.as_str() == place || backup.connection == *place;
-        self.target.as_ref().is_none_or(|target| backup.target == *target)
-            && self.databases.as_ref().is_none_or(|databases| databases.contains(&backup.database))
-            && self.place.as_ref().is_none_or(place)
-            && self.host.as_ref().is_none_or(|host| backup.host == *host)
-            && self.plan.as_ref().is_none_or(|plan| backup.plan.as_ref() == Some(plan))
-    }
-}
-
-/// Rules and what they are for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PruneScope {
-    /// Which backups.
-    pub selector: PruneSelector,
-    /// The rules.
-    pub rules: Rules,
-    /// The zone in which hours, days, weeks, months and years begin.
-    pub zone: TimeZone,
-}
 
 /// What is to become of the backups that were asked about.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -81,8 +41,8 @@ pub fn plan(candidates: &[Candidate], scopes: &[PruneScope], now: Timestamp) -> 
     }
     let mut verdicts = Vec::new();
     for ((.., scope), backups) in &databases {
-        let Some(PruneScope { rules, zone, .. }) = scopes.get(*scope) else { continue };
-        verdicts.extend(decide(backups, rules, zone, now));
+        let Some(scope) = scopes.get(*scope) else { continue };
+        verdicts.extend(decide(backups, scope, now));
     }
     let kept: Vec<Candidate> =
         verdicts.iter().filter(|verdict| verdict.kept).map(|verdict| verdict.backup.clone()).collect();

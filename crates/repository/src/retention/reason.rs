@@ -63,6 +63,8 @@ pub enum Reason {
     NewerThanProven,
     /// Kept: no backup of the database is proven.
     NothingProven,
+    /// Kept: the newest backup of the database is suspect or not proven, and until that is settled none goes.
+    Unsettled,
     /// Kept: so many stay whatever the rules say.
     AtLeast(u32),
     /// Kept: its snapshot holds others that are kept, the first of them and how many more.
@@ -91,6 +93,7 @@ impl fmt::Display for Reason {
             Reason::NewestProven => f.write_str("newest proven backup"),
             Reason::NewerThanProven => f.write_str("newer than the newest proven backup"),
             Reason::NothingProven => f.write_str("no backup of the database is proven"),
+            Reason::Unsettled => f.write_str("the newest backup is suspect or not proven"),
             Reason::AtLeast(count) => write!(f, "at least {count} stay"),
             Reason::SharesSnapshot(with, 0) => write!(f, "shares its snapshot with {with}"),
             Reason::SharesSnapshot(with, more) => {

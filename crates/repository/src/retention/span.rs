@@ -31,6 +31,13 @@ pub struct SpanError {
     problem: &'static str,
 }
 
+impl SpanError {
+    /// Returns what is wrong, without the text itself.
+    pub fn problem(&self) -> &'static str {
+        self.problem
+    }
+}
+
 /// Longer ones are a slip of the pen; each unit stays far from what a calendar can count.
 const NUMBER_MAX: u32 = 100_000;
 

@@ -179,6 +179,7 @@ fn each_plan_has_its_own_rules_and_the_rest_is_left_alone() {
         selector: PruneSelector { plan: Some(name.to_owned()), ..PruneSelector::default() },
         rules: Rules { last, ..Rules::default() },
         zone: TimeZone::UTC,
+        settled_only: false,
     };
     let decision = plan(&planned, &[scope("nightly", 1), scope("weekly", 2)], now());
     assert_eq!(ids(&decision, true).len(), 3);
@@ -193,4 +194,16 @@ fn days_begin_in_the_zone_of_the_rules() {
     assert_eq!(ids(&plan(&two, &scopes, now()), true).len(), 1);
     scopes[0].zone = TimeZone::fixed(jiff::tz::offset(1));
     assert_eq!(ids(&plan(&two, &scopes, now()), true).len(), 2);
+}
+
+#[test]
+fn while_the_newest_is_not_settled_nothing_goes_where_that_was_asked() {
+    let mut shops = daily();
+    shops[19].suspect = true;
+    let mut scopes = everything(Rules { last: 1, ..Rules::default() });
+    assert_eq!(ids(&plan(&shops, &scopes, now()), true).len(), 2);
+    scopes[0].settled_only = true;
+    assert_eq!(ids(&plan(&shops, &scopes, now()), true).len(), 20);
+    shops[19].suspect = false;
+    assert_eq!(ids(&plan(&shops, &scopes, now()), true).len(), 1);
 }

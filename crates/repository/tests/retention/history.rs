@@ -34,7 +34,7 @@ pub(crate) fn backups(times: &[&str]) -> Vec<Candidate> {
 }
 
 pub(crate) fn everything(rules: Rules) -> [PruneScope; 1] {
-    [PruneScope { selector: PruneSelector::default(), rules, zone: TimeZone::UTC }]
+    [PruneScope { selector: PruneSelector::default(), rules, zone: TimeZone::UTC, settled_only: false }]
 }
 
 pub(crate) fn decide(candidates: &[Candidate], rules: &Rules) -> Decision {

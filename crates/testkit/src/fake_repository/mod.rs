@@ -3,15 +3,16 @@
 //! For tests of operations without cryptography, and as the subject on which the repository suite is proven.
 
 mod keys;
+mod pruning;
 mod writer;
 
 use crate::memory_backup::MemoryBackup;
 use flow::{BackupReader, Context, DatabaseName, Marks, Previous, TargetName};
 use jiff::Timestamp;
 use repository::{
-    BackupId, BackupRecord, CheckDepth, CheckReport, Damage, Keys, LastBackup, RecentRuns, Repository,
-    RepositoryError, RepositoryErrorKind, SnapshotRequest, SnapshotWriter, State, StateRecord, StoredFiles,
-    Usage, VerifyReport,
+    BackupId, BackupRecord, CheckDepth, CheckReport, Damage, Keys, LastBackup, PruneReport, PruneRequest,
+    RecentRuns, Repository, RepositoryError, RepositoryErrorKind, SnapshotRequest, SnapshotWriter, State,
+    StateRecord, StoredFiles, Unlisted, Usage, VerifyReport,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -49,6 +50,15 @@ pub enum RepositoryFlaw {
     CountsNothing,
     PlainIds,
     ForgetsSuspicion,
+    PrunesNothing,
+    PrunesTheNewest,
+    PrunesSharedSnapshots,
+    PrunesAnyTarget,
+    PrunesInDryRun,
+    PrunesProofs,
+    PrunesUnlisted,
+    HidesUnlisted,
+    ForgetsWhoseUnlisted,
     ClearsSuspicion,
     IgnoresAcceptance,
     TrustsSuspect,
@@ -61,6 +71,7 @@ struct Stored {
     record: BackupRecord,
     backup: Arc<MemoryBackup>,
     marks: Marks,
+    plan: Option<String>,
 }
 
 /// Which databases a run was of.
@@ -77,6 +88,7 @@ struct Held {
     stored: Vec<Stored>,
     runs: Vec<Run>,
     damaged: BTreeSet<BackupId>,
+    hidden: BTreeSet<String>,
     kept: State,
     ring: keys::Ring,
     snapshots: u64,
@@ -177,7 +189,8 @@ impl Repository for FakeRepository {
     ) -> Result<Vec<BackupRecord>, RepositoryError> {
         let any = target.is_none() || self.0.has(RepositoryFlaw::AnyTarget);
         let state = self.0.state();
-        let wanted = state.stored.iter().filter(|stored| any || Some(&stored.record.target) == target);
+        let listed = state.stored.iter().filter(|stored| !state.hidden.contains(&stored.record.snapshot));
+        let wanted = listed.filter(|stored| any || Some(&stored.record.target) == target);
         let mut records: Vec<BackupRecord> = wanted.map(|stored| stored.record.clone()).collect();
         for record in &mut records {
             if state.accepted(record) && !self.0.has(RepositoryFlaw::IgnoresAcceptance) {
@@ -272,6 +285,14 @@ impl Repository for FakeRepository {
 
     fn keys(&self) -> Option<&dyn Keys> {
         Some(self)
+    }
+
+    fn unlisted(&self, _context: &Context) -> Result<Vec<Unlisted>, RepositoryError> {
+        Ok(self.hidden_snapshots())
+    }
+
+    fn prune(&self, request: &PruneRequest, _context: &Context) -> Result<PruneReport, RepositoryError> {
+        Ok(self.decide_and_remove(request))
     }
 
     fn state(&self, _context: &Context) -> Result<State, RepositoryError> {

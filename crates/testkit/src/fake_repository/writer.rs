@@ -154,7 +154,8 @@ impl FakeWriter {
             suspect,
         };
         let old = previous.filter(|_| self.has(Flaw::KeepsOldMarks)).map(|previous| previous.marks);
-        Ok(Some(Stored { record, backup: backup.into(), marks: old.unwrap_or(dumped.marks) }))
+        let (marks, plan) = (old.unwrap_or(dumped.marks), self.request.plan.clone());
+        Ok(Some(Stored { record, backup: backup.into(), marks, plan }))
     }
 
     fn assemble(

@@ -199,6 +199,7 @@ impl Demo {
                 before: None,
                 after: None,
                 tags: vec![],
+                retention: None,
             }],
             dump: DumpOptions::default(),
             dry_run: false,

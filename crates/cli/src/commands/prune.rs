@@ -1,0 +1,237 @@
+//! `prune`: which backups go and why, as a table for each database, and what that frees.
+
+use crate::errors::Failure;
+use crate::globals::DryRun;
+use crate::json::Finished;
+use crate::opening;
+use crate::prune_scopes::{Job, jobs, refuse_unknown};
+use crate::session::Session;
+use crate::wording::{age, count, duration, moment, size, table};
+use clap::Args;
+use operations::prune::{PruneBody, PruneItem, PruneOptions};
+use operations::reference::short;
+use operations::report::{Outcome, Report};
+use repository::retention::{Rules, Span, parse_size};
+use std::collections::BTreeMap;
+
+/// Remove the backups that rules let go, and free their space
+///
+/// What any --keep-* keeps stays. Of the rest, with --max-age only what is older goes, without it all. --max-size then
+/// removes the oldest first, also what is kept otherwise. The rules are for each database by itself.
+///
+/// Never goes: the newest proven backup of a database and what is newer than it, what a snapshot holds beside a backup
+/// that stays, and what other programs wrote. Without any rule here, those of the configuration's plans hold.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  backstay prune --keep-daily 7 --keep-weekly 4 --dry-run    what would go, and why
+  backstay prune erp --keep-last 10
+  backstay prune shops/acme --max-age 90d --min-keep 3
+  backstay prune                                             as the plans of the configuration say")]
+pub(crate) struct Options {
+    /// Only the backups of these: a configured target, one tenant of it (shops/acme), or a path
+    #[arg(value_name = "SOURCE")]
+    pub(crate) sources: Vec<String>,
+
+    /// Keep so many of the newest
+    #[arg(long, value_name = "N", visible_alias = "max-count", alias = "keep-count", value_parser = clap::value_parser!(u32).range(1..))]
+    keep_last: Option<u32>,
+
+    /// Keep the newest of each of the last N hours that have backups
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    keep_hourly: Option<u32>,
+
+    /// Of each of the last N days
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    keep_daily: Option<u32>,
+
+    /// Of each of the last N weeks
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    keep_weekly: Option<u32>,
+
+    /// Of each of the last N months
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    keep_monthly: Option<u32>,
+
+    /// Of each of the last N years
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    keep_yearly: Option<u32>,
+
+    /// Keep all that are so close to the newest: 7d, 12w, 1y6m (m is months)
+    #[arg(long, value_name = "SPAN")]
+    keep_within: Option<Span>,
+
+    /// Remove only what is older than this
+    #[arg(long, value_name = "SPAN")]
+    max_age: Option<Span>,
+
+    /// Remove the oldest while the backups of a database have more than this in sum, each as large as when restored
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_size: Option<u64>,
+
+    /// Keep so many of each database whatever the rules say [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    min_keep: Option<u32>,
+
+    /// The same as --max-age Nd
+    #[arg(long, value_name = "N", hide = true, conflicts_with = "max_age", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    age_days: Option<u32>,
+
+    /// The same as --max-size NGiB
+    #[arg(long, value_name = "N", hide = true, conflicts_with = "max_size", value_parser = gibibytes)]
+    max_size_gb: Option<u64>,
+
+    /// Remove the backups, and leave freeing their space to a later prune
+    #[arg(long)]
+    forget_only: bool,
+
+    #[command(flatten)]
+    pub(crate) dry_run: DryRun,
+}
+
+/// Folder tools count a GB as 2³⁰ bytes, and take fractions.
+fn gibibytes(text: &str) -> Result<u64, String> {
+    parse_size(&format!("{text}GiB")).map_err(|_| "write a number above 0, as in 50 or 0.5".to_owned())
+}
+
+impl Options {
+    /// Returns the rules of the command line; `None` where there is none.
+    fn rules(&self) -> Result<Option<Rules>, Failure> {
+        let rules = Rules {
+            last: self.keep_last.unwrap_or(0),
+            hourly: self.keep_hourly.unwrap_or(0),
+            daily: self.keep_daily.unwrap_or(0),
+            weekly: self.keep_weekly.unwrap_or(0),
+            monthly: self.keep_monthly.unwrap_or(0),
+            yearly: self.keep_yearly.unwrap_or(0),
+            within: self.keep_within,
+            max_age: self.max_age.or(self.age_days.map(Span::of_days)),
+            max_size_bytes: self.max_size.or(self.max_size_gb),
+            min_keep: self.min_keep.unwrap_or(1),
+        };
+        match (rules.is_empty(), self.min_keep) {
+            (false, _) => Ok(Some(rules)),
+            (true, None) => Ok(None),
+            (true, Some(_)) => Err(Failure::usage(
+                "--min-keep alone is no rule: it says what stays, and nothing says what goes",
+                "add a rule, as in: backstay prune --keep-daily 7 --min-keep 3 --dry-run",
+            )),
+        }
+    }
+}
+
+pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Failure> {
+    let jobs = jobs(session, &options.sources, options.rules()?.as_ref())?;
+    let mut whole: Option<PruneBody> = None;
+    for job in jobs {
+        match run_job(session, options, job) {
+            Ok(body) => match &mut whole {
+                None => whole = Some(body),
+                Some(whole) => add(whole, body),
+            },
+            Err(failure) => {
+                let Some(body) = whole else { return Err(failure) };
+                show(session, &body)?;
+                let report = Report::new("prune", session.started, Outcome::Incomplete, body);
+                return Finished::failing(report, failure);
+            }
+        }
+    }
+    let body = whole.ok_or_else(|| Failure::usage("nothing to prune is named", "name a source"))?;
+    let report = Report::new("prune", session.started, Outcome::Complete, body);
+    show(session, &report.body)?;
+    summary(session, &report);
+    Finished::new(&report)
+}
+
+fn run_job(session: &Session, options: &Options, job: Job<'_>) -> Result<PruneBody, Failure> {
+    let services = opening::services(session, opening::open(session, &job.place)?.repository)?;
+    refuse_unknown(session, &services, &job)?;
+    let prune = PruneOptions {
+        scopes: job.scopes,
+        dry_run: options.dry_run.dry_run,
+        forget_only: options.forget_only,
+    };
+    Ok(operations::prune::run(&services, &prune)?.body)
+}
+
+fn add(whole: &mut PruneBody, body: PruneBody) {
+    whole.kept.extend(body.kept);
+    whole.removed.extend(body.removed);
+    whole.snapshots += body.snapshots;
+    whole.freed_bytes += body.freed_bytes;
+    whole.foreign += body.foreign;
+    whole.unlisted += body.unlisted;
+}
+
+/// Shows a table for each database that loses a backup; in a dry run, or where more is asked for, of every one.
+fn show(session: &Session, body: &PruneBody) -> Result<(), Failure> {
+    let mut databases: BTreeMap<_, Vec<(&PruneItem, bool)>> = BTreeMap::new();
+    let kept = body.kept.iter().map(|item| (item, true));
+    for (item, kept) in kept.chain(body.removed.iter().map(|item| (item, false))) {
+        let plan = item.plan.as_deref();
+        let host = item.target.as_str().starts_with('/').then_some(item.host.as_str());
+        databases.entry((&item.target, &item.database, host, plan)).or_default().push((item, kept));
+    }
+    let mut unchanged = 0_u64;
+    for ((target, database, host, _), mut items) in databases {
+        if items.iter().all(|(_, kept)| *kept) && !body.dry_run && !session.globals.verbose {
+            unchanged += 1;
+            continue;
+        }
+        items.sort_by_key(|(item, _)| std::cmp::Reverse(item.time));
+        let place = items.first().map(|(item, _)| item.connection.as_str());
+        let mut title = session.label(target.as_str(), Some(database.as_str()), place);
+        if let Some(host) = host.filter(|host| *host != session.host) {
+            title.push_str(&format!(" on {host}"));
+        }
+        session.console.data(&format!("{title}\n{}\n\n", rows(session, &items)))?;
+    }
+    if unchanged > 0 {
+        let all = count(unchanged, "database keeps", "databases keep");
+        session.console.say(&format!("{all} every backup."));
+    }
+    Ok(())
+}
+
+fn rows(session: &Session, items: &[(&PruneItem, bool)]) -> String {
+    let row = |(item, kept): &(&PruneItem, bool)| {
+        let reasons: Vec<String> = item.reasons.iter().map(ToString::to_string).collect();
+        vec![
+            short(&item.id.0),
+            moment(item.time, &session.zone),
+            age(item.time, session.started),
+            size(item.size_bytes),
+            if *kept { "keep" } else { "remove" }.to_owned(),
+            reasons.join(", "),
+        ]
+    };
+    table(&["ID", "TIME", "AGE", "SIZE", "VERDICT", "REASONS"], items.iter().map(row).collect(), &[2, 3])
+}
+
+fn summary(session: &Session, report: &Report<PruneBody>) {
+    let body = &report.body;
+    let removed = count(body.removed.len() as u64, "backup", "backups");
+    let kept = count(body.kept.len() as u64, "backup", "backups");
+    let freed = size(body.freed_bytes);
+    let time = duration(report.elapsed_ms);
+    let text = match (body.dry_run, body.forget_only) {
+        (true, true) => {
+            format!("Would remove {removed} and keep {kept}. Nothing was removed: this was a dry run.")
+        }
+        (true, false) => format!(
+            "Would remove {removed}, keep {kept}, and free about {freed}. Nothing was removed: this was a dry run."
+        ),
+        (false, true) => {
+            format!(
+                "Removed {removed}, kept {kept} in {time}. `backstay prune` without --forget-only frees the space."
+            )
+        }
+        (false, false) => format!("Removed {removed}, kept {kept}, freed {freed} in {time}."),
+    };
+    session.console.say(&text);
+    if body.foreign > 0 {
+        let foreign = count(body.foreign, "snapshot", "snapshots");
+        session.console.detail(&format!("{foreign} of other programs left alone."));
+    }
+}

@@ -1,0 +1,218 @@
+//! Which rules of `prune` are for which backups, and in which repositories those are: the rules of the command line for
+//! what it names, else the rules of the configuration's plans, each for what that plan made.
+
+use crate::errors::{Failure, exit};
+use crate::opening::{self, Place};
+use crate::session::Session;
+use config::{Plan, SourceArgument, Target};
+use flow::quoted;
+use operations::Services;
+use repository::BackupRecord;
+use repository::retention::{PruneScope, PruneSelector, Rules};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// What is to be pruned in one repository.
+pub(crate) struct Job<'a> {
+    pub(crate) place: Place,
+    pub(crate) scopes: Vec<PruneScope>,
+    /// The sources that were named.
+    pub(crate) sources: Vec<SourceArgument<'a>>,
+}
+
+/// Returns what is to be pruned, a job a repository.
+pub(crate) fn jobs<'a>(
+    session: &'a Session,
+    sources: &[String],
+    rules: Option<&Rules>,
+) -> Result<Vec<Job<'a>>, Failure> {
+    let mut named = Vec::new();
+    for text in sources {
+        named.push(session.arguments().source(text)?);
+    }
+    match rules {
+        Some(rules) => by_rules(session, named, rules),
+        None => by_plans(session, named),
+    }
+}
+
+fn by_rules<'a>(
+    session: &'a Session,
+    named: Vec<SourceArgument<'a>>,
+    rules: &Rules,
+) -> Result<Vec<Job<'a>>, Failure> {
+    let scope = |selector| PruneScope {
+        selector,
+        rules: rules.clone(),
+        zone: session.zone.clone(),
+        settled_only: false,
+    };
+    if named.is_empty() {
+        let place = opening::place_of(session, None)?;
+        return Ok(vec![Job { place, scopes: vec![scope(PruneSelector::default())], sources: vec![] }]);
+    }
+    let mut jobs: Vec<Job<'a>> = Vec::new();
+    for source in named {
+        let place = opening::place_of(session, Some(&source))?;
+        refuse_folder_without_repository(session, &source, &place)?;
+        let scope = scope(selector(session, &source));
+        match jobs.iter_mut().find(|job| job.place == place) {
+            Some(job) => {
+                job.scopes.push(scope);
+                job.sources.push(source);
+            }
+            None => jobs.push(Job { place, scopes: vec![scope], sources: vec![source] }),
+        }
+    }
+    Ok(jobs)
+}
+
+/// A path means what this host backed up there.
+fn selector(session: &Session, source: &SourceArgument<'_>) -> PruneSelector {
+    match source.configured {
+        Some(_) => PruneSelector {
+            target: Some(source.target.name.clone()),
+            databases: source.only.clone().map(|only| BTreeSet::from([only])),
+            ..PruneSelector::default()
+        },
+        None => PruneSelector {
+            place: Some(source.target.connection.clone()),
+            host: Some(session.host.clone()),
+            ..PruneSelector::default()
+        },
+    }
+}
+
+fn by_plans<'a>(session: &'a Session, named: Vec<SourceArgument<'a>>) -> Result<Vec<Job<'a>>, Failure> {
+    let asked = opening::asked_for(session)?;
+    let mut chosen: Vec<(&Target, Option<&SourceArgument<'_>>)> = Vec::new();
+    for source in &named {
+        let Some(target) = source.configured else { return Err(no_rule(source)) };
+        if !target.plans.values().any(|plan| plan.keep.is_some()) {
+            return Err(no_rule(source));
+        }
+        chosen.push((target, Some(source)));
+    }
+    if named.is_empty() {
+        chosen.extend(session.settings.targets.values().map(|target| (target, None)));
+    }
+    let mut jobs: Vec<Job<'a>> = Vec::new();
+    for (target, source) in chosen {
+        for (name, plan) in &target.plans {
+            let Some(rules) = &plan.keep else { continue };
+            let place = place_of_plan(session, plan)?;
+            if asked.as_ref().is_some_and(|asked| asked.repository.path != place.repository.path) {
+                continue;
+            }
+            let only = source.and_then(|source| source.only.clone());
+            let selector = PruneSelector {
+                target: Some(target.target.name.clone()),
+                plan: Some(name.clone()),
+                databases: only.map(|only| BTreeSet::from([only])),
+                ..PruneSelector::default()
+            };
+            let zone = plan.time_zone.clone().unwrap_or_else(|| session.zone.clone());
+            let scope = PruneScope { selector, rules: rules.clone(), zone, settled_only: false };
+            match jobs.iter_mut().find(|job| job.place.repository.path == place.repository.path) {
+                Some(job) => job.scopes.push(scope),
+                None => jobs.push(Job { place, scopes: vec![scope], sources: vec![] }),
+            }
+        }
+    }
+    if jobs.is_empty() { Err(no_rule_at_all(session)) } else { Ok(jobs) }
+}
+
+fn place_of_plan(session: &Session, plan: &Plan) -> Result<Place, Failure> {
+    match &plan.repository {
+        Some(repository) => Ok(Place::named(repository.clone())),
+        None => opening::default_place(session),
+    }
+}
+
+fn no_rule(source: &SourceArgument<'_>) -> Failure {
+    let message = match source.configured {
+        Some(target) => format!("no rule says what to keep: no plan of {} has a `keep`", target.target.name),
+        None => format!("no rule says what to keep of {}", source.text),
+    };
+    let hint = format!("backstay prune {} --keep-daily 7 --keep-weekly 4 --dry-run", quoted(&source.text));
+    Failure::usage(message, format!("try {hint}"))
+}
+
+fn no_rule_at_all(session: &Session) -> Failure {
+    let message = match &session.settings.file {
+        Some(file) => format!("no rule says what to keep: no plan of {} has a `keep`", file.display()),
+        None => "no rule says what to keep".to_owned(),
+    };
+    Failure::usage(message, "try backstay prune --keep-daily 7 --keep-weekly 4 --dry-run")
+}
+
+fn is_folder(source: &SourceArgument<'_>) -> bool {
+    source.configured.is_none() && Path::new(&source.target.connection).is_dir()
+}
+
+fn folder_of_dumps(session: &Session, source: &SourceArgument<'_>) -> Failure {
+    let folder = Path::new(&source.target.connection);
+    let failure = Failure::new(
+        exit::USAGE,
+        format!(
+            "{}: nothing of this folder is backed up, and this version prunes no folder of dump files yet",
+            source.text
+        ),
+    );
+    match opening::is_there(session, folder) {
+        Err(interrupted) => interrupted,
+        Ok(true) => failure.with_hint(format!(
+            "it is a repository: backstay prune --repository {} --keep-daily 7 --dry-run",
+            quoted(&source.target.connection)
+        )),
+        Ok(false) => failure.with_hint("`backstay list` shows which sources have backups"),
+    }
+}
+
+/// Where there is no repository either, a folder can only be one of dump files.
+fn refuse_folder_without_repository(
+    session: &Session,
+    source: &SourceArgument<'_>,
+    place: &Place,
+) -> Result<(), Failure> {
+    if is_folder(source) && place.made_on_use && !opening::is_there(session, &place.repository.path)? {
+        return Err(folder_of_dumps(session, source));
+    }
+    Ok(())
+}
+
+/// Fails where a source that is named in place has no backup: a slip of the pen is to be told, and a folder of dump
+/// files not to be passed over.
+pub(crate) fn refuse_unknown(session: &Session, services: &Services, job: &Job<'_>) -> Result<(), Failure> {
+    let in_place: Vec<_> = job.sources.iter().filter(|source| source.configured.is_none()).collect();
+    if in_place.is_empty() {
+        return Ok(());
+    }
+    let records = services.repository.backups(None, &services.context)?;
+    for source in in_place {
+        let place = &source.target.connection;
+        let of_place = |record: &&BackupRecord| {
+            record.engine.is_some() && (record.target.as_str() == place || record.connection == *place)
+        };
+        let hosts: BTreeSet<&str> =
+            records.iter().filter(of_place).map(|record| record.host.as_str()).collect();
+        if hosts.contains(session.host.as_str()) {
+            continue;
+        }
+        if let Some(host) = hosts.first() {
+            return Err(Failure::usage(
+                format!("{} has backups of other hosts ({host}) and none of this one", source.text),
+                "prune there, or without a SOURCE: then the rules hold for every database of the repository",
+            ));
+        }
+        if is_folder(source) {
+            return Err(folder_of_dumps(session, source));
+        }
+        let hint = match &source.near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "`backstay list` shows what there is".to_owned(),
+        };
+        return Err(Failure::usage(format!("`{}` names no backup of this repository", source.text), hint));
+    }
+    Ok(())
+}

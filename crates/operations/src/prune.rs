@@ -1,0 +1,134 @@
+//! Retention: removes the backups that rules let go, and frees the space that nobody needs any more.
+//!
+//! What goes is decided by the repository under its exclusive lock. An interruption leaves fewer backups, each of them
+//! whole; the next prune goes on.
+
+use crate::journaling;
+use crate::report::{Outcome, Report};
+use crate::{OperationError, Services};
+use flow::{DatabaseName, TargetName};
+use jiff::Timestamp;
+use repository::retention::{PruneScope, Reason, Verdict};
+use repository::{BackupId, PruneReport, PruneRequest, RepositoryError, RepositoryErrorKind};
+use serde::Serialize;
+
+/// What to prune, and how.
+#[derive(Debug, Clone)]
+pub struct PruneOptions {
+    /// Rules, and the backups that each is for.
+    pub scopes: Vec<PruneScope>,
+    /// Tells what would be removed, and changes nothing.
+    pub dry_run: bool,
+    /// Removes the backups, and leaves their space for a later prune.
+    pub forget_only: bool,
+}
+
+/// What becomes of one backup.
+#[derive(Debug, Clone, Serialize)]
+pub struct PruneItem {
+    /// Its id.
+    pub id: BackupId,
+    /// The target.
+    pub target: TargetName,
+    /// The database.
+    pub database: DatabaseName,
+    /// The host whose run it was.
+    pub host: String,
+    /// Where the database was.
+    pub connection: String,
+    /// The plan that made it; null where there was none.
+    pub plan: Option<String>,
+    /// The consistency point.
+    pub time: Timestamp,
+    /// How large it is when it is restored.
+    pub size_bytes: u64,
+    /// Why.
+    pub reasons: Vec<Reason>,
+}
+
+impl From<Verdict> for PruneItem {
+    fn from(verdict: Verdict) -> Self {
+        let backup = verdict.backup;
+        Self {
+            id: backup.id,
+            target: backup.target,
+            database: backup.database,
+            host: backup.host,
+            connection: backup.connection,
+            plan: backup.plan,
+            time: backup.time,
+            size_bytes: backup.size_bytes,
+            reasons: verdict.reasons,
+        }
+    }
+}
+
+/// The report's own part.
+#[derive(Debug, Clone, Serialize)]
+pub struct PruneBody {
+    /// What stays of the backups that were asked about: by target, database and host, newest first.
+    pub kept: Vec<PruneItem>,
+    /// What went, or would go.
+    pub removed: Vec<PruneItem>,
+    /// How many snapshots that was.
+    pub snapshots: u64,
+    /// By how many bytes the repository became smaller; of a dry run about how many it would.
+    pub freed_bytes: u64,
+    /// How many snapshots of other programs were left alone.
+    pub foreign: u64,
+    /// How many snapshots cannot be listed, and were left alone.
+    pub unlisted: u64,
+    /// Whether the space was left for a later prune.
+    pub forget_only: bool,
+    /// Whether nothing was done but telling.
+    pub dry_run: bool,
+}
+
+/// Prunes. What others do in the repository at that moment is an error, whose text names them.
+pub fn run(services: &Services, options: &PruneOptions) -> Result<Report<PruneBody>, OperationError> {
+    let started = Timestamp::now();
+    if options.dry_run {
+        return prune(services, options, started);
+    }
+    let recorded = journaling::begin(services, "prune", None, started);
+    let outcome = prune(services, options, started);
+    journaling::finish(services, &recorded, outcome.as_ref());
+    outcome
+}
+
+fn prune(
+    services: &Services,
+    options: &PruneOptions,
+    started: Timestamp,
+) -> Result<Report<PruneBody>, OperationError> {
+    let request = PruneRequest {
+        scopes: options.scopes.clone(),
+        now: started,
+        dry_run: options.dry_run,
+        forget_only: options.forget_only,
+    };
+    let done = services.repository.prune(&request, &services.context).map_err(interrupted)?;
+    Ok(Report::new("prune", started, Outcome::Complete, body(done, options)))
+}
+
+fn interrupted(error: RepositoryError) -> OperationError {
+    match error.kind {
+        RepositoryErrorKind::Cancelled => OperationError::Cancelled,
+        _ => error.into(),
+    }
+}
+
+fn body(done: PruneReport, options: &PruneOptions) -> PruneBody {
+    let (kept, removed): (Vec<Verdict>, Vec<Verdict>) =
+        done.verdicts.into_iter().partition(|verdict| verdict.kept);
+    PruneBody {
+        kept: kept.into_iter().map(PruneItem::from).collect(),
+        removed: removed.into_iter().map(PruneItem::from).collect(),
+        snapshots: done.snapshots,
+        freed_bytes: done.freed_bytes,
+        foreign: done.foreign,
+        unlisted: done.unlisted,
+        forget_only: options.forget_only,
+        dry_run: options.dry_run,
+    }
+}

@@ -1,0 +1,187 @@
+//! Retention carried out: what goes is decided and removed under one exclusive lock, so that no two prunes with
+//! different rules each remove what the other one keeps.
+//!
+//! Snapshots go first, then the space that nobody needs any more. A crash leaves fewer snapshots, each of them whole,
+//! and packs that the next prune removes. What was said of a backup that goes is kept for those with the same folder.
+
+use super::failure::repository_error;
+use super::list::{ListedSnapshots, Said};
+use super::names;
+use super::opened::ResticRepository;
+use super::state;
+use crate::retention::{Candidate, Decision, plan};
+use crate::{BackupId, ProofLevel, PruneReport, PruneRequest, RepositoryError, RepositoryErrorKind};
+use flow::{Context, Event, Finding, Phase, Severity};
+use restic::{
+    CheckProblem, Id, LockGuard, LockKind, PruneOptions, PrunePlan, PruneStep, ResticErrorKind, plan_prune,
+};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+pub(super) fn prune(
+    repository: &ResticRepository,
+    request: &PruneRequest,
+    context: &Context,
+) -> Result<PruneReport, RepositoryError> {
+    let lock = match request.dry_run {
+        true => repository.lock_to_read(LockKind::Shared, context)?,
+        false => Some(repository.lock(LockKind::Exclusive)?),
+    };
+    // What others wrote before the lock was ours counts too.
+    repository.forget_index();
+    phase(context, format!("deciding what goes of {}", repository.location_text()));
+    let listed = repository.listed(None, context)?;
+    let known = state::load(repository, context)?;
+    let said = repository.said(&known, context)?;
+    let candidates = candidates(&listed, &said);
+    let decision = plan(&candidates, &request.scopes, request.now);
+    let foreign = listed.0.iter().filter(|listed| listed.lines.is_none()).count() as u64;
+    let unlisted = repository.unlisted(context)?.len() as u64;
+    if context.cancel.is_cancelled() {
+        return Err(cancelled(repository));
+    }
+    let mut remove: HashSet<Id> = decision.snapshots.iter().filter_map(|id| id.parse().ok()).collect();
+    if !request.dry_run {
+        let says_nothing = known.proofs.is_empty() && known.acceptances.is_empty();
+        let heirs = if says_nothing { BTreeMap::new() } else { heirs(&listed, &decision) };
+        remove.extend(state::gather(repository, &heirs, context)?);
+    }
+    let snapshots = decision.snapshots.len() as u64;
+    let mut report =
+        PruneReport { verdicts: decision.verdicts, snapshots, freed_bytes: 0, foreign, unlisted };
+    if request.forget_only {
+        if let Some(lock) = lock.filter(|_| !request.dry_run) {
+            forget(repository, &remove, &lock, context)?;
+        }
+        return Ok(report);
+    }
+    let plan = plan_space(repository, &remove, context)?;
+    report.freed_bytes = match lock {
+        Some(lock) if !request.dry_run => free(repository, plan, &lock, context)?,
+        _ => plan.figures.freed_bytes,
+    };
+    Ok(report)
+}
+
+fn phase(context: &Context, name: String) {
+    context.observer.event(Event::Phase(Phase { name, total_bytes: None }));
+}
+
+fn cancelled(repository: &ResticRepository) -> RepositoryError {
+    RepositoryError::new(RepositoryErrorKind::Cancelled, repository.location_text(), "interrupted")
+}
+
+/// Returns what retention decides on: our backups. What stock restic wrote is not among them.
+fn candidates(listed: &ListedSnapshots, said: &Said) -> Vec<Candidate> {
+    let plan_of = |tags: &[String]| names::tag_value(tags, "plan");
+    let plans: HashMap<String, Option<String>> =
+        listed.0.iter().map(|listed| (listed.id.to_string(), plan_of(&listed.snapshot.tags))).collect();
+    let ours = listed.records(said).into_iter().filter(|record| record.engine.is_some());
+    ours.map(|record| Candidate {
+        plan: plans.get(&record.snapshot).cloned().flatten(),
+        proven: record.proof.is_some_and(|proof| proof.level >= ProofLevel::Stored),
+        suspect: record.suspect.is_some(),
+        id: record.id,
+        snapshot: record.snapshot,
+        target: record.target,
+        database: record.database,
+        host: record.host,
+        connection: record.connection,
+        time: record.time,
+        size_bytes: record.size_bytes,
+    })
+    .collect()
+}
+
+/// Returns, for each folder, the newest backup that stays and has it: what was said of one that goes holds for it.
+fn heirs(listed: &ListedSnapshots, decision: &Decision) -> BTreeMap<BackupId, BackupId> {
+    let (mut staying, mut going) = (HashMap::new(), Vec::new());
+    for listed_one in &listed.0 {
+        let goes = decision.snapshots.contains(&listed_one.id.to_string());
+        for (id, folder) in listed.backups_of(&listed_one.id) {
+            match goes {
+                true => going.push((id, folder)),
+                // The list is in the order of time.
+                false => drop(staying.insert(folder, id)),
+            }
+        }
+    }
+    going.into_iter().filter_map(|(id, folder)| Some((id, staying.get(&folder)?.clone()))).collect()
+}
+
+/// Removes snapshots, and nothing else.
+fn forget(
+    repository: &ResticRepository,
+    remove: &HashSet<Id>,
+    lock: &Arc<LockGuard>,
+    context: &Context,
+) -> Result<(), RepositoryError> {
+    phase(context, format!("removing {} snapshots", remove.len()));
+    let mut sorted: Vec<&Id> = remove.iter().collect();
+    sorted.sort_unstable();
+    for id in sorted {
+        if context.cancel.is_cancelled() {
+            return Err(cancelled(repository));
+        }
+        lock.ensure_exclusive().map_err(repository_error)?;
+        match repository.restic().remove_snapshot(id) {
+            Err(error) if error.kind != ResticErrorKind::NotFound => return Err(repository_error(error)),
+            _ => repository.forget_snapshot(id),
+        }
+    }
+    Ok(())
+}
+
+fn plan_space(
+    repository: &ResticRepository,
+    remove: &HashSet<Id>,
+    context: &Context,
+) -> Result<PrunePlan, RepositoryError> {
+    phase(context, "looking for what is needed".to_owned());
+    let options = PruneOptions {
+        pack_bytes: repository.pack_bytes(),
+        distrusted: state::damaged_packs(repository, context)?,
+        ..PruneOptions::default()
+    };
+    let progress = |bytes| context.observer.event(Event::Bytes(bytes));
+    plan_prune(repository.restic(), remove, &options, &context.cancel, &progress).map_err(repository_error)
+}
+
+fn free(
+    repository: &ResticRepository,
+    plan: PrunePlan,
+    lock: &Arc<LockGuard>,
+    context: &Context,
+) -> Result<u64, RepositoryError> {
+    if plan.is_empty() {
+        tell(&plan.findings, context);
+        return Ok(0);
+    }
+    phase(context, "freeing space".to_owned());
+    let progress = |step| match step {
+        PruneStep::Read(bytes) | PruneStep::PackRemoved(bytes) => {
+            context.observer.event(Event::Bytes(bytes));
+        }
+        PruneStep::SnapshotRemoved | PruneStep::Indexed => {}
+    };
+    plan.removed_snapshots().iter().for_each(|id| repository.forget_snapshot(id));
+    let outcome = plan.execute(repository.restic(), lock, &context.cancel, &progress);
+    repository.forget_index();
+    let outcome = outcome.map_err(repository_error)?;
+    tell(&outcome.findings, context);
+    Ok(outcome.freed_bytes)
+}
+
+/// What is missing or damaged stops no prune, and is not passed over in silence.
+fn tell(findings: &[CheckProblem], context: &Context) {
+    for finding in findings {
+        context.observer.event(Event::Finding(Finding {
+            severity: Severity::Warning,
+            object: finding.object.clone(),
+            message: finding.problem.clone(),
+            hint: Some(
+                "`backstay check` names everything that is damaged, and the backups it affects".to_owned(),
+            ),
+        }));
+    }
+}

@@ -1,0 +1,50 @@
+//! Rules, and which backups they are for.
+
+use super::candidate::Candidate;
+use super::rules::Rules;
+use flow::{DatabaseName, TargetName};
+use jiff::tz::TimeZone;
+use std::collections::BTreeSet;
+
+/// Which backups rules are for: those to which everything that is said here applies.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PruneSelector {
+    /// Those of this target.
+    pub target: Option<TargetName>,
+    /// Those of these databases.
+    pub databases: Option<BTreeSet<DatabaseName>>,
+    /// Those of what lies at this place: a canonical path or a URL.
+    pub place: Option<String>,
+    /// Those that this host made.
+    pub host: Option<String>,
+    /// Those that this plan made.
+    pub plan: Option<String>,
+    /// None of these databases.
+    pub except: BTreeSet<DatabaseName>,
+}
+
+impl PruneSelector {
+    /// Tells whether a backup is meant.
+    pub fn selects(&self, backup: &Candidate) -> bool {
+        let place = |place: &String| backup.target.as_str() == place || backup.connection == *place;
+        self.target.as_ref().is_none_or(|target| backup.target == *target)
+            && !self.except.contains(&backup.database)
+            && self.databases.as_ref().is_none_or(|databases| databases.contains(&backup.database))
+            && self.place.as_ref().is_none_or(place)
+            && self.host.as_ref().is_none_or(|host| backup.host == *host)
+            && self.plan.as_ref().is_none_or(|plan| backup.plan.as_ref() == Some(plan))
+    }
+}
+
+/// Rules and what they are for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PruneScope {
+    /// Which backups.
+    pub selector: PruneSelector,
+    /// The rules.
+    pub rules: Rules,
+    /// The zone in which hours, days, weeks, months and years begin.
+    pub zone: TimeZone,
+    /// Whether a database is left alone while its newest backup is suspect or not proven.
+    pub settled_only: bool,
+}
