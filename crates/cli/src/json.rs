@@ -78,6 +78,9 @@ const OWN_KEYS: &[(&str, &[(&str, Shape)])] = &[
             ("snapshots", Shape::Null),
             ("packs", Shape::Null),
             ("bytes_read", Shape::Null),
+            ("packs_read", Shape::Null),
+            ("read_data_percent", Shape::Null),
+            ("selection", Shape::Null),
         ],
     ),
     (

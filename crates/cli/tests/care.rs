@@ -64,6 +64,50 @@ fn stale_locks_go_and_those_that_stay_are_named() {
     assert!(place.done(&["unlock"]).err.contains("There is no lock"));
 }
 
+/// The packs of a repository.
+fn packs(place: &Place) -> Vec<std::path::PathBuf> {
+    seams::contents(&place.repository().join("data")).into_keys().collect()
+}
+
+#[test]
+fn checks_of_a_share_read_everything_in_time() {
+    let place = Place::new();
+    for number in 0..6 {
+        place.machine.database(&format!("{number}.db"), 2000 + number);
+        place.backup(&format!("{number}.db"));
+    }
+    let first = place.json(&["check", "--read-data=20%"]);
+    assert_eq!((&first["selection"], &first["read_data_percent"]), (&"random".into(), &20.0.into()));
+    let read = first["packs_read"].as_u64().unwrap();
+    assert!(read > 0 && read < packs(&place).len() as u64, "{first}");
+    assert_eq!(place.json(&["check", "--read-data=20%"])["selection"], "rotating");
+    assert_eq!(place.json(&["check"])["read_data_percent"], serde_json::Value::Null);
+    let all = place.json(&["check", "--read-data"]);
+    assert_eq!((&all["selection"], &all["packs_read"]), (&"all".into(), &all["packs"]));
+
+    // A bit that flips in any pack is found by the checks of one round, whichever pack that is.
+    let pack = place.repository().join("data").join(&packs(&place)[3]);
+    let mut content = std::fs::read(&pack).unwrap();
+    content[10] ^= 1;
+    std::fs::set_permissions(&pack, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::write(&pack, content).unwrap();
+    let found = (0..6).filter(|_| place.run(&["check", "--read-data=20%"]).code == 21).count();
+    assert!(found > 0, "a round of checks passed over a damaged pack");
+}
+
+#[test]
+fn a_share_that_is_none_is_a_wrong_use() {
+    let place = Place::new();
+    for wrong in ["0%", "101%", "5", "-1%", "five%", "%", "1/7", "0.001%", "1e1%", "100.01%", "99999999999%"]
+    {
+        let refused = place.run(&["check", &format!("--read-data={wrong}")]);
+        assert_eq!((refused.code, refused.err.contains("percentage")), (2, true), "{wrong}: {}", refused.err);
+    }
+    for right in ["100%", "0.01%", "12.5%"] {
+        place.done(&["check", &format!("--read-data={right}")]);
+    }
+}
+
 #[test]
 fn an_old_lock_is_stale_wherever_its_process_is() {
     let place = Place::new();

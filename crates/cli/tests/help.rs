@@ -116,7 +116,6 @@ fn commands_of_later_versions_do_not_exist() {
         &["backup", "x.db", "--out", "y.sql"][..],
         &["verify", "--deep"],
         &["check", "--heal"],
-        &["check", "--read-data=5%"],
         &["restore", "x", "--table", "t"],
         &["list", "--dry-run"],
     ] {

@@ -21,6 +21,13 @@ pub struct CheckBody {
     pub packs: u64,
     /// How many bytes were read.
     pub bytes_read: u64,
+    /// How many packs were read.
+    pub packs_read: u64,
+    /// How much of the packs' bytes was to be read, in percent; null where only the structure was.
+    pub read_data_percent: Option<f64>,
+    /// Which packs were read: `all`; `rotating`, those that earlier checks left longest; or `random`, where nobody knows
+    /// which these are. Null where only the structure was looked at.
+    pub selection: Option<&'static str>,
 }
 
 /// Checks. Damage is not an error of this call: it is in the report, whose outcome is then `failed`.
@@ -37,6 +44,18 @@ pub fn run(services: &Services, depth: CheckDepth) -> Result<Report<CheckBody>, 
         snapshots: found.snapshots,
         packs: found.packs,
         bytes_read: found.read_bytes,
+        packs_read: found.read_packs,
+        read_data_percent: match depth {
+            CheckDepth::Structure => None,
+            CheckDepth::Data => Some(100.0),
+            CheckDepth::Share { hundredths } => Some(f64::from(hundredths) / 100.0),
+        },
+        selection: match (depth, found.rotating) {
+            (CheckDepth::Structure, _) => None,
+            (CheckDepth::Data, _) => Some("all"),
+            (CheckDepth::Share { .. }, Some(true)) => Some("rotating"),
+            (CheckDepth::Share { .. }, _) => Some("random"),
+        },
     };
     Ok(Report::new("check", started, outcome, body))
 }

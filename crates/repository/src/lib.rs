@@ -14,9 +14,10 @@ pub use error::{RepositoryError, RepositoryErrorKind};
 pub use keys::{KeyRecord, Keys};
 pub use prune::{PruneReport, PruneRequest};
 pub use record::{
-    AcceptanceRecord, BackupId, BackupRecord, Baseline, CheckDepth, CheckReport, ConfigurationRecord,
-    ConfirmationRecord, Damage, LastBackup, LockHolder, LockRecord, Proof, ProofLevel, ProofRecord,
-    RecentRuns, SnapshotReport, SnapshotRequest, StoredFile, Unlisted, Usage, VerifyReport, WrittenDatabase,
+    AcceptanceRecord, BackupId, BackupRecord, Baseline, CheckDepth, CheckRecord, CheckReport,
+    ConfigurationRecord, ConfirmationRecord, Damage, LastBackup, LockHolder, LockRecord, Proof, ProofLevel,
+    ProofRecord, RecentRuns, SnapshotReport, SnapshotRequest, StoredFile, Unlisted, Usage, VerifyReport,
+    WrittenDatabase,
 };
 pub use repository::{PartError, Repository, SnapshotWriter, StoredFiles};
 pub use state::{Records, State, StateRecord};

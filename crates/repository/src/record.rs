@@ -173,6 +173,17 @@ pub struct RecentRuns {
     pub backups: BTreeMap<DatabaseName, LastBackup>,
 }
 
+/// How far the last check came that read a part of the packs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckRecord {
+    /// When it was made.
+    pub time: Timestamp,
+    /// On which host.
+    pub host: String,
+    /// The id of the last pack that it read; the next check reads those behind it.
+    pub read_until: String,
+}
+
 /// Somebody saw that a copy of a key, kept elsewhere, opens the repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfirmationRecord {
@@ -286,6 +297,11 @@ pub enum CheckDepth {
     Structure,
     /// Every byte too.
     Data,
+    /// Every byte of a part of what is stored: those packs that earlier such checks left longest.
+    Share {
+        /// How much of the bytes: hundredths of a percent, 10,000 for all.
+        hundredths: u32,
+    },
 }
 
 /// Something damaged, and the backups that it affects.
@@ -331,6 +347,10 @@ pub struct CheckReport {
     pub packs: u64,
     /// How many bytes were read.
     pub read_bytes: u64,
+    /// How many packs were read.
+    pub read_packs: u64,
+    /// Where a part was read: whether it goes on where the check before it ended; else it begins anywhere.
+    pub rotating: Option<bool>,
 }
 
 /// What a verification of one backup came to.

@@ -3,7 +3,7 @@
 //! Records are added and never changed; a newer one about the same subject takes the place of the older one. So several
 //! writers need not know of each other, and after a crash either all records of an append are there or none.
 
-use crate::{AcceptanceRecord, BackupId, ConfigurationRecord, ConfirmationRecord, ProofRecord};
+use crate::{AcceptanceRecord, BackupId, CheckRecord, ConfigurationRecord, ConfirmationRecord, ProofRecord};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -65,6 +65,17 @@ impl StateRecord for ConfirmationRecord {
     fn subject(&self) -> String {
         self.key.clone()
     }
+
+    fn time(&self) -> Timestamp {
+        self.time
+    }
+}
+
+impl StateRecord for CheckRecord {
+    /// There is one of them.
+    type Subject = ();
+
+    fn subject(&self) {}
 
     fn time(&self) -> Timestamp {
         self.time
@@ -137,6 +148,8 @@ pub struct State {
     pub proofs: Records<ProofRecord>,
     /// What was suspect, and its owner accepted.
     pub acceptances: Records<AcceptanceRecord>,
+    /// How far the checks came that read a part.
+    pub checks: Records<CheckRecord>,
     /// The configurations that backups were made by.
     pub configurations: Records<ConfigurationRecord>,
     /// The keys of which a copy was seen to open the repository.
@@ -148,6 +161,7 @@ impl State {
     pub fn extend(&mut self, other: Self) {
         self.proofs.extend(other.proofs);
         self.acceptances.extend(other.acceptances);
+        self.checks.extend(other.checks);
         self.configurations.extend(other.configurations);
         self.confirmations.extend(other.confirmations);
     }

@@ -4,6 +4,7 @@
 //! is stored twice is lost only when both copies are. Changes nothing.
 
 use crate::check_pack::{PackVerdict, examine_pack};
+use crate::check_share::Share;
 use crate::error::ResticError;
 use crate::id::{BlobKind, Id};
 use crate::index::{Index, pack_bytes};
@@ -27,6 +28,8 @@ pub enum Depth {
     Structure,
     /// Every byte is what was written, too.
     Data,
+    /// Every byte of a part of the packs is, too.
+    Share(Share),
 }
 
 /// Something damaged.
@@ -53,6 +56,10 @@ pub struct CheckOutcome {
     pub packs: u64,
     /// How many bytes were read.
     pub read_bytes: u64,
+    /// How many packs were read.
+    pub read_packs: u64,
+    /// The last pack of the part that was read; `None` where no part was asked for, or there is no pack.
+    pub read_until: Option<Id>,
 }
 
 /// Checks a whole repository. Damage is an outcome; an error is a storage that cannot be listed, or a cancellation.
@@ -82,6 +89,8 @@ pub fn check(
         snapshots: findings.snapshots,
         packs: findings.packs,
         read_bytes: read_bytes.into_inner(),
+        read_packs: findings.read_packs,
+        read_until: findings.read_until,
     };
     outcome.errors.iter_mut().for_each(|problem| problem.snapshots.sort_unstable());
     outcome.errors.sort();
@@ -139,6 +148,8 @@ struct Findings {
     remarks: Vec<String>,
     snapshots: u64,
     packs: u64,
+    read_packs: u64,
+    read_until: Option<Id>,
 }
 
 impl Findings {
@@ -216,6 +227,11 @@ impl Work<'_> {
         let indexed = index.blobs_by_pack();
         findings.packs = indexed.len() as u64;
         let names: HashSet<Id> = indexed.iter().map(|(id, _)| *id).collect();
+        let mut share = HashSet::new();
+        if let Depth::Share(wanted) = depth {
+            let packs = indexed.iter().filter_map(|(id, _)| Some((*id, *stored.get(id)?)));
+            (share, findings.read_until) = wanted.choose(packs.collect())?;
+        }
         for (id, blobs) in indexed {
             let object = format!("pack {id}");
             let expected = pack_bytes(&blobs);
@@ -232,13 +248,14 @@ impl Work<'_> {
                     // Which of its blobs are left can only be told by reading it.
                     to_read.push((id, blobs));
                 }
-                Some(_) if depth == Depth::Data => to_read.push((id, blobs)),
+                Some(_) if depth == Depth::Data || share.contains(&id) => to_read.push((id, blobs)),
                 Some(_) => {}
             }
         }
         for id in stored.keys().filter(|id| !names.contains(id)) {
             findings.remarks.push(format!("pack {id} is named by no index"));
         }
+        findings.read_packs = to_read.len() as u64;
         self.read_packs(&to_read, findings, &mut bad)?;
         Ok(bad)
     }

@@ -9,6 +9,7 @@ mod blob;
 mod cache;
 mod check;
 mod check_pack;
+mod check_share;
 mod crypto;
 mod cut;
 mod error;
@@ -38,6 +39,7 @@ mod verify;
 mod writer;
 
 pub use check::{CheckOutcome, CheckProblem, Depth, check};
+pub use check_share::Share;
 pub use cut::{
     CONTENT_AVERAGE_BYTES, CONTENT_MAX_BYTES, CONTENT_MIN_BYTES, ContentCutter, Cut, FIXED_MAX_BYTES,
     cut_seed,

@@ -3,9 +3,11 @@
 use super::failure::repository_error;
 use super::list::ListedSnapshots;
 use super::opened::ResticRepository;
-use crate::{BackupId, CheckDepth, CheckReport, Damage, RepositoryError, VerifyReport};
+use super::state;
+use crate::{BackupId, CheckDepth, CheckRecord, CheckReport, Damage, RepositoryError, State, VerifyReport};
 use flow::{Context, Event};
-use restic::{BlobKind, BlobProblem, CheckProblem, Depth, Id, Index, ResticError, ResticErrorKind};
+use jiff::Timestamp;
+use restic::{BlobKind, BlobProblem, CheckProblem, Depth, Id, Index, ResticError, ResticErrorKind, Share};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many threads read and open blobs.
@@ -98,15 +100,27 @@ fn describe(error: &ResticError) -> String {
 pub(super) fn check(
     repository: &ResticRepository,
     depth: CheckDepth,
+    may_write: bool,
     context: &Context,
 ) -> Result<CheckReport, RepositoryError> {
+    let mut after = None;
+    let share = matches!(depth, CheckDepth::Share { .. });
     let depth = match depth {
         CheckDepth::Structure => Depth::Structure,
         CheckDepth::Data => Depth::Data,
+        CheckDepth::Share { hundredths } => {
+            after = read_until(repository, context);
+            Depth::Share(Share { hundredths, after })
+        }
     };
     let progress = |bytes| context.observer.event(Event::Bytes(bytes));
     let found =
         restic::check(repository.restic(), depth, &context.cancel, &progress).map_err(repository_error)?;
+    let mut remarks = found.remarks;
+    if let (Some(last), true) = (found.read_until, may_write) {
+        let kept = keep_read_until(repository, &last, context);
+        remarks.extend(kept.err().map(|error| format!("how far this check came cannot be kept: {error}")));
+    }
     let affected = if found.errors.is_empty() { None } else { Some(Affected::load(repository, context)?) };
     let errors = found.errors.into_iter().map(|problem| {
         let backups =
@@ -116,11 +130,35 @@ pub(super) fn check(
     });
     Ok(CheckReport {
         errors: errors.collect(),
-        remarks: found.remarks,
+        remarks,
         snapshots: found.snapshots,
         packs: found.packs,
         read_bytes: found.read_bytes,
+        read_packs: found.read_packs,
+        rotating: share.then_some(after.is_some()),
     })
+}
+
+/// Returns the last pack that the check of a part before this one read, where that is known.
+fn read_until(repository: &ResticRepository, context: &Context) -> Option<Id> {
+    let silent = Context { observer: std::sync::Arc::new(flow::Silent), ..context.clone() };
+    let state = state::load(repository, &silent).ok()?;
+    state.checks.get(&())?.read_until.parse().ok()
+}
+
+/// Keeps it, under the lock of the check.
+fn keep_read_until(
+    repository: &ResticRepository,
+    last: &Id,
+    context: &Context,
+) -> Result<(), RepositoryError> {
+    let record = CheckRecord {
+        time: Timestamp::now(),
+        host: repository.owner_host().to_owned(),
+        read_until: last.to_string(),
+    };
+    let records = State { checks: [record].into_iter().collect(), ..State::default() };
+    state::append(repository, records, context)
 }
 
 /// Returns the packs that a damaged object is, or lies in. Of a folder that cannot be read, every copy is damaged.

@@ -150,8 +150,8 @@ impl Repository for ResticLayout {
     }
 
     fn check(&self, depth: CheckDepth, context: &Context) -> Result<CheckReport, RepositoryError> {
-        let _lock = self.0.lock_to_read(LockKind::Exclusive, context)?;
-        check::check(&self.0, depth, context)
+        let lock = self.0.lock_to_read(LockKind::Exclusive, context)?;
+        check::check(&self.0, depth, lock.is_some(), context)
     }
 
     fn locks(&self) -> Result<Vec<LockRecord>, RepositoryError> {

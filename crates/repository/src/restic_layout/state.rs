@@ -25,9 +25,10 @@ const PATH: &str = "/backstay-state";
 const UNION_MAX: usize = 16;
 
 /// The files that this release knows, and what of the state each holds.
-fn kinds(state: &mut State) -> [(&'static str, &mut dyn Kind); 4] {
+fn kinds(state: &mut State) -> [(&'static str, &mut dyn Kind); 5] {
     [
         ("accepted.jsonl", &mut state.acceptances),
+        ("checks.jsonl", &mut state.checks),
         ("configurations.jsonl", &mut state.configurations),
         ("confirmations.jsonl", &mut state.confirmations),
         ("proofs.jsonl", &mut state.proofs),
@@ -215,6 +216,7 @@ fn without_lost(state: State, stored: &HashSet<String>) -> State {
     State {
         proofs: proofs.filter(|one| is_stored(&one.backup) || !one.damaged_packs.is_empty()).collect(),
         acceptances: acceptances.filter(|one| is_stored(&one.backup)).collect(),
+        checks: state.checks,
         configurations: state.configurations,
         confirmations: state.confirmations,
     }
