@@ -3,11 +3,13 @@
 //! Damage is collected, not returned as an error, and traced to the snapshots that need what is damaged. A blob that
 //! is stored twice is lost only when both copies are. Changes nothing.
 
-use crate::check_pack::{PackVerdict, examine_pack};
+use crate::check_pack::{PackVerdict, examine_pack, read_header};
 use crate::check_share::Share;
-use crate::error::ResticError;
+use crate::error::{ResticError, ResticErrorKind};
+use crate::evidence::{Evidence, PackDamage};
 use crate::id::{BlobKind, Id};
-use crate::index::{Index, pack_bytes};
+use crate::index::{Index, pack_bytes, superseded};
+use crate::index_file::{IndexFile, IndexedPack};
 use crate::pack::PackBlob;
 use crate::parallel::{self, REQUESTS};
 use crate::repository::Repository;
@@ -74,28 +76,34 @@ pub fn check(
     let work = Work { repository, cancel, read_bytes: &read_bytes, progress };
     let mut findings = Findings::default();
     work.check_keys(&mut findings)?;
-    let index = work.load_index(&mut findings)?;
-    let bad = work.check_packs(&index, depth, &mut findings)?;
-    let roots = work.load_snapshots(&mut findings)?;
-    let trees = work.walk_trees(&index, &bad, roots.iter().map(|(_, tree)| *tree), &mut findings)?;
-    for (snapshot, root) in &roots {
-        for problem in damage_below(&trees, root) {
-            findings.problems[problem].snapshots.push(*snapshot);
-        }
-    }
-    let mut outcome = CheckOutcome {
-        errors: findings.problems,
-        remarks: findings.remarks,
-        snapshots: findings.snapshots,
-        packs: findings.packs,
-        read_bytes: read_bytes.into_inner(),
-        read_packs: findings.read_packs,
-        read_until: findings.read_until,
-    };
-    outcome.errors.iter_mut().for_each(|problem| problem.snapshots.sort_unstable());
-    outcome.errors.sort();
-    outcome.remarks.sort();
-    Ok(outcome)
+    let index = Index::build(work.load_index(&mut findings)?, |_, _| true);
+    work.check_below(&index, depth, &HashSet::new(), &mut findings)?;
+    Ok(work.outcome(findings).0)
+}
+
+/// Like [`check`], for whoever is going to mend what is found: the index is put together with packs that no index file
+/// names, and these are read in full as well as the `suspects`, whatever the depth.
+pub(crate) fn check_to_heal(
+    repository: &Repository,
+    depth: Depth,
+    suspects: &HashSet<Id>,
+    cancel: &Cancel,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<(CheckOutcome, Evidence, Index), ResticError> {
+    let read_bytes = AtomicU64::new(0);
+    let work = Work { repository, cancel, read_bytes: &read_bytes, progress };
+    let mut findings = Findings::default();
+    work.check_keys(&mut findings)?;
+    let mut files = work.load_index(&mut findings)?;
+    let unnamed = work.unnamed_packs(&files, &mut findings)?;
+    let mut suspects = suspects.clone();
+    suspects.extend(unnamed.iter().map(|pack| pack.id));
+    findings.evidence.unnamed = unnamed.iter().map(|pack| pack.id).collect();
+    files.push((Id([0; 32]), IndexFile { supersedes: Vec::new(), packs: unnamed }));
+    let index = Index::build(files, |_, _| true);
+    work.check_below(&index, depth, &suspects, &mut findings)?;
+    let (outcome, evidence) = work.outcome(findings);
+    Ok((outcome, evidence, index))
 }
 
 /// What of some snapshots cannot be restored.
@@ -150,6 +158,7 @@ struct Findings {
     packs: u64,
     read_packs: u64,
     read_until: Option<Id>,
+    evidence: Evidence,
 }
 
 impl Findings {
@@ -194,6 +203,72 @@ impl Work<'_> {
         (self.progress)(bytes as u64);
     }
 
+    /// Looks at packs, snapshots and folders, and traces what is damaged to snapshots.
+    fn check_below(
+        &self,
+        index: &Index,
+        depth: Depth,
+        suspects: &HashSet<Id>,
+        findings: &mut Findings,
+    ) -> Result<(), ResticError> {
+        let bad = self.check_packs(index, depth, suspects, findings)?;
+        let roots = self.load_snapshots(findings)?;
+        let trees = self.walk_trees(index, &bad, roots.iter().map(|(_, tree)| *tree), findings)?;
+        for (snapshot, root) in &roots {
+            for problem in damage_below(&trees, root) {
+                findings.problems[problem].snapshots.push(*snapshot);
+            }
+        }
+        Ok(())
+    }
+
+    fn outcome(&self, findings: Findings) -> (CheckOutcome, Evidence) {
+        let mut outcome = CheckOutcome {
+            errors: findings.problems,
+            remarks: findings.remarks,
+            snapshots: findings.snapshots,
+            packs: findings.packs,
+            read_bytes: self.read_bytes.load(Ordering::Relaxed),
+            read_packs: findings.read_packs,
+            read_until: findings.read_until,
+        };
+        outcome.errors.iter_mut().for_each(|problem| problem.snapshots.sort_unstable());
+        outcome.errors.sort();
+        outcome.remarks.sort();
+        (outcome, findings.evidence)
+    }
+
+    /// Returns the packs that are stored and named by no index file, as their headers say. One without a header that
+    /// can be read is left alone.
+    fn unnamed_packs(
+        &self,
+        files: &[(Id, IndexFile)],
+        findings: &mut Findings,
+    ) -> Result<Vec<IndexedPack>, ResticError> {
+        let replaced = superseded(files);
+        let live = files.iter().filter(|(id, _)| !replaced.contains(id));
+        let named: HashSet<Id> = live.flat_map(|(_, file)| &file.packs).map(|pack| pack.id).collect();
+        let mut unnamed = self.repository.vault().list(ObjectKind::Pack)?;
+        unnamed.retain(|(id, _)| !named.contains(id));
+        let headers = parallel::map(&unnamed, REQUESTS, |(id, size_bytes)| {
+            self.go_on().and_then(|()| read_header(self.repository.vault(), id, *size_bytes))
+        });
+        self.go_on()?;
+        let mut packs = Vec::new();
+        for ((id, _), header) in unnamed.into_iter().zip(headers) {
+            match header {
+                Ok(blobs) => packs.push(IndexedPack { id, blobs }),
+                Err(error) => {
+                    let why = describe(&error);
+                    findings
+                        .remarks
+                        .push(format!("pack {id} is named by no index, and its header is gone: {why}"));
+                }
+            }
+        }
+        Ok(packs)
+    }
+
     fn check_keys(&self, findings: &mut Findings) -> Result<(), ResticError> {
         for (id, _) in self.repository.vault().list(ObjectKind::Key)? {
             if let Err(error) = self.repository.vault().load_sealed(ObjectKind::Key, &id) {
@@ -203,8 +278,9 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn load_index(&self, findings: &mut Findings) -> Result<Index, ResticError> {
+    fn load_index(&self, findings: &mut Findings) -> Result<Vec<(Id, IndexFile)>, ResticError> {
         let listed = self.repository.vault().list(ObjectKind::Index)?;
+        findings.evidence.indexes.clone_from(&listed);
         let loaded = parallel::map(&listed, REQUESTS, |(id, _)| {
             self.go_on().and_then(|()| self.repository.index_file_as_stored(id))
         });
@@ -214,13 +290,27 @@ impl Work<'_> {
             self.count(size_bytes as usize);
             match file {
                 Ok(file) => files.push((id, file)),
-                Err(error) => drop(findings.add(format!("index {id}"), || describe(&error))),
+                Err(error) => {
+                    findings.add(format!("index {id}"), || describe(&error));
+                    match error.kind {
+                        ResticErrorKind::Damaged => findings.evidence.bad_indexes.push(id),
+                        _ => drop(findings.evidence.unreadable_index.get_or_insert(error)),
+                    }
+                }
             }
         }
-        Ok(Index::build(files, |_, _| true))
+        let replaced = superseded(&files);
+        findings.evidence.has_superseded = files.iter().any(|(id, _)| replaced.contains(id));
+        Ok(files)
     }
 
-    fn check_packs(&self, index: &Index, depth: Depth, findings: &mut Findings) -> Result<Bad, ResticError> {
+    fn check_packs(
+        &self,
+        index: &Index,
+        depth: Depth,
+        suspects: &HashSet<Id>,
+        findings: &mut Findings,
+    ) -> Result<Bad, ResticError> {
         let stored: HashMap<Id, u64> = self.repository.vault().list(ObjectKind::Pack)?.into_iter().collect();
         let mut bad = Bad::default();
         let mut to_read: Vec<(Id, Vec<PackBlob>)> = Vec::new();
@@ -242,13 +332,16 @@ impl Work<'_> {
                 None => {
                     let problem = findings.add(object, || "is not stored".to_owned());
                     bad.packs.insert(id, problem);
+                    findings.evidence.packs.insert(id, PackDamage::Missing);
                 }
                 Some(size_bytes) if *size_bytes != expected => {
                     findings.add(object, || format!("has {size_bytes} bytes, and {expected} were expected"));
                     // Which of its blobs are left can only be told by reading it.
                     to_read.push((id, blobs));
                 }
-                Some(_) if depth == Depth::Data || share.contains(&id) => to_read.push((id, blobs)),
+                Some(_) if depth == Depth::Data || share.contains(&id) || suspects.contains(&id) => {
+                    to_read.push((id, blobs));
+                }
                 Some(_) => {}
             }
         }
@@ -257,6 +350,7 @@ impl Work<'_> {
         }
         findings.read_packs = to_read.len() as u64;
         self.read_packs(&to_read, findings, &mut bad)?;
+        findings.evidence.stored = stored;
         Ok(bad)
     }
 
@@ -286,6 +380,8 @@ impl Work<'_> {
         self.go_on()?;
         for ((id, _), verdict) in packs.iter().zip(verdicts) {
             let Some(problem) = verdict.problem else { continue };
+            let damage = if verdict.is_read { PackDamage::Bad } else { PackDamage::Unreadable };
+            findings.evidence.packs.insert(*id, damage);
             let place = findings.add(format!("pack {id}"), || problem);
             for (kind, blob) in verdict.bad_blobs {
                 bad.blobs.insert((*id, kind, blob), place);
@@ -305,6 +401,11 @@ impl Work<'_> {
             match snapshot {
                 Ok(snapshot) => roots.push((id, snapshot.tree)),
                 Err(error) => {
+                    // Only what shows itself to be damaged by its hash, and no storage that failed.
+                    let sealed = self.repository.vault().load_sealed(ObjectKind::Snapshot, &id);
+                    if sealed.is_err_and(|error| error.kind == ResticErrorKind::Damaged) {
+                        findings.evidence.bad_snapshots.push(id);
+                    }
                     let problem = findings.add(format!("snapshot {id}"), || describe(&error));
                     findings.problems[problem].snapshots.push(id);
                 }

@@ -2,8 +2,10 @@
 
 use crate::blob::open_blob;
 use crate::crypto::SealingKey;
+use crate::error::ResticError;
 use crate::id::{BlobKind, Id};
-use crate::pack::{PackBlob, open_header};
+use crate::pack::{HeaderError, PackBlob, TRAILER_BYTES, open_header, open_sealed_header};
+use crate::vault::{ObjectKind, Vault, object_name};
 
 /// What became of a pack.
 #[derive(Debug, Default)]
@@ -11,13 +13,31 @@ pub(crate) struct PackVerdict {
     pub(crate) problem: Option<String>,
     /// The blobs that cannot be read from it.
     pub(crate) bad_blobs: Vec<(BlobKind, Id)>,
+    /// Whether the storage gave all of it.
+    pub(crate) is_read: bool,
 }
 
 impl PackVerdict {
     /// A pack that the storage does not give.
     pub(crate) fn unreadable(problem: String, blobs: &[PackBlob]) -> Self {
-        Self { problem: Some(problem), bad_blobs: blobs.iter().map(|blob| (blob.kind, blob.id)).collect() }
+        let bad_blobs = blobs.iter().map(|blob| (blob.kind, blob.id)).collect();
+        Self { problem: Some(problem), bad_blobs, is_read: false }
     }
+}
+
+/// Reads the header of a stored pack of that size, and no more of it.
+pub(crate) fn read_header(vault: &Vault, id: &Id, size_bytes: u64) -> Result<Vec<PackBlob>, ResticError> {
+    let object = || vault.describe(ObjectKind::Pack, id);
+    let name = object_name(ObjectKind::Pack, id)?;
+    let get = |range: std::ops::Range<u64>| {
+        vault.storage.get_range(&name, range).map_err(|error| ResticError::storage(object(), error))
+    };
+    let damaged = |error: HeaderError| ResticError::damaged(object(), error.to_string());
+    let end = size_bytes.checked_sub(TRAILER_BYTES as u64).ok_or_else(|| damaged(HeaderError::Short))?;
+    let trailer = <[u8; TRAILER_BYTES]>::try_from(get(end..size_bytes)?);
+    let length = u64::from(u32::from_le_bytes(trailer.map_err(|_| damaged(HeaderError::Short))?));
+    let begin = end.checked_sub(length).ok_or_else(|| damaged(HeaderError::Short))?;
+    open_sealed_header(&vault.key, get(begin..end)?, begin).map_err(damaged)
 }
 
 /// Examines a pack: its hash is its name, its header is what the index says, each blob opens and has its hash.
@@ -44,7 +64,8 @@ pub(crate) fn examine_pack(key: &SealingKey, id: &Id, content: &[u8], indexed: &
     if !bad_blobs.is_empty() {
         problems.push(format!("{} of its {} blobs cannot be read", bad_blobs.len(), indexed.len()));
     }
-    PackVerdict { problem: (!problems.is_empty()).then(|| problems.join("; ")), bad_blobs }
+    let problem = (!problems.is_empty()).then(|| problems.join("; "));
+    PackVerdict { problem, bad_blobs, is_read: true }
 }
 
 /// Blobs of no length share an offset: the order among them says nothing.

@@ -13,7 +13,9 @@ mod check_share;
 mod crypto;
 mod cut;
 mod error;
+mod evidence;
 mod fetch;
+mod heal;
 mod id;
 mod index;
 mod index_file;
@@ -21,6 +23,7 @@ mod key_file;
 mod key_search;
 mod keys;
 mod lock;
+mod pace;
 mod pack;
 mod parallel;
 mod polynomial;
@@ -45,6 +48,7 @@ pub use cut::{
     cut_seed,
 };
 pub use error::{LockHolder, ResticError, ResticErrorKind};
+pub use heal::{HealAction, HealOutcome, HealPlan, plan_heal};
 pub use id::{BlobKind, Id, IdError};
 pub use index::{BlobLocation, Index, IndexTotals};
 pub use keys::{KeyInfo, KeyOptions};

@@ -11,7 +11,7 @@ const ENTRY_BYTES: usize = 37;
 /// Length of a header entry of a compressed blob.
 const COMPRESSED_ENTRY_BYTES: usize = 41;
 /// The length of the header, in four bytes at the end of a pack.
-const TRAILER_BYTES: usize = 4;
+pub(crate) const TRAILER_BYTES: usize = 4;
 
 /// A header of so many blobs is far below restic's limit of 16 MiB.
 pub(crate) const PACK_BLOBS_MAX: usize = 32_768;
@@ -81,8 +81,17 @@ pub(crate) fn open_header(key: &SealingKey, pack: &[u8]) -> Result<Vec<PackBlob>
     let (rest, trailer) = pack.split_last_chunk::<TRAILER_BYTES>().ok_or(HeaderError::Short)?;
     let length = u32::from_le_bytes(*trailer) as usize;
     let begin = rest.len().checked_sub(length).ok_or(HeaderError::Short)?;
-    let header = key.open(rest[begin..].to_vec()).map_err(|_| HeaderError::Sealed)?;
-    parse(&header, begin as u64)
+    open_sealed_header(key, rest[begin..].to_vec(), begin as u64)
+}
+
+/// Opens a sealed header that begins at this offset of its pack.
+pub(crate) fn open_sealed_header(
+    key: &SealingKey,
+    sealed: Vec<u8>,
+    begin: u64,
+) -> Result<Vec<PackBlob>, HeaderError> {
+    let header = key.open(sealed).map_err(|_| HeaderError::Sealed)?;
+    parse(&header, begin)
 }
 
 fn parse(header: &[u8], blobs_bytes: u64) -> Result<Vec<PackBlob>, HeaderError> {

@@ -334,6 +334,11 @@ impl Repository {
         self.vault.open_document(kind, id, sealed)
     }
 
+    /// Returns this machine's copy of a document as it was stored, where there is a good one.
+    pub(crate) fn cached(&self, kind: ObjectKind, id: &Id) -> Option<Vec<u8>> {
+        self.cache.as_ref().and_then(|cache| cache.get(kind.folder(), id))
+    }
+
     fn retain_cached(&self, kind: ObjectKind, ids: &[Id]) {
         if let Some(cache) = &self.cache {
             cache.retain(kind.folder(), &ids.iter().copied().collect::<HashSet<_>>());

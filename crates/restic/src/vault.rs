@@ -187,6 +187,11 @@ impl Vault {
         Ok(content)
     }
 
+    /// Puts an object back whose sealed content is known by its hash.
+    pub(crate) fn put_back(&self, kind: ObjectKind, id: &Id, sealed: &[u8]) -> Result<(), ResticError> {
+        self.put_confirmed(kind, id, vec![Given::all(sealed.to_vec())]).map(drop)
+    }
+
     pub(crate) fn remove(&self, kind: ObjectKind, id: &Id) -> Result<(), ResticError> {
         self.storage.remove(&object_name(kind, id)?).map_err(|error| match error.kind {
             StorageErrorKind::Missing => {

@@ -12,14 +12,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use support::{Place, backup, backup_with, check, lossy, noise, read_all, rows};
+use support::{Place, backup, backup_with, check, lossy, noise, owner, read_all, rows};
 
 const PAGES: Cut = Cut::Fixed { bytes: 16 << 10 };
-
-fn owner() -> LockOwner {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_owned();
-    LockOwner { host, user: "tester".into(), pid: std::process::id(), uid: 0, gid: 0 }
-}
 
 fn options() -> PruneOptions {
     PruneOptions { pack_bytes: 1 << 20, ..PruneOptions::default() }

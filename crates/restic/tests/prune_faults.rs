@@ -9,11 +9,10 @@ use restic::{
     ResticError, ResticErrorKind, plan_prune,
 };
 use std::collections::{BTreeMap, HashSet};
-use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use storage::{ObjectName, ObjectStat, Storage, StorageError, StorageErrorKind};
-use support::{PASSWORD, backup, check, noise, read_all};
+use std::sync::atomic::Ordering;
+use storage::{ObjectName, Storage, StorageErrorKind};
+use support::{Dying, PASSWORD, backup, check, noise, read_all};
 use testkit::{Fault, FaultyStorage, MemoryStorage, Verb};
 
 const PAGES: Cut = Cut::Fixed { bytes: 4 << 10 };
@@ -134,65 +133,13 @@ fn each_call_may_fail_or_lie() {
     }
 }
 
-/// Lets so many changes happen and is gone then, as after a kill.
-struct Dying {
-    inner: Arc<MemoryStorage>,
-    left: AtomicI64,
-}
-
-impl Dying {
-    fn pass<T>(&self, cost: i64, call: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
-        if self.left.fetch_sub(cost, Ordering::SeqCst) < cost {
-            self.left.store(-1_000_000, Ordering::SeqCst);
-            return Err(StorageError {
-                kind: StorageErrorKind::Failed,
-                verb: "reach",
-                object: "memory".into(),
-                message: "dead".into(),
-                source: None,
-            });
-        }
-        call()
-    }
-}
-
-impl Storage for Dying {
-    fn put(&self, name: &ObjectName, content: &[&[u8]]) -> Result<(), StorageError> {
-        self.pass(1, || self.inner.put(name, content))
-    }
-    fn get(&self, name: &ObjectName) -> Result<Vec<u8>, StorageError> {
-        self.pass(0, || self.inner.get(name))
-    }
-    fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Vec<u8>, StorageError> {
-        self.pass(0, || self.inner.get_range(name, range))
-    }
-    fn stat(&self, name: &ObjectName) -> Result<ObjectStat, StorageError> {
-        self.pass(0, || self.inner.stat(name))
-    }
-    fn list(&self, folder: &str) -> Result<Vec<ObjectStat>, StorageError> {
-        self.pass(0, || self.inner.list(folder))
-    }
-    fn remove(&self, name: &ObjectName) -> Result<(), StorageError> {
-        self.pass(1, || self.inner.remove(name))
-    }
-    fn confirm(&self, name: &ObjectName, sha256: &[u8; 32]) -> Result<(), StorageError> {
-        self.pass(0, || self.inner.confirm(name, sha256))
-    }
-    fn free_bytes(&self) -> Option<u64> {
-        None
-    }
-    fn location(&self) -> String {
-        "memory".into()
-    }
-}
-
 #[test]
 fn a_kill_after_each_change_leaves_all_that_is_listed() {
     let prepared = prepare();
     let mut changes = 0;
     loop {
         let inner = memory(&prepared.objects);
-        let dying = Arc::new(Dying { inner: inner.clone(), left: AtomicI64::new(1_000_000) });
+        let dying = Arc::new(Dying::new(inner.clone()));
         let repository = open(dying.clone());
         dying.left.store(changes, Ordering::SeqCst);
         let result = prune(&repository, &prepared.snapshots[..1]);

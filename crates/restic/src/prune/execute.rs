@@ -11,6 +11,7 @@ use crate::error::{ResticError, ResticErrorKind};
 use crate::id::Id;
 use crate::index_file::IndexedPack;
 use crate::lock::LockGuard;
+use crate::pace::Pace;
 use crate::pack::PackBlob;
 use crate::parallel;
 use crate::reindex::{remove_objects, write_index};
@@ -20,13 +21,10 @@ use crate::vault::ObjectKind;
 use flow::Cancel;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 use storage::StorageErrorKind;
 
 /// Packs that are read at once.
 const PACKS_AT_ONCE: usize = 2;
-/// How often the lock is looked at while something goes on.
-const LOCK_LOOK: Duration = Duration::from_secs(2);
 
 /// What a prune has just done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,32 +55,6 @@ pub struct PruneOutcome {
     pub findings: Vec<CheckProblem>,
 }
 
-/// Whether the work may go on: asked often, it looks at the lock now and then.
-struct Pace<'a> {
-    lock: &'a LockGuard,
-    cancel: &'a Cancel,
-    location: String,
-    looked: Mutex<Instant>,
-}
-
-impl Pace<'_> {
-    /// Before something that cannot be taken back.
-    fn ensure(&self) -> Result<(), ResticError> {
-        self.cancel.check().map_err(|_| ResticError::cancelled(&self.location))?;
-        self.lock.ensure_exclusive()?;
-        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        Ok(())
-    }
-
-    fn go_on(&self) -> Result<(), ResticError> {
-        let is_due = self.looked.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > LOCK_LOOK;
-        if is_due {
-            return self.ensure();
-        }
-        self.cancel.check().map_err(|_| ResticError::cancelled(&self.location))
-    }
-}
-
 impl PrunePlan {
     /// Carries the plan out. The lock is exclusive and was taken before the plan was made; a plan of a repository
     /// that changed since is refused ([`ResticErrorKind::Failed`]) and nothing is changed. A cancellation ends it at
@@ -94,8 +66,7 @@ impl PrunePlan {
         cancel: &Cancel,
         progress: &(dyn Fn(PruneStep) + Sync),
     ) -> Result<PruneOutcome, ResticError> {
-        let location = repository.location();
-        let pace = Pace { lock, cancel, location, looked: Mutex::new(Instant::now()) };
+        let pace = Pace::new(repository, lock, cancel);
         pace.ensure()?;
         self.refuse_changed(repository)?;
         let mut outcome =

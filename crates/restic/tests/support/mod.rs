@@ -10,10 +10,12 @@ use restic::{
     Snapshot, StoredBlob, Tree, WriterOptions, WriterReport,
 };
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
-use storage::LocalStorage;
+use std::sync::atomic::{AtomicI64, Ordering};
+use storage::{LocalStorage, ObjectName, ObjectStat, Storage, StorageError, StorageErrorKind};
 
 pub const PASSWORD: &str = "geheim";
 
@@ -168,6 +170,12 @@ pub fn store(writer: &BlobWriter, content: &[u8], cut: &Cut) -> Vec<StoredBlob> 
     blobs
 }
 
+/// This process, as the taker of a lock.
+pub fn owner() -> restic::LockOwner {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_owned();
+    restic::LockOwner { host, user: "tester".into(), pid: std::process::id(), uid: 0, gid: 0 }
+}
+
 pub fn time() -> Timestamp {
     "2026-03-04T05:06:07.123456789Z".parse().unwrap()
 }
@@ -254,4 +262,60 @@ pub fn read_all(
 /// Checks with nobody watching.
 pub fn check(repository: &Repository, depth: restic::Depth) -> restic::CheckOutcome {
     restic::check(repository, depth, &flow::Cancel::new(), &|_| {}).unwrap()
+}
+
+/// Lets so many changes happen and is gone then, as after a kill.
+pub struct Dying {
+    inner: Arc<dyn Storage>,
+    pub left: AtomicI64,
+}
+
+impl Dying {
+    pub fn new(inner: Arc<dyn Storage>) -> Self {
+        Self { inner, left: AtomicI64::new(1_000_000) }
+    }
+
+    fn pass<T>(&self, cost: i64, call: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
+        if self.left.fetch_sub(cost, Ordering::SeqCst) < cost {
+            self.left.store(-1_000_000, Ordering::SeqCst);
+            return Err(StorageError {
+                kind: StorageErrorKind::Failed,
+                verb: "reach",
+                object: "memory".into(),
+                message: "dead".into(),
+                source: None,
+            });
+        }
+        call()
+    }
+}
+
+impl Storage for Dying {
+    fn put(&self, name: &ObjectName, content: &[&[u8]]) -> Result<(), StorageError> {
+        self.pass(1, || self.inner.put(name, content))
+    }
+    fn get(&self, name: &ObjectName) -> Result<Vec<u8>, StorageError> {
+        self.pass(0, || self.inner.get(name))
+    }
+    fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Vec<u8>, StorageError> {
+        self.pass(0, || self.inner.get_range(name, range))
+    }
+    fn stat(&self, name: &ObjectName) -> Result<ObjectStat, StorageError> {
+        self.pass(0, || self.inner.stat(name))
+    }
+    fn list(&self, folder: &str) -> Result<Vec<ObjectStat>, StorageError> {
+        self.pass(0, || self.inner.list(folder))
+    }
+    fn remove(&self, name: &ObjectName) -> Result<(), StorageError> {
+        self.pass(1, || self.inner.remove(name))
+    }
+    fn confirm(&self, name: &ObjectName, sha256: &[u8; 32]) -> Result<(), StorageError> {
+        self.pass(0, || self.inner.confirm(name, sha256))
+    }
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+    fn location(&self) -> String {
+        "memory".into()
+    }
 }
