@@ -3,6 +3,7 @@
 
 use crate::console::Console;
 use crate::errors::{Failure, exit};
+use crate::session::Session;
 use jiff::Timestamp;
 use operations::report::{Outcome, Report};
 use serde::Serialize;
@@ -20,6 +21,14 @@ impl Finished {
     /// Takes the report of a success.
     pub(crate) fn new<T: Serialize>(report: &Report<T>) -> Result<Self, Failure> {
         Ok(Self { object: text(report)?, failure: None })
+    }
+
+    /// Takes the report of a success that may be long, and writes it only where it is asked for.
+    pub(crate) fn where_asked<T: Serialize>(session: &Session, report: &Report<T>) -> Result<Self, Failure> {
+        if session.globals.json || session.globals.report.is_some() {
+            return Self::new(report);
+        }
+        Ok(Self { object: String::new(), failure: None })
     }
 
     /// Takes the report of a failure.

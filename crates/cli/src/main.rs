@@ -20,6 +20,7 @@ mod prune_scopes;
 mod references;
 mod session;
 mod signals;
+mod table;
 mod wording;
 
 use args::{Cli, Command};

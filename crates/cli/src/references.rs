@@ -58,7 +58,7 @@ pub(crate) fn find(
     services: &Services,
     reference: &Reference,
 ) -> Result<BackupRecord, Failure> {
-    let records = services.repository.backups(None, &services.context)?;
+    let records = operations::candidates::load(services, reference)?;
     operations::unlisted::refuse(services, &records, reference)?;
     let record = operations::reference::resolve_one(&records, reference, &services.host)?;
     announce(session, reference, &record.id, record.time);
@@ -83,10 +83,7 @@ pub(crate) fn database(session: &Session, source: &SourceArgument<'_>) -> Result
             format!("name one, as in {}/DATABASE, or the path of its file", source.text),
         ));
     };
-    let found = session.engines.of(target)?.databases(target, &session.context);
-    let listed =
-        found.ok().and_then(|found| found.databases.into_iter().find(|database| database.name == *only));
-    if let Some(database) = listed {
+    if let Ok(Some(database)) = session.engines.of(target)?.database(target, only, &session.context) {
         return Ok(database);
     }
     if target.connection.contains("{tenant}") {

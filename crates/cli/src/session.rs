@@ -106,13 +106,30 @@ impl Session {
     /// Returns how a database is called: `erp` for a target of one database, `shops/acme` for one of many; the path
     /// where it was named in place.
     pub(crate) fn label(&self, target: &str, database: Option<&str>, connection: Option<&str>) -> String {
+        self.label_of(target, self.has_many(target), database, connection)
+    }
+
+    /// Tells whether a target has many databases: it is a folder or a pattern.
+    pub(crate) fn has_many(&self, target: &str) -> bool {
+        let configured = self.settings.targets.get(target);
+        let source = configured.map_or(target, |configured| configured.target.connection.as_str());
+        source.contains(['*', '?', '[', '{']) || Path::new(source).is_dir()
+    }
+
+    /// Like [`Session::label`], for a target of which it is known whether it has many databases.
+    pub(crate) fn label_of(
+        &self,
+        target: &str,
+        has_many: bool,
+        database: Option<&str>,
+        connection: Option<&str>,
+    ) -> String {
         let Some(database) = database else { return target.to_owned() };
-        let many = |source: &str| source.contains(['*', '?', '[', '{']) || Path::new(source).is_dir();
         match self.settings.targets.get(target) {
-            Some(configured) if !many(&configured.target.connection) => target.to_owned(),
+            Some(_) if !has_many => target.to_owned(),
             None if target.starts_with('/') => match connection {
                 Some(connection) => connection.to_owned(),
-                None if many(target) => format!("{target}: {database}"),
+                None if has_many => format!("{target}: {database}"),
                 None => target.to_owned(),
             },
             _ => format!("{target}/{database}"),

@@ -75,19 +75,11 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// Returns a table without frame; the columns of `right` are set to the right.
+/// Returns a table of a few rows without frame; the columns of `right` are set to the right.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, right: &[usize]) -> String {
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(header.to_vec());
-    table.add_rows(rows);
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((if index == 0 { 0 } else { 1 }, 1));
-        if right.contains(&index) {
-            column.set_cell_alignment(comfy_table::CellAlignment::Right);
-        }
-    }
-    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+    let mut table = crate::table::Table::new(header, right);
+    rows.iter().flatten().for_each(|cell| table.cell(cell));
+    table.finish()
 }
 
 #[cfg(test)]

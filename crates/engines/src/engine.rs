@@ -2,10 +2,11 @@
 
 use crate::restore::{Restore, RestoreError, RestoreRequest, RestoreState};
 use flow::{
-    BackupReader, Context, DatabaseRef, Dump, DumpRequest, EngineKind, Facts, Finding, Manifest, SourceError,
-    TargetRef,
+    BackupReader, Context, DatabaseName, DatabaseRef, Dump, DumpRequest, EngineKind, Facts, Finding,
+    Manifest, Previous, SourceError, TargetRef,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::Write;
 
 /// The databases of a target, and what was passed over while looking for them.
@@ -98,6 +99,27 @@ pub trait Engine: Send + Sync {
     /// Finds the databases of a target: a glob, a folder, a pattern, SQL. Only the engine can. Fails when there is
     /// none, or when one that is named is none.
     fn databases(&self, target: &TargetRef, context: &Context) -> Result<Enumeration, SourceError>;
+
+    /// Finds the databases of a target whose previous backups are known, as [`Engine::databases`] does: of one that
+    /// shows itself as its backup left it, nothing is read.
+    fn databases_since(
+        &self,
+        target: &TargetRef,
+        _previous: &BTreeMap<DatabaseName, Previous>,
+        context: &Context,
+    ) -> Result<Enumeration, SourceError> {
+        self.databases(target, context)
+    }
+
+    /// Finds one database of a target by its name, and looks into no other; `None` where there is no such one.
+    fn database(
+        &self,
+        target: &TargetRef,
+        name: &DatabaseName,
+        context: &Context,
+    ) -> Result<Option<DatabaseRef>, SourceError> {
+        Ok(self.databases(target, context)?.databases.into_iter().find(|database| database.name == *name))
+    }
 
     /// Looks at a database: versions, size, rights, what is missing. With `integrity`, asks the database system to
     /// check the whole content. What a backup would stumble over is a finding, not an error; an error means that it

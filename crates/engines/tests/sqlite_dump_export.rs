@@ -31,7 +31,7 @@ fn exported(path: &Path, form: ExportForm) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let context = context(folder.path());
     let (image, dumped) = image_of(path, &context);
-    let manifest = (*previous(&dumped).manifest).clone();
+    let manifest = (*previous(&dumped).manifest().unwrap()).clone();
     let mut out = Vec::new();
     let summary = SqliteEngine.export(&Stored { manifest, image }, form, &mut out, &context).unwrap();
     assert_eq!(summary.size_bytes, out.len() as u64);

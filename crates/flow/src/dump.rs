@@ -1,6 +1,8 @@
 //! Taking a backup: an engine gives, workers pull.
 
-use crate::{DatabaseRef, Digest128, EntryName, Facts, Layout, Manifest, Marks, SourceError, TargetRef};
+use crate::{
+    DatabaseRef, Digest128, EntryName, Facts, Layout, Manifest, Marks, ReadError, SourceError, TargetRef,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,13 +29,42 @@ pub struct DatabaseRequest {
     pub previous: Option<Previous>,
 }
 
-/// What is known of a database's previous backup.
-#[derive(Debug, Clone)]
+/// What is known of a database's previous backup. A target may have thousands of them, most of them unchanged: its
+/// manifest is read when somebody asks for it.
+#[derive(Clone)]
 pub struct Previous {
     /// The marks that it left.
     pub marks: Marks,
-    /// Its manifest, for cuts, part boundaries and part facts.
-    pub manifest: Arc<Manifest>,
+    manifest: Arc<LoadManifest>,
+}
+
+type LoadManifest = dyn Fn() -> Result<Arc<Manifest>, ReadError> + Send + Sync;
+
+impl Previous {
+    /// Takes marks, and how the manifest is read.
+    pub fn new(
+        marks: Marks,
+        manifest: impl Fn() -> Result<Arc<Manifest>, ReadError> + Send + Sync + 'static,
+    ) -> Self {
+        Self { marks, manifest: Arc::new(manifest) }
+    }
+
+    /// Takes marks, and a manifest that is there already.
+    pub fn of(marks: Marks, manifest: Arc<Manifest>) -> Self {
+        Self::new(marks, move || Ok(Arc::clone(&manifest)))
+    }
+
+    /// Reads its manifest, for cuts, part boundaries and part facts; anew with each call. One that cannot be read is
+    /// no reason to fail: the database is read as if it had no previous backup.
+    pub fn manifest(&self) -> Result<Arc<Manifest>, ReadError> {
+        (self.manifest)()
+    }
+}
+
+impl fmt::Debug for Previous {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Previous").field("marks", &self.marks).finish_non_exhaustive()
+    }
 }
 
 /// How a dump is taken.
@@ -67,13 +98,14 @@ pub trait Dump: Send + Sync {
 }
 
 /// One piece of a dump.
+#[allow(clippy::large_enum_variant, reason = "one at a time, and passed on at once")]
 pub enum Step {
     /// A part to be read and stored. The same database, entry and index again replaces the earlier one.
     Part(OpenPart),
     /// This part of the previous backup is taken as it is: its blobs and its facts.
     Reuse(PartRef),
-    /// The whole previous backup of this database is taken as it is; `Dumped` carries fresh marks.
-    Unchanged(DatabaseRef, Dumped),
+    /// The whole previous backup of this database is taken as it is.
+    Unchanged(DatabaseRef, Unchanged),
     /// The verdict on one database. One that fails takes no other with it.
     Done(DatabaseRef, Result<Dumped, SourceError>),
 }
@@ -87,6 +119,15 @@ impl fmt::Debug for Step {
             Step::Done(database, verdict) => write!(f, "Done({database}, {})", verdict.is_ok()),
         }
     }
+}
+
+/// A database that shows itself as its previous backup left it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unchanged {
+    /// By what the next run knows it as unchanged: fresh marks.
+    pub marks: Marks,
+    /// How long the look at it took, in milliseconds.
+    pub elapsed_ms: u64,
 }
 
 /// A part that is ready to be read.

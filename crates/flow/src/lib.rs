@@ -23,7 +23,7 @@ pub use cancel::{Cancel, CancelGuard, Cancelled};
 pub use context::{Context, Environment, ScratchDir};
 pub use dump::{
     DatabaseRequest, Dump, DumpOptions, DumpRequest, Dumped, OpenPart, PartFacts, PartReader, PartRef,
-    Previous, Step,
+    Previous, Step, Unchanged,
 };
 pub use facts::{ConsistencyPoint, Digest128, Facts, Marks, SchemaObject, TableFacts};
 pub use finding::{Finding, Severity};

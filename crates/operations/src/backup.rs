@@ -244,7 +244,11 @@ fn back_up_target(
 ) -> Result<(), OperationError> {
     let context = &services.context;
     let engine = services.engines.of(&target.target)?;
-    let found = engine.databases(&target.target, context)?;
+    let previous = match options.dry_run {
+        true => BTreeMap::new(),
+        false => services.repository.previous(&target.target.name, &services.host, context)?,
+    };
+    let found = engine.databases_since(&target.target, &previous, context)?;
     body.skipped.extend(found.skipped);
     let mut databases = found.databases;
     if let Some(only) = &target.only {
@@ -268,7 +272,6 @@ fn back_up_target(
         body.appeared.extend(appeared);
         body.vanished.extend(vanished);
     }
-    let previous = services.repository.previous(&target.target.name, &services.host, context)?;
     let mut request =
         DumpRequest { target: target.target.clone(), databases: vec![], options: options.dump.clone() };
     for database in &databases {
@@ -408,8 +411,8 @@ fn take_step(
             }
         }
         Step::Reuse(part) => writer.reuse(part)?,
-        Step::Unchanged(database, dumped) => {
-            writer.unchanged(&database, dumped)?;
+        Step::Unchanged(database, unchanged) => {
+            writer.unchanged(&database, unchanged)?;
             settle(database, Ok(None));
         }
         Step::Done(database, Ok(dumped)) => {

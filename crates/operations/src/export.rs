@@ -5,7 +5,7 @@
 
 use crate::reference::{Reference, resolve_one, short};
 use crate::report::{Outcome, Report};
-use crate::{OperationError, Services, unlisted};
+use crate::{OperationError, Services, candidates, unlisted};
 use engines::ExportForm;
 use flow::{Event, Phase};
 use jiff::Timestamp;
@@ -98,7 +98,7 @@ pub fn run(
     dry_run: bool,
 ) -> Result<Report<ExportBody>, OperationError> {
     let started = Timestamp::now();
-    let records = services.repository.backups(None, &services.context)?;
+    let records = candidates::load(services, reference)?;
     unlisted::refuse(services, &records, reference)?;
     let record = resolve_one(&records, reference, &services.host)?;
     let Some(kind) = record.engine else {

@@ -4,6 +4,7 @@
 
 pub mod accept;
 pub mod backup;
+pub mod candidates;
 pub mod check;
 pub mod doctor;
 mod error;

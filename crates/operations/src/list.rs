@@ -5,7 +5,7 @@ use crate::unlisted::none_listed;
 use crate::{OperationError, Services};
 use flow::{DatabaseName, EngineKind, TargetName};
 use jiff::Timestamp;
-use repository::{BackupId, BackupRecord, ProofLevel};
+use repository::{BackupId, BackupRecord, ProofLevel, Wanted};
 use serde::Serialize;
 
 /// One backup of a list.
@@ -84,16 +84,13 @@ pub enum ListFilter {
 /// listed: an empty list would say that nothing was ever backed up.
 pub fn run(services: &Services, filter: &ListFilter) -> Result<Report<ListBody>, OperationError> {
     let started = Timestamp::now();
-    let target = match filter {
-        ListFilter::Target(target, _) => Some(target),
-        ListFilter::All | ListFilter::Place(_) => None,
+    let wanted = match filter {
+        ListFilter::All => Wanted::All,
+        ListFilter::Target(target, None) => Wanted::Target(target.clone()),
+        ListFilter::Target(target, Some(name)) => Wanted::Database(target.clone(), name.clone()),
+        ListFilter::Place(place) => Wanted::Place(place.clone()),
     };
-    let mut records = services.repository.backups(target, &services.context)?;
-    records.retain(|record| match filter {
-        ListFilter::All => true,
-        ListFilter::Target(_, database) => database.as_ref().is_none_or(|name| record.database == *name),
-        ListFilter::Place(place) => record.target.as_str() == place || record.connection == *place,
-    });
+    let records = services.repository.backups_of(&wanted, &services.context)?;
     if records.is_empty() {
         refuse_unlisted(services, filter)?;
     }

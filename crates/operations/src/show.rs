@@ -3,7 +3,7 @@
 use crate::list::ListItem;
 use crate::reference::{Reference, resolve_one};
 use crate::report::{Outcome, Report};
-use crate::{OperationError, Services, unlisted};
+use crate::{OperationError, Services, candidates, unlisted};
 use flow::Manifest;
 use jiff::Timestamp;
 use repository::StoredFile;
@@ -23,7 +23,7 @@ pub struct ShowBody {
 /// Shows a backup.
 pub fn run(services: &Services, reference: &Reference) -> Result<Report<ShowBody>, OperationError> {
     let started = Timestamp::now();
-    let records = services.repository.backups(None, &services.context)?;
+    let records = candidates::load(services, reference)?;
     unlisted::refuse(services, &records, reference)?;
     let record = resolve_one(&records, reference, &services.host)?;
     let (manifest, files) = if record.engine.is_some() {

@@ -1,19 +1,22 @@
 //! Snapshots that are there and cannot be listed. One of them may be the newest backup of what a person means: then
 //! an older one is never taken for it in silence.
 
+use crate::candidates::wanted;
 use crate::reference::{Moment, Reference, Selector, resolve, short, to_the_second};
 use crate::{OperationError, Services};
 use jiff::Timestamp;
-use repository::{BackupRecord, RepositoryError, RepositoryErrorKind, Unlisted};
+use repository::{BackupRecord, RepositoryError, RepositoryErrorKind, Unlisted, Wanted};
 use std::collections::BTreeSet;
 
-/// Fails where a snapshot that cannot be listed may hold the backup that a reference means.
+/// Fails where a snapshot that cannot be listed may hold the backup that a reference means. The records are those that
+/// [`crate::candidates::load`] gave for it.
 pub fn refuse(
     services: &Services,
     records: &[BackupRecord],
     reference: &Reference,
 ) -> Result<(), OperationError> {
-    let unlisted = services.repository.unlisted(&services.context)?;
+    let wanted = if records.is_empty() { Wanted::All } else { wanted(&reference.selector) };
+    let unlisted = services.repository.unlisted_of(&wanted, &services.context)?;
     let found = resolve(records, reference, &services.host).unwrap_or_default();
     let Some(meant) = meant(&unlisted, records, reference, &found, &services.host).pop() else {
         return match records.is_empty() && !unlisted.is_empty() {

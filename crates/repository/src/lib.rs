@@ -17,7 +17,7 @@ pub use record::{
     AcceptanceRecord, BackupId, BackupRecord, Baseline, CheckDepth, CheckRecord, CheckReport,
     ConfigurationRecord, ConfirmationRecord, Damage, LastBackup, LockHolder, LockRecord, Proof, ProofLevel,
     ProofRecord, RecentRuns, SnapshotReport, SnapshotRequest, StoredFile, Unlisted, Usage, VerifyReport,
-    WrittenDatabase,
+    Wanted, WrittenDatabase,
 };
 pub use repository::{PartError, Repository, SnapshotWriter, StoredFiles};
 pub use state::{Records, State, StateRecord};

@@ -92,6 +92,35 @@ pub struct BackupRecord {
     pub suspect: Option<Vec<String>>,
 }
 
+/// Which backups of a repository are asked for. A repository may hold hundreds of thousands: what is not asked for is
+/// not even taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// All.
+    All,
+    /// Those of a target.
+    Target(TargetName),
+    /// Those of one database of a target.
+    Database(TargetName, DatabaseName),
+    /// Those of what was at a place: of the target of that name, and of databases with that connection.
+    Place(String),
+    /// Those of the snapshots whose ids begin with these digits.
+    Snapshot(String),
+}
+
+impl Wanted {
+    /// Tells whether a backup is asked for.
+    pub fn fits(&self, record: &BackupRecord) -> bool {
+        match self {
+            Wanted::All => true,
+            Wanted::Target(target) => record.target == *target,
+            Wanted::Database(target, name) => record.target == *target && record.database == *name,
+            Wanted::Place(place) => record.target.as_str() == place || record.connection == *place,
+            Wanted::Snapshot(digits) => record.snapshot.starts_with(digits),
+        }
+    }
+}
+
 /// A proof record, as it is kept in the repository.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProofRecord {

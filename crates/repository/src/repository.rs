@@ -3,11 +3,11 @@
 use crate::{
     BackupId, BackupRecord, Baseline, CheckDepth, CheckReport, Keys, LockRecord, ProofRecord, PruneReport,
     PruneRequest, RecentRuns, RepositoryError, SnapshotReport, SnapshotRequest, State, StoredFile, Unlisted,
-    Usage, VerifyReport,
+    Usage, VerifyReport, Wanted,
 };
 use flow::{
     BackupReader, Context, DatabaseName, DatabaseRef, Dumped, EntryName, OpenPart, PartRef, Previous,
-    ReadError, SourceError, TargetName,
+    ReadError, SourceError, TargetName, Unchanged,
 };
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -48,10 +48,30 @@ pub trait Repository: Send + Sync {
         context: &Context,
     ) -> Result<Vec<BackupRecord>, RepositoryError>;
 
+    /// Lists the backups that are asked for, as [`Repository::backups`] does.
+    fn backups_of(&self, wanted: &Wanted, context: &Context) -> Result<Vec<BackupRecord>, RepositoryError> {
+        let mut records = self.backups(None, context)?;
+        records.retain(|record| wanted.fits(record));
+        Ok(records)
+    }
+
     /// Returns the snapshots that [`Repository::backups`] had to leave out. Whoever means the newest backup must ask:
     /// one of these may be newer than what is listed. A layout in which nothing can be left out has none.
     fn unlisted(&self, _context: &Context) -> Result<Vec<Unlisted>, RepositoryError> {
         Ok(vec![])
+    }
+
+    /// Returns those of [`Repository::unlisted`] that may hold what is asked for, as far as what is left of them tells.
+    fn unlisted_of(&self, wanted: &Wanted, context: &Context) -> Result<Vec<Unlisted>, RepositoryError> {
+        let mut unlisted = self.unlisted(context)?;
+        unlisted.retain(|unlisted| match wanted {
+            Wanted::All | Wanted::Place(_) => true,
+            Wanted::Target(wanted) | Wanted::Database(wanted, _) => {
+                unlisted.target.as_ref().is_none_or(|target| target == wanted)
+            }
+            Wanted::Snapshot(digits) => unlisted.snapshot.starts_with(digits),
+        });
+        Ok(unlisted)
     }
 
     /// Opens a backup by its full id.
@@ -142,7 +162,7 @@ pub trait SnapshotWriter: Send + Sync {
     fn reuse(&self, part: PartRef) -> Result<(), RepositoryError>;
 
     /// Takes the whole previous backup of a database as it is.
-    fn unchanged(&self, database: &DatabaseRef, dumped: Dumped) -> Result<(), RepositoryError>;
+    fn unchanged(&self, database: &DatabaseRef, unchanged: Unchanged) -> Result<(), RepositoryError>;
 
     /// Closes a database: every entry's parts must be there, without gap or surplus, with the sizes that their
     /// producers told.

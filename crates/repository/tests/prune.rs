@@ -5,6 +5,8 @@
 #[allow(dead_code, reason = "shared with tests that need more of it")]
 mod support;
 
+use flow::{Dumped, Unchanged};
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use repository::retention::{PruneScope, PruneSelector, Rules};
@@ -138,7 +140,8 @@ fn what_was_said_of_a_backup_holds_for_those_of_the_same_content_after_it_went()
     let first = back_up(&bench, 1);
     let repository = bench.open();
     let writer = repository.begin(bench.request(), &bench.context).unwrap();
-    writer.unchanged(&database(PATH), dumped(&[("e", pages(), 1)])).unwrap();
+    let Dumped { marks, elapsed_ms, .. } = dumped(&[("e", pages(), 1)]);
+    writer.unchanged(&database(PATH), Unchanged { marks, elapsed_ms }).unwrap();
     let second = writer.commit().unwrap().databases[0].record.id.clone();
     for id in [&first, &first, &second] {
         bench.open().append_proofs(vec![said(id)], &bench.context).unwrap();

@@ -4,7 +4,7 @@
 
 mod support;
 
-use flow::{Layout, SourceError, SourceErrorKind};
+use flow::{Dumped, Layout, SourceError, SourceErrorKind, Unchanged};
 use repository::{CheckDepth, PartError, ProofLevel, ProofRecord, Repository, RepositoryErrorKind};
 use std::io::Read;
 use support::{Bench, database, dumped, entry, noise, pages, part};
@@ -106,7 +106,8 @@ fn an_unchanged_database_keeps_its_folder_and_no_data_is_added() {
     assert!(repository.previous(&database.target, "another", &bench.context).unwrap().is_empty());
     let packs = bench.data_bytes();
     let writer = repository.begin(bench.request(), &bench.context).unwrap();
-    writer.unchanged(&database, dumped(&[("e", pages(), 1)])).unwrap();
+    let Dumped { marks, elapsed_ms, .. } = dumped(&[("e", pages(), 1)]);
+    writer.unchanged(&database, Unchanged { marks, elapsed_ms }).unwrap();
     let second = writer.commit().unwrap();
     assert!(bench.data_bytes() - packs < 8192, "only the list and the root are new");
     let record = &second.databases[0].record;

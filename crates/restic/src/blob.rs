@@ -9,7 +9,9 @@ use crate::index::{BlobLocation, Index};
 use crate::repository::Repository;
 use crate::tree::{NodeKind, Tree};
 use crate::vault::{ObjectKind, object_name};
+use std::cell::RefCell;
 use std::collections::HashSet;
+use std::io;
 use storage::StorageErrorKind;
 
 /// How a blob's content shows itself to be damaged.
@@ -36,8 +38,7 @@ pub(crate) fn open_blob(
         None => key.open(sealed).map_err(|_| BlobDamage::Sealed)?,
         Some(length) => {
             let packed = key.open_in_place(&mut sealed).map_err(|_| BlobDamage::Sealed)?;
-            let plain =
-                zstd::bulk::decompress(packed, length as usize).map_err(|_| BlobDamage::Compressed)?;
+            let plain = decompress(packed, length as usize).map_err(|_| BlobDamage::Compressed)?;
             if plain.len() != length as usize {
                 return Err(BlobDamage::Length);
             }
@@ -45,6 +46,21 @@ pub(crate) fn open_blob(
         }
     };
     if Id::of(&plain) != *id { Err(BlobDamage::Hash) } else { Ok(plain) }
+}
+
+thread_local! {
+    /// Making one costs more than unpacking a small blob with it.
+    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn decompress(packed: &[u8], length: usize) -> io::Result<Vec<u8>> {
+    DECOMPRESSOR.with_borrow_mut(|kept| {
+        let decompressor = match kept {
+            Some(decompressor) => decompressor,
+            None => kept.insert(zstd::bulk::Decompressor::new()?),
+        };
+        decompressor.decompress(packed, length)
+    })
 }
 
 impl Repository {

@@ -40,6 +40,17 @@ impl Run {
         }
     }
 
+    /// Joins blobs, in the order in which they lie, to runs that are fetched at once.
+    pub(crate) fn join(pieces: Vec<Piece>) -> Vec<Self> {
+        let mut runs: Vec<Self> = Vec::new();
+        for piece in pieces {
+            if !runs.last_mut().is_some_and(|run| run.extend(piece)) {
+                runs.push(Self::new(piece));
+            }
+        }
+        runs
+    }
+
     /// Takes a blob in, if it lies close behind.
     pub(crate) fn extend(&mut self, piece: Piece) -> bool {
         let location = piece.location;

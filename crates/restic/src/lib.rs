@@ -35,6 +35,7 @@ mod repack;
 mod repository;
 mod snapshot;
 mod tree;
+mod trees;
 mod unlock;
 mod usage;
 mod vault;
@@ -53,6 +54,7 @@ pub use id::{BlobKind, Id, IdError};
 pub use index::{BlobLocation, Index, IndexTotals};
 pub use keys::{KeyInfo, KeyOptions};
 pub use lock::{LockGuard, LockKind, LockOptions, LockOwner};
+pub use parallel::map as map_parallel;
 pub use prune::{
     Amount, MaxUnused, PruneFigures, PruneOptions, PruneOutcome, PrunePlan, PruneStep, plan_prune,
 };

@@ -58,12 +58,7 @@ pub fn verify_blobs(
         }
     }
     pieces.sort_unstable_by_key(|piece| (piece.location.pack, piece.location.offset));
-    let mut runs: Vec<Run> = Vec::new();
-    for piece in pieces {
-        if !runs.last_mut().is_some_and(|run| run.extend(piece)) {
-            runs.push(Run::new(piece));
-        }
-    }
+    let runs = Run::join(pieces);
     let read = parallel::map(&runs, threads.max(1), |run| {
         if cancel.is_cancelled() {
             return VerifyOutcome::default();

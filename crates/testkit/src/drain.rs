@@ -3,7 +3,7 @@
 use crate::memory_backup::MemoryBackup;
 use flow::{
     DatabaseName, DatabaseRef, Dump, Dumped, EntryName, Layout, OpenPart, PartFacts, PartRef, SourceError,
-    Step,
+    SourceErrorKind, Step,
 };
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -115,7 +115,10 @@ fn take(step: Step, drained: &Mutex<Drained>) {
         Step::Reuse(part) => {
             lock(drained).databases.entry(part.database.name.clone()).or_default().reused.push(part);
         }
-        Step::Unchanged(database, dumped) => verdict(database, Ok(dumped), true, drained),
+        Step::Unchanged(database, _) => {
+            let not_read = SourceError::new(SourceErrorKind::Failed, database.to_string(), "it was not read");
+            verdict(database, Err(not_read), true, drained);
+        }
         Step::Done(database, outcome) => verdict(database, outcome, false, drained),
     }
 }

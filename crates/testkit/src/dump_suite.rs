@@ -304,7 +304,7 @@ fn twice<S: DumpSubject>(
     between(&one);
     let mut request = request(subject, &[&one]);
     request.options.read_all = read_all;
-    request.databases[0].previous = Some(Previous { marks, manifest: Arc::new(backup.manifest().clone()) });
+    request.databases[0].previous = Some(Previous::of(marks, Arc::new(backup.manifest().clone())));
     Ok((dump(subject, &request, 2)?, one.name))
 }
 

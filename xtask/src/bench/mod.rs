@@ -4,6 +4,8 @@
 //! repositories on the same disk with fsync on, both find their input in the page cache, both derive their keys as
 //! slowly as restic does.
 
+mod contender;
+mod many;
 mod orders;
 mod process;
 mod sqlite;
@@ -14,12 +16,17 @@ use std::path::{Path, PathBuf};
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     let mut names: Vec<&str> = arguments.iter().map(String::as_str).collect();
     if names.is_empty() {
-        names.push("sqlite");
+        names.push("all");
     }
     for name in names {
         match name {
+            "many" => many::run(root, &folder(root)?)?,
             "sqlite" => sqlite::run(root, &folder(root)?)?,
-            other => return Err(format!("there is no bench `{other}`; there is: sqlite")),
+            "all" => {
+                sqlite::run(root, &folder(root)?)?;
+                many::run(root, &folder(root)?)?;
+            }
+            other => return Err(format!("there is no bench `{other}`; there are: many, sqlite, all")),
         }
     }
     Ok(())

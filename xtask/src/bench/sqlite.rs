@@ -1,85 +1,11 @@
 //! One SQLite file of 1.3 GB: first backup, unchanged, one row in a hundred changed, restored.
 
+use super::contender::{Contender, build};
 use super::orders;
-use super::process::{Taken, folder_bytes, measure, median};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use super::process::median;
+use std::path::Path;
 
 const ROUNDS: usize = 3;
-const PASSWORD: &str = "bench";
-
-/// One of the two programs.
-struct Contender<'a> {
-    program: &'a Path,
-    ours: bool,
-    folder: PathBuf,
-}
-
-impl Contender<'_> {
-    fn command(&self) -> Command {
-        let mut command = Command::new(self.program);
-        command
-            .env("RESTIC_PASSWORD", PASSWORD)
-            .env("RESTIC_REPOSITORY", self.folder.join("repository"))
-            .env("RESTIC_CACHE_DIR", self.folder.join("cache"))
-            .env("BACKSTAY_PASSWORD", PASSWORD)
-            .env("BACKSTAY_REPOSITORY", self.folder.join("repository"))
-            .env("HOME", &self.folder)
-            .env_remove("XDG_CACHE_HOME")
-            .env_remove("XDG_STATE_HOME");
-        command
-    }
-
-    fn init(&self) -> Result<(), String> {
-        let _ = std::fs::remove_dir_all(&self.folder);
-        std::fs::create_dir_all(&self.folder).map_err(|error| error.to_string())?;
-        let mut command = self.command();
-        if self.ours {
-            command.args(["init", "--repository"]).arg(self.folder.join("repository"));
-        } else {
-            command.arg("init");
-        }
-        measure(&mut command).map(drop)
-    }
-
-    fn backup(&self, database: &Path) -> Result<Taken, String> {
-        warm(database)?;
-        measure(self.command().arg("backup").arg(database))
-    }
-
-    fn restore(&self, database: &Path, verified: bool) -> Result<Taken, String> {
-        let out = self.folder.join("restored");
-        let mut command = self.command();
-        if self.ours {
-            command
-                .arg("restore")
-                .arg(format!("{}@latest", database.display()))
-                .arg("--to-new")
-                .arg(&out)
-                .arg("--yes");
-            if !verified {
-                command.arg("--no-verify");
-            }
-        } else {
-            command.args(["restore", "latest", "--target"]).arg(&out);
-        }
-        let taken = measure(&mut command)?;
-        let removed = if out.is_dir() { std::fs::remove_dir_all(&out) } else { std::fs::remove_file(&out) };
-        removed.map_err(|error| error.to_string())?;
-        Ok(taken)
-    }
-
-    fn stored_bytes(&self) -> u64 {
-        folder_bytes(&self.folder.join("repository"))
-    }
-}
-
-/// Reads the file once, so that both find it in the page cache.
-fn warm(path: &Path) -> Result<(), String> {
-    let mut file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    std::io::copy(&mut file, &mut std::io::sink()).map_err(|error| error.to_string())?;
-    Ok(())
-}
 
 /// The figures of one program, a value a round.
 #[derive(Default)]
@@ -122,18 +48,6 @@ pub(super) fn run(root: &Path, folder: &Path) -> Result<(), String> {
         }
     }
     print(std::fs::metadata(&database).map_err(|error| error.to_string())?.len(), figures)
-}
-
-fn build(root: &Path) -> Result<PathBuf, String> {
-    let status = Command::new("cargo")
-        .current_dir(root)
-        .args(["build", "--release", "--package", "backstay"])
-        .status();
-    match status {
-        Ok(status) if status.success() => {}
-        _ => return Err("the release build failed".to_owned()),
-    }
-    Ok(root.join("target/release/backstay"))
 }
 
 fn print(database_bytes: u64, figures: [Figures; 2]) -> Result<(), String> {

@@ -4,11 +4,13 @@ use crate::errors::Failure;
 use crate::json::Finished;
 use crate::opening;
 use crate::session::Session;
-use crate::wording::{age, count, moment, size, table};
+use crate::table::Table;
+use crate::wording::{age, count, moment, size};
 use clap::Args;
 use config::SourceArgument;
 use operations::list::{ListFilter, ListItem};
 use operations::reference::short;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// List the backups there are
@@ -39,10 +41,12 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     if report.body.backups.is_empty() {
         session.console.say(&format!("{} holds no such backup yet.", services.repository.location()));
     } else {
-        session.console.data(&rows(session, &report.body.backups))?;
+        if !session.globals.json {
+            session.console.data(&rows(session, &report.body.backups))?;
+        }
         session.console.detail(&format!("{}.", count(report.body.backups.len() as u64, "backup", "backups")));
     }
-    Finished::new(&report)
+    Finished::where_asked(session, &report)
 }
 
 /// A source without backups is no error; what is neither a target nor there is a slip of the pen.
@@ -59,29 +63,35 @@ fn refuse_unknown(source: &SourceArgument<'_>) -> Result<(), Failure> {
 
 fn rows(session: &Session, backups: &[ListItem]) -> String {
     let now = session.started;
-    let rows = backups.iter().map(|item| {
+    let mut table = Table::new(
+        &["ID", "DATABASE", "TIME", "AGE", "SIZE", "ADDED", "ROWS", "PROOF", "TAGS"],
+        &[3, 4, 5, 6],
+    );
+    // Thousands of databases have a run and a target in common.
+    let (mut second, mut shown) = (None, String::new());
+    let mut many: HashMap<&str, bool> = HashMap::new();
+    for item in backups {
+        if second != Some(item.time.as_second()) {
+            second = Some(item.time.as_second());
+            shown = moment(item.time, &session.zone);
+        }
+        let target = item.target.as_str();
+        let many = *many.entry(target).or_insert_with(|| session.has_many(target));
+        table.cell(&short(&item.id.0));
+        table.cell(&session.label_of(target, many, Some(item.database.as_str()), Some(&item.connection)));
+        table.cell(&shown);
+        table.cell(&age(item.time, now));
+        table.cell(&size(item.size_bytes));
+        table.cell(&size(item.added_bytes));
+        table.cell(&item.rows.map_or("-".to_owned(), crate::wording::grouped));
         let proof = match (item.proof, item.proof_time) {
             (Some(level), Some(time)) => format!("{level}, {}", age(time, now)),
             (Some(level), None) => level.to_string(),
             (None, _) if item.engine.is_none() => "-".to_owned(),
             (None, _) => "DAMAGED".to_owned(),
         };
-        let proof = if item.suspect.is_some() { format!("{proof}, SUSPECT") } else { proof };
-        vec![
-            short(&item.id.0),
-            session.label(item.target.as_str(), Some(item.database.as_str()), Some(&item.connection)),
-            moment(item.time, &session.zone),
-            age(item.time, now),
-            size(item.size_bytes),
-            size(item.added_bytes),
-            item.rows.map(crate::wording::grouped).unwrap_or_else(|| "-".to_owned()),
-            proof,
-            item.tags.join(" "),
-        ]
-    });
-    table(
-        &["ID", "DATABASE", "TIME", "AGE", "SIZE", "ADDED", "ROWS", "PROOF", "TAGS"],
-        rows.collect(),
-        &[3, 4, 5, 6],
-    )
+        table.cell(&if item.suspect.is_some() { format!("{proof}, SUSPECT") } else { proof });
+        table.cell(&item.tags.join(" "));
+    }
+    table.finish()
 }

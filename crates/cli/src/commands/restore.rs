@@ -112,7 +112,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     }
     let reference = reference(session, text)?;
     let services = opening::for_backup_argument(session, text)?;
-    let records = services.repository.backups(None, &services.context)?;
+    let records = operations::candidates::load(&services, &reference)?;
     if !options.fallback {
         operations::unlisted::refuse(&services, &records, &reference)?;
     }

@@ -17,3 +17,4 @@ mod stock;
 #[path = "../support/mod.rs"]
 mod support;
 mod suspect;
+mod tenants;

@@ -9,7 +9,7 @@ use super::image::{Image, Piece};
 use super::marks;
 use flow::{
     CancelGuard, Context, DatabaseRef, DatabaseRequest, Dump, DumpOptions, DumpRequest, Dumped, EntryName,
-    Layout, OpenPart, PartFacts, PartReader, SourceError, SourceErrorKind, Step,
+    Layout, OpenPart, PartFacts, PartReader, SourceError, SourceErrorKind, Step, Unchanged,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
@@ -178,19 +178,9 @@ impl SqliteDump {
                 .previous
                 .as_ref()
                 .filter(|previous| !self.options.read_all && marks::unchanged(&previous.marks, &marks));
-            if let Some(previous) = unchanged {
-                let entries = previous
-                    .manifest
-                    .entries
-                    .iter()
-                    .map(|entry| {
-                        let parts = u32::try_from(entry.parts.len()).unwrap_or(u32::MAX);
-                        (entry.name.clone(), (entry.layout, parts))
-                    })
-                    .collect();
-                let facts = previous.manifest.facts.clone();
+            if unchanged.is_some() {
                 let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-                return Ok(Err(Dumped { facts, marks, entries, elapsed_ms }));
+                return Ok(Err(Unchanged { marks, elapsed_ms }));
             }
             Image::open(request, marks, &self.options, &self.context).map(Ok)
         });
@@ -200,9 +190,9 @@ impl SqliteDump {
                 self.put(&mut state, id, Work::Idle(Box::new(image)));
                 None
             }
-            Ok(Err(dumped)) => {
+            Ok(Err(unchanged)) => {
                 state.slots.remove(&id);
-                Some(Step::Unchanged(request.database.clone(), dumped))
+                Some(Step::Unchanged(request.database.clone(), unchanged))
             }
             Err(error) => {
                 self.put(&mut state, id, Work::Over(Box::new(Err(error))));

@@ -110,7 +110,8 @@ impl Image {
             Stage::Round { round: 0, next: 0 }
         };
         let previous = request.previous.as_ref().and_then(|previous| {
-            let entry = previous.manifest.entries.iter().find(|entry| entry.name.as_str() == IMAGE_ENTRY)?;
+            let manifest = previous.manifest().ok()?;
+            let entry = manifest.entries.iter().find(|entry| entry.name.as_str() == IMAGE_ENTRY)?;
             match entry.layout {
                 Layout::Pages { cut_bytes, .. } => Some(cut_bytes),
                 Layout::Rows | Layout::Opaque => None,

@@ -31,9 +31,10 @@ pub use discover::{DiscoverLimits, discover};
 use crate::restore::{Restore, RestoreError, RestoreRequest, RestoreState};
 use crate::{Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, Query};
 use flow::{
-    BackupReader, Context, DatabaseRef, Dump, DumpRequest, EngineKind, Facts, Manifest, SourceError,
-    TargetRef,
+    BackupReader, Context, DatabaseName, DatabaseRef, Dump, DumpRequest, EngineKind, Facts, Manifest,
+    Previous, SourceError, TargetRef,
 };
+use std::collections::BTreeMap;
 use std::io::Write;
 
 /// The engine for SQLite 3 database files. Holds no state: calls may come from any thread.
@@ -46,7 +47,26 @@ impl Engine for SqliteEngine {
     }
 
     fn databases(&self, target: &TargetRef, context: &Context) -> Result<Enumeration, SourceError> {
-        targets::databases(target, context)
+        targets::databases(target, &targets::Look::Each, context)
+    }
+
+    fn databases_since(
+        &self,
+        target: &TargetRef,
+        previous: &BTreeMap<DatabaseName, Previous>,
+        context: &Context,
+    ) -> Result<Enumeration, SourceError> {
+        targets::databases(target, &targets::Look::Changed(previous), context)
+    }
+
+    fn database(
+        &self,
+        target: &TargetRef,
+        name: &DatabaseName,
+        context: &Context,
+    ) -> Result<Option<DatabaseRef>, SourceError> {
+        let found = targets::databases(target, &targets::Look::One(name), context)?;
+        Ok(found.databases.into_iter().find(|database| database.name == *name))
     }
 
     fn probe(

@@ -5,11 +5,11 @@
 //! fails by itself at the backup, so nothing that was asked for goes missing in silence. A file that cannot be looked
 //! into counts as a database for the same reason.
 
-use super::failure;
 use super::header::Content;
 use super::open::sniff;
+use super::{failure, marks};
 use crate::engine::{Enumeration, Skipped};
-use flow::{Context, DatabaseName, DatabaseRef, SourceError, SourceErrorKind, TargetRef};
+use flow::{Context, DatabaseName, DatabaseRef, Previous, SourceError, SourceErrorKind, TargetRef};
 use globset::{GlobBuilder, GlobMatcher};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -17,8 +17,36 @@ use std::path::{Component, Path, PathBuf};
 const TENANT: &str = "{tenant}";
 const DATABASE_ENDINGS: [&str; 4] = [".db", ".db3", ".sqlite", ".sqlite3"];
 
+/// Which of the files in a folder are looked into, to tell whether they are databases. Each look is an open and a read;
+/// of thousands of files that is most of a backup that finds nothing changed.
+pub(super) enum Look<'a> {
+    /// All.
+    Each,
+    /// Those that do not show themselves as their previous backup left them.
+    Changed(&'a BTreeMap<DatabaseName, Previous>),
+    /// The one of that name; the others are passed by.
+    One(&'a DatabaseName),
+}
+
+impl Look<'_> {
+    /// Tells whether a file is known to be a database without a look into it.
+    fn knows(&self, name: &str, path: &Path) -> bool {
+        let Look::Changed(previous) = self else { return false };
+        let known = DatabaseName::new(name).ok().and_then(|name| previous.get(&name));
+        known.is_some_and(|known| marks::take(path).is_ok_and(|now| marks::unchanged(&known.marks, &now)))
+    }
+
+    fn passes_by(&self, name: &str) -> bool {
+        matches!(self, Look::One(one) if one.as_str() != name)
+    }
+}
+
 /// Finds the databases of a target.
-pub(super) fn databases(target: &TargetRef, context: &Context) -> Result<Enumeration, SourceError> {
+pub(super) fn databases(
+    target: &TargetRef,
+    look: &Look<'_>,
+    context: &Context,
+) -> Result<Enumeration, SourceError> {
     let connection = target.connection.as_str();
     if connection.is_empty() {
         return Err(invalid(connection, "the connection is empty", "name a file, a folder or a glob"));
@@ -28,7 +56,7 @@ pub(super) fn databases(target: &TargetRef, context: &Context) -> Result<Enumera
     if connection.contains(TENANT) {
         template(connection, &mut found)?;
     } else if path.is_dir() {
-        folder(path, &mut found, context)?;
+        folder(path, look, &mut found, context)?;
     } else if connection.contains(['*', '?', '[', '{']) && !path.exists() {
         glob(connection, &mut found, context)?;
     } else {
@@ -109,7 +137,7 @@ fn companion(name: &str) -> Option<&'static str> {
     shape.then_some("is a safety copy that a restore kept")
 }
 
-fn folder(path: &Path, found: &mut Found, context: &Context) -> Result<(), SourceError> {
+fn folder(path: &Path, look: &Look<'_>, found: &mut Found, context: &Context) -> Result<(), SourceError> {
     let path = path.canonicalize().map_err(|error| failure::io(path, error))?;
     for entry in std::fs::read_dir(&path).map_err(|error| failure::io(&path, error))? {
         context.cancel.check().map_err(|_| SourceError::cancelled(path.display().to_string()))?;
@@ -124,14 +152,31 @@ fn folder(path: &Path, found: &mut Found, context: &Context) -> Result<(), Sourc
         } else if !kind.is_file() {
             found.skip(&member, "is no regular file");
         } else if !found.skip_companion(&member) {
-            match sniff(&member) {
-                Ok(Content::Other { reason, .. }) => found.skip(&member, reason),
-                Ok(Content::Empty) if !has_database_ending(&member) => {
-                    found.skip(&member, "is empty");
-                }
-                Err(error) if error.kind == SourceErrorKind::Missing => {}
-                Ok(_) | Err(_) => found.add(text(Path::new(&entry.file_name()))?, member)?,
-            }
+            one_file(member, entry.file_name().to_str(), look, found)?;
+        }
+    }
+    Ok(())
+}
+
+fn one_file(
+    member: PathBuf,
+    name: Option<&str>,
+    look: &Look<'_>,
+    found: &mut Found,
+) -> Result<(), SourceError> {
+    if name.is_some_and(|name| look.passes_by(name)) {
+        return Ok(());
+    }
+    if let Some(name) = name.filter(|name| look.knows(name, &member)) {
+        return found.add(name.to_owned(), member);
+    }
+    match sniff(&member) {
+        Ok(Content::Other { reason, .. }) => found.skip(&member, reason),
+        Ok(Content::Empty) if !has_database_ending(&member) => found.skip(&member, "is empty"),
+        Err(error) if error.kind == SourceErrorKind::Missing => {}
+        Ok(_) | Err(_) => {
+            let name = text(member.file_name().map_or(Path::new(""), Path::new))?;
+            found.add(name, member)?;
         }
     }
     Ok(())

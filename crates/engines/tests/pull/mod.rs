@@ -6,7 +6,7 @@ use engines::{Engine, sqlite::SqliteEngine};
 use flow::{
     Context, DatabaseName, DatabaseRef, DatabaseRequest, DumpOptions, DumpRequest, Dumped, EngineKind, Event,
     Layout, MANIFEST_SCHEMA, Manifest, ManifestEntry, ManifestPart, Observer, Previous, ScratchDir,
-    SourceError, Step, TargetName, TargetRef,
+    SourceError, SourceErrorKind, Step, TargetName, TargetRef, Unchanged,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub use rusqlite::Connection;
 pub struct Outcome {
     pub database: DatabaseRef,
     pub verdict: Result<Dumped, SourceError>,
-    pub unchanged: bool,
+    pub unchanged: Option<Unchanged>,
     pub image: Vec<u8>,
 }
 
@@ -141,11 +141,12 @@ fn take(step: Step, store: &Mutex<Store>) -> Result<(), SourceError> {
             parts.insert(part.index, (bytes, part.layout));
         }
         Step::Reuse(part) => panic!("unexpected reuse: {part:?}"),
-        Step::Unchanged(database, dumped) => {
+        Step::Unchanged(database, unchanged) => {
+            let verdict = Err(SourceError::new(SourceErrorKind::Failed, "", "it was not read"));
             let outcome = Outcome {
                 database: database.clone(),
-                verdict: Ok(dumped),
-                unchanged: true,
+                verdict,
+                unchanged: Some(unchanged),
                 image: Vec::new(),
             };
             let before = store.lock().unwrap().outcomes.insert(database.name.to_string(), outcome);
@@ -168,7 +169,7 @@ fn take(step: Step, store: &Mutex<Store>) -> Result<(), SourceError> {
                 }
                 assert_eq!(image.len() as u64, dumped.facts.size_bytes);
             }
-            let outcome = Outcome { database: database.clone(), verdict, unchanged: false, image };
+            let outcome = Outcome { database: database.clone(), verdict, unchanged: None, image };
             assert!(store.outcomes.insert(database.name.to_string(), outcome).is_none(), "two verdicts");
         }
     }
@@ -214,7 +215,7 @@ pub fn previous(dumped: &Dumped) -> Previous {
         entries,
         elapsed_ms: 0,
     };
-    Previous { marks: dumped.marks.clone(), manifest: Arc::new(manifest) }
+    Previous::of(dumped.marks.clone(), Arc::new(manifest))
 }
 
 /// Opens an image as a database of its own.

@@ -15,9 +15,9 @@ use crate::OperationError;
 use crate::Services;
 use crate::reference::{older, short};
 use crate::report::{Outcome, Report};
-use crate::unlisted;
+use crate::{candidates, unlisted};
 use jiff::Timestamp;
-use repository::BackupRecord;
+use repository::{BackupRecord, Wanted};
 use serde::{Deserialize, Serialize};
 
 /// What operations keep in the restore record, so that a crash after the stop hook does not leave a service down.
@@ -44,27 +44,40 @@ pub fn run(
     confirm: &mut dyn FnMut(&Planned) -> Result<(), OperationError>,
 ) -> Result<Report<RestoreBody>, OperationError> {
     let started = Timestamp::now();
-    let records = services.repository.backups(None, &services.context)?;
+    let records = candidates::load(services, &options.backup)?;
     if !options.fallback {
         unlisted::refuse(services, &records, &options.backup)?;
     }
     let mut record = plan::choose(services, &records, options)?;
-    plan::tell_suspicion(services, &records, &record);
+    if record.suspect.is_some() {
+        plan::tell_suspicion(services, &of_the_same(services, &record)?, &record);
+    }
     let mut confirmed = false;
     loop {
-        // One that is known to be damaged too is no way out.
-        let sound = |older: &&BackupRecord| older.proof.is_some();
-        let next = older(&records, &record).into_iter().find(sound).cloned();
-        let attempt = attempt(services, options, &record, started, &mut confirmed, confirm);
-        match (attempt, next) {
-            (Err(error), Some(next)) if damaged(&error) && options.fallback => {
+        let error = match attempt(services, options, &record, started, &mut confirmed, confirm) {
+            Err(error) if damaged(&error) => error,
+            outcome => return outcome,
+        };
+        match next_older(services, &record) {
+            Some(next) if options.fallback => {
                 plan::tell_fallback(services, &record, &next, &error);
                 record = next;
             }
-            (Err(error), next) if damaged(&error) => return Err(explain(error, &record, next.as_ref())),
-            (outcome, _) => return outcome,
+            next => return Err(explain(error, &record, next.as_ref())),
         }
     }
+}
+
+/// Returns the next older backup of the same database. One that is known to be damaged too is no way out.
+fn next_older(services: &Services, record: &BackupRecord) -> Option<BackupRecord> {
+    let records = of_the_same(services, record).ok()?;
+    older(&records, record).into_iter().find(|older| older.proof.is_some()).cloned()
+}
+
+/// Returns the backups of the same database.
+fn of_the_same(services: &Services, record: &BackupRecord) -> Result<Vec<BackupRecord>, OperationError> {
+    let wanted = Wanted::Database(record.target.clone(), record.database.clone());
+    Ok(services.repository.backups_of(&wanted, &services.context)?)
 }
 
 fn attempt(

@@ -1,14 +1,15 @@
 //! Verifies one backup, and checks the whole repository: what is damaged, and which backups that affects.
 
 use super::failure::repository_error;
-use super::list::ListedSnapshots;
 use super::opened::ResticRepository;
 use super::state;
 use crate::{BackupId, CheckDepth, CheckRecord, CheckReport, Damage, RepositoryError, State, VerifyReport};
 use flow::{Context, Event};
 use jiff::Timestamp;
-use restic::{BlobKind, BlobProblem, CheckProblem, Depth, Id, Index, ResticError, ResticErrorKind, Share};
-use std::collections::{BTreeMap, BTreeSet};
+use restic::{
+    BlobKind, BlobProblem, CheckProblem, Depth, Id, Index, ResticError, ResticErrorKind, Share, Snapshot,
+};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How many threads read and open blobs.
 const THREADS: usize = 2;
@@ -123,8 +124,7 @@ pub(super) fn check(
     }
     let affected = if found.errors.is_empty() { None } else { Some(Affected::load(repository, context)?) };
     let errors = found.errors.into_iter().map(|problem| {
-        let backups =
-            affected.as_ref().map_or_else(Vec::new, |affected| affected.backups(repository, &problem));
+        let backups = affected.as_ref().map_or_else(Vec::new, |affected| affected.backups(&problem));
         let packs = damaged_packs(repository, &problem.object);
         Damage { object: problem.object, problem: problem.problem, backups, packs }
     });
@@ -174,27 +174,31 @@ fn damaged_packs(repository: &ResticRepository, object: &str) -> Vec<String> {
 }
 
 /// Tells which databases of an affected snapshot need a damaged object.
-struct Affected {
-    listed: ListedSnapshots,
+struct Affected<'a> {
+    repository: &'a ResticRepository,
+    snapshots: HashMap<Id, Snapshot>,
+    silent: Context,
 }
 
-impl Affected {
-    fn load(repository: &ResticRepository, context: &Context) -> Result<Self, RepositoryError> {
+impl<'a> Affected<'a> {
+    fn load(repository: &'a ResticRepository, context: &Context) -> Result<Self, RepositoryError> {
         let silent = Context { observer: std::sync::Arc::new(flow::Silent), ..context.clone() };
-        Ok(Self { listed: repository.listed(None, &silent)? })
+        Ok(Self { repository, snapshots: repository.snapshots(&silent)?.into_iter().collect(), silent })
     }
 
-    fn backups(&self, repository: &ResticRepository, problem: &CheckProblem) -> Vec<BackupId> {
+    fn backups(&self, problem: &CheckProblem) -> Vec<BackupId> {
         let mut affected = BTreeSet::new();
-        for snapshot in &problem.snapshots {
-            let backups = self.listed.backups_of(snapshot);
+        for id in &problem.snapshots {
+            let snapshot = self.snapshots.get(id);
+            let backups = snapshot.map(|snapshot| self.repository.backups_in(id, snapshot, &self.silent));
+            let backups = backups.unwrap_or_default();
             if backups.is_empty() {
                 // It cannot even be listed: it is affected as a whole.
-                affected.insert(BackupId(snapshot.to_string()));
+                affected.insert(BackupId(id.to_string()));
             }
             let alone = backups.len() == 1;
             let needing =
-                backups.iter().filter(|(_, tree)| alone || needs(repository, tree, &problem.object));
+                backups.iter().filter(|(_, tree)| alone || needs(self.repository, tree, &problem.object));
             let before = affected.len();
             affected.extend(needing.map(|(id, _)| id.clone()));
             if affected.len() == before {

@@ -62,7 +62,7 @@ impl Known {
     /// Returns when a line's backup was last proven: by its own run, or by a later verify. A backup that a verify
     /// found damaged is no proof of anything: its blobs count from its own run still.
     pub(super) fn proof_time(&self, line: &Line) -> Timestamp {
-        self.said.proof(line).map_or(line.proof_time, |proof| proof.time)
+        self.said.proof(line.subtree, line.proof_time).map_or(line.proof_time, |proof| proof.time)
     }
 
     /// Returns when a blob that was there before this run was last read back.
@@ -99,13 +99,10 @@ impl Known {
     /// The oldest proof of all backups: no stored blob that a backup needs was read before it.
     fn oldest(&self, repository: &ResticRepository) -> Timestamp {
         *self.oldest.get_or_init(|| {
-            let times = repository.listed(None, &self.context).map(|listed| {
-                let records = listed.records(&self.said);
-                records.iter().filter_map(|record| record.proof.map(|proof| proof.time)).min()
-            });
+            let oldest = repository.oldest_proof(&self.said, &self.context);
             // An interrupted run's packs, without any backup yet, were confirmed before their index was written; when,
             // nobody knows.
-            times.ok().flatten().unwrap_or(Timestamp::UNIX_EPOCH)
+            oldest.ok().flatten().unwrap_or(Timestamp::UNIX_EPOCH)
         })
     }
 

@@ -7,19 +7,21 @@ use super::known::Known;
 use super::opened::{ResticOptions, ResticRepository};
 use super::prune;
 use super::reader::{ResticBackup, ResticFiles, as_repository_error};
-use super::runs::Latest;
 use super::state;
 use super::writer::ResticSnapshotWriter;
 use crate::{
     BackupId, BackupRecord, CheckDepth, CheckReport, Keys, LockRecord, PruneReport, PruneRequest, RecentRuns,
     Repository, RepositoryError, SnapshotRequest, SnapshotWriter, State, StoredFiles, Unlisted, Usage,
-    VerifyReport,
+    VerifyReport, Wanted,
 };
 use flow::{BackupReader, Context, DatabaseName, Previous, Secret, TargetName};
 use restic::LockKind;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::Storage;
+
+/// How many threads read folders.
+const THREADS: usize = 2;
 
 /// An open repository of layout `restic`.
 pub struct ResticLayout(Arc<ResticRepository>);
@@ -71,12 +73,19 @@ impl Repository for ResticLayout {
         target: Option<&TargetName>,
         context: &Context,
     ) -> Result<Vec<BackupRecord>, RepositoryError> {
-        let listed = self.0.listed(target, context)?;
-        Ok(listed.records(&self.0.said(&state::load(&self.0, context)?, context)?))
+        self.backups_of(&target.map_or(Wanted::All, |target| Wanted::Target(target.clone())), context)
+    }
+
+    fn backups_of(&self, wanted: &Wanted, context: &Context) -> Result<Vec<BackupRecord>, RepositoryError> {
+        self.0.backups(wanted, &self.0.said(&state::load(&self.0, context)?, context)?, context)
     }
 
     fn unlisted(&self, context: &Context) -> Result<Vec<Unlisted>, RepositoryError> {
-        self.0.unlisted(context)
+        self.0.unlisted(&Wanted::All, context)
+    }
+
+    fn unlisted_of(&self, wanted: &Wanted, context: &Context) -> Result<Vec<Unlisted>, RepositoryError> {
+        self.0.unlisted(wanted, context)
     }
 
     fn open(&self, id: &BackupId, context: &Context) -> Result<Arc<dyn BackupReader>, RepositoryError> {
@@ -102,15 +111,20 @@ impl Repository for ResticLayout {
     ) -> Result<BTreeMap<DatabaseName, Previous>, RepositoryError> {
         let sound = self.0.sound_index(&state::damaged_packs(&self.0, context)?)?;
         let source = self.0.source(context)?;
+        let known = self.0.latest(target, host, context)?.into_iter();
+        let (names, folders): (Vec<_>, Vec<_>) =
+            known.filter_map(|(name, known)| Some(((name, known.line.marks?), known.line.subtree?))).unzip();
+        let verdicts = self.0.restic().folders_are_sound(&source.index, &sound, &folders, THREADS);
         let mut previous = BTreeMap::new();
-        for (name, Latest { line, .. }) in self.0.latest(target, host, context)? {
-            // A previous backup that cannot be read whole is no ground to stand on: the database is read anew.
-            if let (Some(subtree), Some(marks)) = (line.subtree, line.marks.clone())
-                && let Ok(backup) = ResticBackup::open(source.clone(), &subtree, None)
-                && self.0.is_sound(&source, &sound, &subtree)
-            {
-                let manifest = Arc::new(backup.manifest().clone());
-                previous.insert(name, Previous { marks, manifest });
+        for (((name, marks), subtree), is_sound) in names.into_iter().zip(folders).zip(verdicts) {
+            // A previous backup that is not there whole is no ground to stand on: the database is read anew.
+            if is_sound {
+                let source = source.clone();
+                let manifest = move || {
+                    let backup = ResticBackup::open(source.clone(), &subtree, None)?;
+                    Ok(Arc::new(backup.into_manifest()))
+                };
+                previous.insert(name, Previous::new(marks, manifest));
             }
         }
         Ok(previous)

@@ -1,10 +1,12 @@
 //! `databases.jsonl`: one line for each database of a snapshot. `list` and the next run read nothing else.
 
 use crate::{BackupId, BackupRecord, Proof, ProofLevel};
-use flow::{DatabaseName, EngineKind, Marks, TargetName};
+use flow::{DatabaseName, EngineKind, Marks, NameError, TargetName};
 use jiff::Timestamp;
+use memchr::memmem::Finder;
 use restic::Id;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// The file's name, at the root of each snapshot.
 pub(super) const FILE: &str = "databases.jsonl";
@@ -49,7 +51,7 @@ pub(super) struct Line {
 impl Line {
     /// Returns the backup's id.
     pub(super) fn id(&self, snapshot: &Id, alone: bool) -> BackupId {
-        BackupId(if alone { snapshot.to_string() } else { format!("{snapshot}:{}", self.database) })
+        backup_id(&snapshot.to_string(), alone, self.database.as_str())
     }
 
     /// Returns the list's record for a self. The proof is that of the run; later ones are added by whoever knows them.
@@ -73,6 +75,119 @@ impl Line {
             suspect: self.suspect.clone(),
         }
     }
+}
+
+/// A line as a list needs it: without the marks, and borrowed from the file. What [`Line`] demands is demanded here.
+#[derive(Debug, Deserialize)]
+pub(super) struct ListedLine<'a> {
+    #[serde(borrow, rename = "schema")]
+    _schema: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) target: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) database: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) connection: Cow<'a, str>,
+    pub(super) engine: Option<EngineKind>,
+    pub(super) subtree: Option<Id>,
+    pub(super) outcome: LineOutcome,
+    #[serde(borrow)]
+    pub(super) error: Option<Cow<'a, str>>,
+    pub(super) time: Timestamp,
+    pub(super) changed: Timestamp,
+    pub(super) size_bytes: u64,
+    #[serde(rename = "read_bytes")]
+    _read_bytes: u64,
+    pub(super) added_bytes: u64,
+    pub(super) rows: Option<u64>,
+    #[serde(rename = "elapsed_ms")]
+    _elapsed_ms: u64,
+    pub(super) proof_time: Timestamp,
+    pub(super) suspect: Option<Vec<String>>,
+}
+
+impl ListedLine<'_> {
+    /// Returns the list's record, with the proof that is known by now. A name that no system can hold is damage.
+    pub(super) fn record(&self, of: &Listing<'_>, proof: Option<Proof>) -> Result<BackupRecord, NameError> {
+        Ok(BackupRecord {
+            id: backup_id(of.snapshot, of.alone, &self.database),
+            snapshot: of.snapshot.to_owned(),
+            target: TargetName::new(self.target.as_ref())?,
+            database: DatabaseName::new(self.database.as_ref())?,
+            host: of.host.to_owned(),
+            engine: self.engine,
+            connection: self.connection.clone().into_owned(),
+            time: self.time,
+            changed: self.changed,
+            size_bytes: self.size_bytes,
+            added_bytes: self.added_bytes,
+            rows: self.rows,
+            unchanged: self.changed < self.time,
+            proof,
+            tags: of.tags.to_vec(),
+            suspect: self.suspect.clone(),
+        })
+    }
+}
+
+/// What all backups of a snapshot have in common.
+pub(super) struct Listing<'a> {
+    pub(super) snapshot: &'a str,
+    /// Whether the snapshot has one line.
+    pub(super) alone: bool,
+    pub(super) host: &'a str,
+    pub(super) tags: &'a [String],
+}
+
+/// Returns the id of a database's backup in a snapshot.
+pub(super) fn backup_id(snapshot: &str, alone: bool, database: &str) -> BackupId {
+    BackupId(if alone { snapshot.to_owned() } else { format!("{snapshot}:{database}") })
+}
+
+/// Which lines are taken apart: those that have a value under a key.
+pub(super) struct Only {
+    /// `"key":`, by which it is seen that a line was written as ours are.
+    key: Finder<'static>,
+    /// `"key":"value"`.
+    pair: Finder<'static>,
+}
+
+impl Only {
+    /// Takes a key and the value that it must have.
+    pub(super) fn new(key: &str, value: &str) -> Self {
+        let key = format!("{}:", serde_json::Value::from(key));
+        let pair = format!("{key}{}", serde_json::Value::from(value));
+        Self { key: Finder::new(&key).into_owned(), pair: Finder::new(&pair).into_owned() }
+    }
+
+    /// Tells whether a line may be meant. One that writes its keys in another way is taken apart to be sure.
+    fn may_be(&self, line: &[u8]) -> bool {
+        self.pair.find(line).is_some() || self.key.find(line).is_none()
+    }
+}
+
+/// Reads those lines that are meant, as [`read`] does.
+pub(super) fn read_only(content: &[u8], only: &Only) -> Result<Vec<Line>, serde_json::Error> {
+    let lines = content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.filter(|line| only.may_be(line)).map(serde_json::from_slice).collect()
+}
+
+/// Returns how many lines a file has.
+pub(super) fn count(content: &[u8]) -> usize {
+    content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count()
+}
+
+/// Reads the file line by line, as [`read`] does, and keeps none. Lines that are not meant are passed over unread.
+pub(super) fn scan<'a, E: From<serde_json::Error>>(
+    content: &'a [u8],
+    only: Option<&Only>,
+    mut take: impl FnMut(ListedLine<'a>) -> Result<(), E>,
+) -> Result<(), E> {
+    let lines = content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    for line in lines.filter(|line| only.is_none_or(|only| only.may_be(line))) {
+        take(serde_json::from_slice(line)?)?;
+    }
+    Ok(())
 }
 
 /// What became of a database.
@@ -124,6 +239,29 @@ mod tests {
         let expected = GOLDEN.replace("01Z\"}", "01Z\",\"suspect\":[\"every table is empty\"]}");
         assert_eq!(String::from_utf8_lossy(&written), expected);
         assert_eq!(read(&written)?, lines);
+        Ok(())
+    }
+
+    #[test]
+    fn only_the_lines_that_are_meant_are_taken_apart() -> Result<(), serde_json::Error> {
+        let odd = GOLDEN.replace("acme", "a\\\"b");
+        let spaced = GOLDEN.replace("\"database\":", "\"database\" : ");
+        let content = format!("{GOLDEN}{odd}{spaced}");
+        assert_eq!(count(content.as_bytes()), 3);
+        let found = |only: Option<Only>| -> Result<Vec<String>, serde_json::Error> {
+            let mut found = Vec::new();
+            scan(content.as_bytes(), only.as_ref(), |line| {
+                found.push(line.database.into_owned());
+                Ok::<(), serde_json::Error>(())
+            })?;
+            Ok(found)
+        };
+        assert_eq!(found(None)?, ["acme", "a\"b", "acme"]);
+        assert_eq!(found(Some(Only::new("database", "acme")))?, ["acme", "acme"]);
+        assert_eq!(found(Some(Only::new("database", "a\"b")))?, ["a\"b", "acme"], "the last one to be sure");
+        assert_eq!(found(Some(Only::new("database", "acm")))?, ["acme"]);
+        let broken = content.replace("\"size_bytes\":4096,", "");
+        assert!(scan(broken.as_bytes(), None, |_| Ok::<(), serde_json::Error>(())).is_err());
         Ok(())
     }
 

@@ -1,29 +1,27 @@
-//! Which backups there are: of each snapshot its list of databases, read once.
+//! Which backups there are: of each snapshot its list of databases, a few at a time.
 //!
 //! A snapshot that cannot be read hides no other: it is named in a remark and passed over.
 
 use super::failure::repository_error;
-use super::lines::{Line, LineOutcome};
-use super::memo::Lines;
+use super::lines::{self, Line, LineOutcome, ListedLine, Listing, Only};
+use super::memo::{Folder, Folders, Lines};
 use super::names;
 use super::opened::ResticRepository;
+use super::reader::as_repository_error;
 use super::state;
 use crate::{
-    BackupId, BackupRecord, Proof, ProofLevel, RepositoryError, RepositoryErrorKind, State, Unlisted,
+    BackupId, BackupRecord, Proof, ProofLevel, RepositoryError, RepositoryErrorKind, State, Unlisted, Wanted,
 };
-use flow::{Context, DatabaseName, Event, Finding, Severity, TargetName};
+use flow::{Context, DatabaseName, Event, Finding, ReadError, ReadErrorKind, Severity, TargetName};
 use jiff::Timestamp;
 use restic::{Id, NodeKind, ResticErrorKind, Snapshot};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
-/// One snapshot with its lines.
-pub(super) struct Listed {
-    pub(super) id: Id,
-    pub(super) snapshot: Snapshot,
-    pub(super) lines: Lines,
-    size_bytes: u64,
-}
+/// How many lists are kept in full, with their marks.
+const LISTS_KEPT: usize = 2;
+/// How many lists are taken apart at once.
+const THREADS: usize = 2;
 
 /// What the newest verification said of each folder: when, and how far it was proven; `None` for damaged. It holds for
 /// each backup that has the same folder: they are the same blobs. So does an acceptance.
@@ -35,10 +33,10 @@ pub(super) struct Said {
 
 impl Said {
     /// The run's own proof, unless a later verification says more, or found damage.
-    pub(super) fn proof(&self, line: &Line) -> Option<Proof> {
-        let own = Proof { level: ProofLevel::Stored, time: line.proof_time };
-        match line.subtree.and_then(|subtree| self.proofs.get(&subtree)) {
-            Some((time, level)) if *time >= line.proof_time => {
+    pub(super) fn proof(&self, subtree: Option<Id>, proof_time: Timestamp) -> Option<Proof> {
+        let own = Proof { level: ProofLevel::Stored, time: proof_time };
+        match subtree.and_then(|subtree| self.proofs.get(&subtree)) {
+            Some((time, level)) if *time >= proof_time => {
                 level.map(|level| Proof { level: level.max(own.level), time: *time })
             }
             _ => Some(own),
@@ -47,13 +45,13 @@ impl Said {
 
     /// Why a backup is suspect, unless somebody accepted what it holds.
     pub(super) fn suspicion(&self, line: &Line) -> Option<Vec<String>> {
-        let accepted = line.subtree.is_some_and(|subtree| self.accepted.contains(&subtree));
-        line.suspect.clone().filter(|_| !accepted)
+        line.suspect.clone().filter(|_| !self.accepts(line.subtree))
+    }
+
+    fn accepts(&self, subtree: Option<Id>) -> bool {
+        subtree.is_some_and(|subtree| self.accepted.contains(&subtree))
     }
 }
-
-/// The snapshots of a listing, oldest first.
-pub(super) struct ListedSnapshots(pub(super) Vec<Listed>);
 
 impl ResticRepository {
     /// Returns the ids of the stored snapshots.
@@ -66,8 +64,12 @@ impl ResticRepository {
         Ok(stored.iter().filter_map(|object| id(object.name.as_str())).collect())
     }
 
-    /// Returns the snapshots that [`Self::listed`] has to leave out.
-    pub(super) fn unlisted(&self, context: &Context) -> Result<Vec<Unlisted>, RepositoryError> {
+    /// Returns the snapshots that [`Self::backups`] has to leave out, of those that may hold what is asked for.
+    pub(super) fn unlisted(
+        &self,
+        wanted: &Wanted,
+        context: &Context,
+    ) -> Result<Vec<Unlisted>, RepositoryError> {
         let silent = Context { observer: Arc::new(flow::Silent), ..context.clone() };
         let readable: HashMap<Id, Snapshot> = self.snapshots(&silent)?.into_iter().collect();
         let mut unlisted = Vec::new();
@@ -80,9 +82,9 @@ impl ResticRepository {
                 problem,
             };
             match readable.get(&id) {
-                Some(snapshot) if state::is_state(snapshot) => {}
-                Some(snapshot) => match self.lines(&id, snapshot, &silent) {
-                    Ok(_) => {}
+                Some(snapshot) if state::is_state(snapshot) || !may_hold(wanted, &id, snapshot) => {}
+                Some(snapshot) => match self.look(&id, snapshot, &silent) {
+                    Ok(()) => {}
                     Err(error) if error.kind == RepositoryErrorKind::Cancelled => return Err(error),
                     Err(error) => unlisted.push(Unlisted {
                         target: names::tag_value(&snapshot.tags, "target")
@@ -92,6 +94,8 @@ impl ResticRepository {
                         ..left_out(error.to_string())
                     }),
                 },
+                None if matches!(wanted, Wanted::Snapshot(digits) if !id.to_string().starts_with(digits)) => {
+                }
                 // One that is gone by now was removed by somebody, which is no damage.
                 None => match self.restic().snapshot(&id) {
                     Err(error) if error.kind != ResticErrorKind::Missing => {
@@ -102,6 +106,14 @@ impl ResticRepository {
             }
         }
         Ok(unlisted)
+    }
+
+    /// Fails where a snapshot's list cannot be read.
+    fn look(&self, id: &Id, snapshot: &Snapshot, context: &Context) -> Result<(), RepositoryError> {
+        if self.memo().listable.lock().unwrap_or_else(PoisonError::into_inner).contains(id) {
+            return Ok(());
+        }
+        self.scan(id, snapshot, None, context, |_, _| Ok(())).map(drop)
     }
 
     /// Loads all snapshots that can be read, oldest first, state snapshots too.
@@ -125,32 +137,146 @@ impl ResticRepository {
         Ok(found)
     }
 
-    /// Loads the snapshots of backups, of one target or of all.
-    pub(super) fn listed(
+    /// Loads the backups that are asked for, oldest first, with what later verifications said.
+    pub(super) fn backups(
         &self,
-        target: Option<&TargetName>,
+        wanted: &Wanted,
+        said: &Said,
         context: &Context,
-    ) -> Result<ListedSnapshots, RepositoryError> {
-        let mut listed = Vec::new();
-        for (id, snapshot) in self.snapshots(context)? {
-            let of_target = names::tag_value(&snapshot.tags, "target");
-            let wanted = target.is_none_or(|target| of_target.as_deref() == Some(target.as_str()));
-            if state::is_state(&snapshot) || !wanted {
-                continue;
-            }
-            match self.lines(&id, &snapshot, context) {
-                Ok(lines) => {
-                    let size_bytes = match lines {
-                        Some(_) => 0,
-                        None => self.size(&snapshot.tree, context),
-                    };
-                    listed.push(Listed { id, snapshot, lines, size_bytes });
-                }
+    ) -> Result<Vec<BackupRecord>, RepositoryError> {
+        let lists = self
+            .each_list(wanted, context, |id, snapshot| self.records(id, snapshot, wanted, said, context))?;
+        let mut records = Vec::with_capacity(lists.iter().map(Vec::len).sum());
+        records.extend(lists.into_iter().flatten());
+        records.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
+        Ok(records)
+    }
+
+    /// Returns the oldest time at which what a listed backup needs was last read.
+    pub(super) fn oldest_proof(
+        &self,
+        said: &Said,
+        context: &Context,
+    ) -> Result<Option<Timestamp>, RepositoryError> {
+        let lists = self.each_list(&Wanted::All, context, |id, snapshot| {
+            let mut oldest: Option<Timestamp> = None;
+            let is_ours = self.scan(id, snapshot, None, context, |_, line| {
+                let proof = said.proof(line.subtree, line.proof_time);
+                let proof = proof.filter(|_| line.outcome == LineOutcome::Complete);
+                oldest = oldest.into_iter().chain(proof.map(|proof| proof.time)).min();
+                Ok(())
+            })?;
+            let of_files = said.proofs.get(&snapshot.tree).filter(|(_, level)| !is_ours && level.is_some());
+            Ok(oldest.or(of_files.map(|(time, _)| *time)))
+        })?;
+        Ok(lists.into_iter().flatten().min())
+    }
+
+    /// Does the work for each snapshot that may hold what is asked for, a few at a time, and returns the results from
+    /// the oldest to the newest. One whose list cannot be read is named and passed over.
+    fn each_list<R: Send>(
+        &self,
+        wanted: &Wanted,
+        context: &Context,
+        work: impl Fn(&Id, &Snapshot) -> Result<R, RepositoryError> + Sync,
+    ) -> Result<Vec<R>, RepositoryError> {
+        let mut snapshots = self.snapshots(context)?;
+        snapshots.retain(|(id, snapshot)| !state::is_state(snapshot) && may_hold(wanted, id, snapshot));
+        let mut results = Vec::with_capacity(snapshots.len());
+        let done = restic::map_parallel(&snapshots, THREADS, |(id, snapshot)| work(id, snapshot));
+        for ((id, _), result) in snapshots.iter().zip(done) {
+            match result {
+                Ok(result) => results.push(result),
                 Err(error) if error.kind == RepositoryErrorKind::Cancelled => return Err(error),
                 Err(error) => remark(context, &format!("snapshot {id}"), &error.to_string()),
             }
         }
-        Ok(ListedSnapshots(listed))
+        Ok(results)
+    }
+
+    /// Returns the backups of one snapshot that are asked for.
+    fn records(
+        &self,
+        id: &Id,
+        snapshot: &Snapshot,
+        wanted: &Wanted,
+        said: &Said,
+        context: &Context,
+    ) -> Result<Vec<BackupRecord>, RepositoryError> {
+        let (of, tags) = (id.to_string(), foreign_tags(snapshot));
+        let of_target = names::tag_value(&snapshot.tags, "target");
+        let only = match wanted {
+            Wanted::Database(_, name) => Some(Only::new("database", name.as_str())),
+            Wanted::Place(place) if of_target.as_deref() != Some(place) => {
+                Some(Only::new("connection", place))
+            }
+            _ => None,
+        };
+        let mut records = Vec::new();
+        let is_ours = self.scan(id, snapshot, only.as_ref(), context, |lines, line| {
+            if line.outcome == LineOutcome::Complete {
+                let of = Listing { snapshot: &of, alone: lines == 1, host: &snapshot.hostname, tags: &tags };
+                let record = line.record(&of, said.proof(line.subtree, line.proof_time));
+                let mut record = record.map_err(|error| damaged_list(id, &error))?;
+                record.suspect.take_if(|_| said.accepts(line.subtree));
+                records.push(record);
+            }
+            Ok(())
+        })?;
+        if !is_ours && may_hold_files(wanted, snapshot) {
+            records.extend(foreign(id, snapshot, self.size(&snapshot.tree, context), said));
+        }
+        records.retain(|record| wanted.fits(record));
+        Ok(records)
+    }
+
+    /// Shows each line of a snapshot's list, with how many there are; tells whether the snapshot is ours.
+    fn scan(
+        &self,
+        id: &Id,
+        snapshot: &Snapshot,
+        only: Option<&Only>,
+        context: &Context,
+        mut take: impl FnMut(usize, ListedLine<'_>) -> Result<(), RepositoryError>,
+    ) -> Result<bool, RepositoryError> {
+        let content = match names::tag_value(&snapshot.tags, "target") {
+            Some(_) => self.source(context)?.read_list(&snapshot.tree).map_err(as_repository_error)?,
+            None => None,
+        };
+        if let Some(content) = &content {
+            let lines = lines::count(content);
+            lines::scan(content, only, |line| take(lines, line).map_err(Stopped::Taking)).map_err(
+                |stopped| match stopped {
+                    Stopped::Taking(error) => error,
+                    Stopped::Reading(error) => damaged_list(id, &error),
+                },
+            )?;
+        }
+        self.memo().listable.lock().unwrap_or_else(PoisonError::into_inner).insert(*id);
+        Ok(content.is_some())
+    }
+
+    /// Returns the folders of a snapshot's databases.
+    pub(super) fn folders(
+        &self,
+        id: &Id,
+        snapshot: &Snapshot,
+        context: &Context,
+    ) -> Result<Folders, RepositoryError> {
+        if let Some(folders) = self.memo().folders.lock().unwrap_or_else(PoisonError::into_inner).get(id) {
+            return Ok(folders.clone());
+        }
+        let mut folders = HashMap::new();
+        let is_ours = self.scan(id, snapshot, None, context, |_, line| {
+            let subtree = line.subtree.filter(|_| line.outcome == LineOutcome::Complete);
+            let error = line.error.map(|error| error.into_owned());
+            let folder = Folder { subtree, error, proof_time: line.proof_time };
+            folders.insert(line.database.into_owned(), folder);
+            Ok(())
+        })?;
+        let folders = is_ours.then(|| Arc::new(folders));
+        self.memo().folders.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, folders.clone());
+        Ok(folders)
     }
 
     pub(super) fn lines(
@@ -162,13 +288,17 @@ impl ResticRepository {
         if let Some(lines) = self.memo().lines.lock().unwrap_or_else(PoisonError::into_inner).get(id) {
             return Ok(lines.clone());
         }
-        let lines = if names::tag_value(&snapshot.tags, "target").is_some() {
-            let source = self.source(context)?;
-            source.read_lines(&snapshot.tree).map_err(super::reader::as_repository_error)?.map(Arc::new)
-        } else {
-            None
+        let content = match names::tag_value(&snapshot.tags, "target") {
+            Some(_) => self.source(context)?.read_list(&snapshot.tree).map_err(as_repository_error)?,
+            None => None,
         };
-        self.memo().lines.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, lines.clone());
+        let lines = content.map(|content| lines::read(&content)).transpose();
+        let lines = lines.map_err(|error| damaged_list(id, &error))?.map(Arc::new);
+        let mut kept = self.memo().lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= LISTS_KEPT {
+            kept.clear();
+        }
+        kept.insert(*id, lines.clone());
         Ok(lines)
     }
 
@@ -200,7 +330,6 @@ impl ResticRepository {
         id: &BackupId,
         context: &Context,
     ) -> Result<(Id, Option<Timestamp>), RepositoryError> {
-        let of = |line: &Line| Ok((self.subtree_of(line)?, Some(line.proof_time)));
         let (snapshot_id, database) = match id.0.split_once(':') {
             Some((snapshot, database)) => (snapshot, Some(database)),
             None => (id.0.as_str(), None),
@@ -222,14 +351,17 @@ impl ResticRepository {
                 _ => repository_error(error),
             })?,
         };
-        match (self.lines(&parsed, &snapshot, context)?, database) {
-            (None, _) => Ok((snapshot.tree, None)),
-            (Some(lines), None) if lines.len() == 1 => lines.first().map_or_else(|| Err(none()), of),
-            (Some(lines), Some(database)) => {
-                of(lines.iter().find(|line| line.database.as_str() == database).ok_or_else(none)?)
-            }
-            (Some(_), None) => Err(none()),
-        }
+        let Some(folders) = self.folders(&parsed, &snapshot, context)? else {
+            return Ok((snapshot.tree, None));
+        };
+        let found = match database {
+            Some(name) => folders.get_key_value(name),
+            None if folders.len() == 1 => folders.iter().next(),
+            None => None,
+        };
+        let (name, folder) = found.ok_or_else(none)?;
+        let subtree = folder.subtree.ok_or_else(|| failed_then(name, folder.error.as_deref()))?;
+        Ok((subtree, Some(folder.proof_time)))
     }
 
     /// Returns what verifications, and whoever accepted what was suspect, said of folders.
@@ -258,53 +390,76 @@ impl ResticRepository {
 
     /// Returns a line's folder, or says that its database failed in that run.
     pub(super) fn subtree_of(&self, line: &Line) -> Result<Id, RepositoryError> {
-        let failed = || {
-            RepositoryError::new(
-                RepositoryErrorKind::NoBackup,
-                format!("{} of {}", line.database, line.target),
-                format!(
-                    "that run did not back it up: {}",
-                    line.error.as_deref().unwrap_or("no reason was kept")
-                ),
-            )
-        };
+        let failed = || failed_then(line.database.as_str(), line.error.as_deref());
         line.subtree.filter(|_| line.outcome == LineOutcome::Complete).ok_or_else(failed)
+    }
+
+    /// Returns the ids of the backups of a snapshot, with their folders; none where it cannot be listed.
+    pub(super) fn backups_in(&self, id: &Id, snapshot: &Snapshot, context: &Context) -> Vec<(BackupId, Id)> {
+        if state::is_state(snapshot) {
+            return vec![];
+        }
+        let text = id.to_string();
+        match self.folders(id, snapshot, context) {
+            Err(_) => vec![],
+            Ok(None) => vec![(BackupId(text), snapshot.tree)],
+            Ok(Some(folders)) => {
+                let alone = folders.len() == 1;
+                let backups = folders.iter();
+                let id = |name: &String| lines::backup_id(&text, alone, name);
+                backups.filter_map(|(name, folder)| Some((id(name), folder.subtree?))).collect()
+            }
+        }
     }
 }
 
-impl ListedSnapshots {
-    /// Returns the records, with what later verifications said.
-    pub(super) fn records(&self, said: &Said) -> Vec<BackupRecord> {
-        let mut records = Vec::new();
-        for listed in &self.0 {
-            let Some(lines) = &listed.lines else {
-                records.extend(foreign(listed, said));
-                continue;
-            };
-            let tags: Vec<String> = foreign_tags(&listed.snapshot);
-            for line in lines.iter().filter(|line| line.outcome == LineOutcome::Complete) {
-                let alone = lines.len() == 1;
-                let mut record = line.record(&listed.id, alone, &listed.snapshot.hostname, tags.clone());
-                record.proof = said.proof(line);
-                record.suspect = said.suspicion(line);
-                records.push(record);
-            }
-        }
-        records.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
-        records
-    }
+/// What ended the reading of a list.
+enum Stopped {
+    Reading(serde_json::Error),
+    Taking(RepositoryError),
+}
 
-    /// Returns the ids of the backups of a snapshot, with their folders.
-    pub(super) fn backups_of(&self, snapshot: &Id) -> Vec<(BackupId, Id)> {
-        let Some(listed) = self.0.iter().find(|listed| listed.id == *snapshot) else { return vec![] };
-        match &listed.lines {
-            None => vec![(BackupId(snapshot.to_string()), listed.snapshot.tree)],
-            Some(lines) => {
-                let id = |line: &Line| line.record(snapshot, lines.len() == 1, "", vec![]).id;
-                lines.iter().filter_map(|line| Some((id(line), line.subtree?))).collect()
+impl From<serde_json::Error> for Stopped {
+    fn from(error: serde_json::Error) -> Self {
+        Stopped::Reading(error)
+    }
+}
+
+/// Tells whether a snapshot may hold what is asked for, before its list is read.
+fn may_hold(wanted: &Wanted, id: &Id, snapshot: &Snapshot) -> bool {
+    match wanted {
+        Wanted::All | Wanted::Place(_) => true,
+        // Files that stock restic stored are of the target that their paths name.
+        Wanted::Target(target) | Wanted::Database(target, _) => {
+            match names::tag_value(&snapshot.tags, "target") {
+                Some(name) => name == target.as_str(),
+                None => paths(snapshot) == target.as_str(),
             }
         }
+        Wanted::Snapshot(digits) => id.to_string().starts_with(digits),
     }
+}
+
+/// Summing up the files of a snapshot takes a walk through all its folders.
+fn may_hold_files(wanted: &Wanted, snapshot: &Snapshot) -> bool {
+    !matches!(wanted, Wanted::Place(place) if *place != paths(snapshot))
+}
+
+fn paths(snapshot: &Snapshot) -> String {
+    if snapshot.paths.is_empty() { "files".to_owned() } else { snapshot.paths.join(", ") }
+}
+
+pub(super) fn damaged_list(id: &Id, problem: &dyn std::error::Error) -> RepositoryError {
+    as_repository_error(ReadError::new(
+        ReadErrorKind::Damaged,
+        format!("{} of snapshot {}", lines::FILE, id.short()),
+        problem.to_string(),
+    ))
+}
+
+fn failed_then(database: &str, error: Option<&str>) -> RepositoryError {
+    let message = format!("that run did not back it up: {}", error.unwrap_or("no reason was kept"));
+    RepositoryError::new(RepositoryErrorKind::NoBackup, database, message)
 }
 
 fn foreign_tags(snapshot: &Snapshot) -> Vec<String> {
@@ -315,10 +470,8 @@ fn foreign_tags(snapshot: &Snapshot) -> Vec<String> {
 }
 
 /// A snapshot that stock restic wrote, as one backup of files.
-fn foreign(listed: &Listed, said: &Said) -> Option<BackupRecord> {
-    let snapshot = &listed.snapshot;
-    let id = BackupId(listed.id.to_string());
-    let paths = if snapshot.paths.is_empty() { "files".to_owned() } else { snapshot.paths.join(", ") };
+fn foreign(id: &Id, snapshot: &Snapshot, size_bytes: u64, said: &Said) -> Option<BackupRecord> {
+    let paths = paths(snapshot);
     let last = paths.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("files").to_owned();
     let proof = said
         .proofs
@@ -327,8 +480,8 @@ fn foreign(listed: &Listed, said: &Said) -> Option<BackupRecord> {
     // JSON can hold a NUL where no path can: such a snapshot is nobody's, and not listed.
     let (target, database) = (TargetName::new(paths.clone()).ok()?, DatabaseName::new(last).ok()?);
     Some(BackupRecord {
-        snapshot: listed.id.to_string(),
-        id,
+        id: BackupId(id.to_string()),
+        snapshot: id.to_string(),
         target,
         database,
         host: snapshot.hostname.clone(),
@@ -336,7 +489,7 @@ fn foreign(listed: &Listed, said: &Said) -> Option<BackupRecord> {
         connection: paths,
         time: snapshot.time,
         changed: snapshot.time,
-        size_bytes: listed.size_bytes,
+        size_bytes,
         added_bytes: 0,
         rows: None,
         unchanged: false,

@@ -93,6 +93,8 @@ impl ResticRepository {
     /// Drops what was read of a snapshot that goes.
     pub(super) fn forget_snapshot(&self, id: &Id) {
         self.memo.snapshots.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.memo.listable.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.memo.folders.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         self.memo.lines.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
@@ -183,13 +185,6 @@ impl ResticRepository {
     pub(super) fn sound_index(&self, damaged: &HashSet<Id>) -> Result<Arc<Index>, RepositoryError> {
         let known = self.sound.lock().unwrap_or_else(PoisonError::into_inner).clone();
         known.map_or_else(|| self.load_sound_index(damaged), Ok)
-    }
-
-    /// Tells whether every blob that a folder needs is named by an index and lies in a pack that is stored and not
-    /// known to be damaged.
-    pub(super) fn is_sound(&self, source: &Source, sound: &Index, subtree: &Id) -> bool {
-        let blobs = self.restic.blobs_of(&source.index, subtree);
-        blobs.is_ok_and(|blobs| blobs.iter().all(|(kind, id)| sound.contains(*kind, id)))
     }
 
     pub(super) fn derivation_passes(&self) -> Option<u32> {

@@ -5,15 +5,18 @@
 //! and packs that the next prune removes. What was said of a backup that goes is kept for those with the same folder.
 
 use super::failure::repository_error;
-use super::list::{ListedSnapshots, Said};
 use super::names;
 use super::opened::ResticRepository;
 use super::state;
 use crate::retention::{Candidate, Decision, plan};
-use crate::{BackupId, ProofLevel, PruneReport, PruneRequest, RepositoryError, RepositoryErrorKind};
+use crate::{
+    BackupId, BackupRecord, ProofLevel, PruneReport, PruneRequest, RepositoryError, RepositoryErrorKind,
+    Wanted,
+};
 use flow::{Context, Event, Finding, Phase, Severity};
 use restic::{
-    CheckProblem, Id, LockGuard, LockKind, PruneOptions, PrunePlan, PruneStep, ResticErrorKind, plan_prune,
+    CheckProblem, Id, LockGuard, LockKind, PruneOptions, PrunePlan, PruneStep, ResticErrorKind, Snapshot,
+    plan_prune,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -30,20 +33,22 @@ pub(super) fn prune(
     // What others wrote before the lock was ours counts too.
     repository.forget_index();
     phase(context, format!("deciding what goes of {}", repository.location_text()));
-    let listed = repository.listed(None, context)?;
+    let snapshots = repository.snapshots(context)?;
     let known = state::load(repository, context)?;
     let said = repository.said(&known, context)?;
-    let candidates = candidates(&listed, &said);
+    let records = repository.backups(&Wanted::All, &said, context)?;
+    let foreign = records.iter().filter(|record| record.engine.is_none()).count() as u64;
+    let candidates = candidates(&snapshots, records);
     let decision = plan(&candidates, &request.scopes, request.now);
-    let foreign = listed.0.iter().filter(|listed| listed.lines.is_none()).count() as u64;
-    let unlisted = repository.unlisted(context)?.len() as u64;
+    let unlisted = repository.unlisted(&Wanted::All, context)?.len() as u64;
     if context.cancel.is_cancelled() {
         return Err(cancelled(repository));
     }
     let mut remove: HashSet<Id> = decision.snapshots.iter().filter_map(|id| id.parse().ok()).collect();
     if !request.dry_run {
         let says_nothing = known.proofs.is_empty() && known.acceptances.is_empty();
-        let heirs = if says_nothing { BTreeMap::new() } else { heirs(&listed, &decision) };
+        let heirs =
+            if says_nothing { BTreeMap::new() } else { heirs(repository, &snapshots, &decision, context) };
         remove.extend(state::gather(repository, &heirs, context)?);
     }
     let snapshots = decision.snapshots.len() as u64;
@@ -72,11 +77,11 @@ fn cancelled(repository: &ResticRepository) -> RepositoryError {
 }
 
 /// Returns what retention decides on: our backups. What stock restic wrote is not among them.
-fn candidates(listed: &ListedSnapshots, said: &Said) -> Vec<Candidate> {
-    let plan_of = |tags: &[String]| names::tag_value(tags, "plan");
+fn candidates(snapshots: &[(Id, Snapshot)], records: Vec<BackupRecord>) -> Vec<Candidate> {
+    let plan_of = |snapshot: &Snapshot| names::tag_value(&snapshot.tags, "plan");
     let plans: HashMap<String, Option<String>> =
-        listed.0.iter().map(|listed| (listed.id.to_string(), plan_of(&listed.snapshot.tags))).collect();
-    let ours = listed.records(said).into_iter().filter(|record| record.engine.is_some());
+        snapshots.iter().map(|(id, snapshot)| (id.to_string(), plan_of(snapshot))).collect();
+    let ours = records.into_iter().filter(|record| record.engine.is_some());
     ours.map(|record| Candidate {
         plan: plans.get(&record.snapshot).cloned().flatten(),
         proven: record.proof.is_some_and(|proof| proof.level >= ProofLevel::Stored),
@@ -94,11 +99,16 @@ fn candidates(listed: &ListedSnapshots, said: &Said) -> Vec<Candidate> {
 }
 
 /// Returns, for each folder, the newest backup that stays and has it: what was said of one that goes holds for it.
-fn heirs(listed: &ListedSnapshots, decision: &Decision) -> BTreeMap<BackupId, BackupId> {
+fn heirs(
+    repository: &ResticRepository,
+    snapshots: &[(Id, Snapshot)],
+    decision: &Decision,
+    context: &Context,
+) -> BTreeMap<BackupId, BackupId> {
     let (mut staying, mut going) = (HashMap::new(), Vec::new());
-    for listed_one in &listed.0 {
-        let goes = decision.snapshots.contains(&listed_one.id.to_string());
-        for (id, folder) in listed.backups_of(&listed_one.id) {
+    for (id, snapshot) in snapshots {
+        let goes = decision.snapshots.contains(&id.to_string());
+        for (id, folder) in repository.backups_in(id, snapshot, context) {
             match goes {
                 true => going.push((id, folder)),
                 // The list is in the order of time.

@@ -71,7 +71,12 @@ impl Source {
     }
 
     /// Returns a reader of a range of a file.
-    fn stream(&self, file: &LaidOut, range: Range<u64>) -> Result<Box<dyn Read + Send>, ReadError> {
+    fn stream(
+        &self,
+        file: &LaidOut,
+        range: Range<u64>,
+        threads: usize,
+    ) -> Result<Box<dyn Read + Send>, ReadError> {
         if range.start > range.end || range.end > file.total {
             return Err(ReadError::new(
                 ReadErrorKind::Missing,
@@ -90,7 +95,7 @@ impl Source {
                 (blobs, range.start - skipped..range.end - skipped)
             }
         };
-        let options = ReadOptions { threads: THREADS, cancel: self.cancel.clone() };
+        let options = ReadOptions { threads, cancel: self.cancel.clone() };
         let stream =
             restic::stream(Arc::clone(&self.repository), Arc::clone(&self.index), blobs, range, options)
                 .map_err(read_error)?;
@@ -99,8 +104,9 @@ impl Source {
 
     /// Returns the whole of a small file.
     pub(super) fn read_file(&self, node: &Node) -> Result<Vec<u8>, ReadError> {
-        let mut content = Vec::new();
-        let mut stream = self.stream(&self.laid_out(node)?, 0..node.size)?;
+        let mut stream = self.stream(&self.laid_out(node)?, 0..node.size, 1)?;
+        // What the index says of its blobs adds up to the size: it is no lie that takes the memory.
+        let mut content = Vec::with_capacity(usize::try_from(node.size).unwrap_or(0));
         stream.read_to_end(&mut content).map_err(|error| ReadError::from_io(error, &node.name))?;
         Ok(content)
     }
@@ -109,16 +115,10 @@ impl Source {
         self.repository.read_tree(&self.index, id).map_err(read_error)
     }
 
-    /// Returns the lines of a snapshot's root folder; `None` where there is no such file: it is not ours.
-    pub(super) fn read_lines(&self, root: &Id) -> Result<Option<Vec<lines::Line>>, ReadError> {
+    /// Returns the list in a snapshot's root folder; `None` where there is no such file: it is not ours.
+    pub(super) fn read_list(&self, root: &Id) -> Result<Option<Vec<u8>>, ReadError> {
         let tree = self.read_tree(root)?;
-        let Some(node) = tree.find(lines::FILE) else { return Ok(None) };
-        let content = self.read_file(node)?;
-        let lines = lines::read(&content).map_err(|error| {
-            let object = format!("{} in {}", lines::FILE, self.repository.location());
-            ReadError::new(ReadErrorKind::Damaged, object, error.to_string()).with_source(error)
-        })?;
-        Ok(Some(lines))
+        tree.find(lines::FILE).map(|node| self.read_file(node)).transpose()
     }
 
     /// Returns the manifest in a database's folder.
@@ -201,6 +201,10 @@ impl ResticBackup {
         let manifest = source.read_manifest(&tree)?;
         Ok(Self { source, tree, manifest, last: Mutex::default(), _lock: lock })
     }
+
+    pub(super) fn into_manifest(self) -> Manifest {
+        self.manifest
+    }
 }
 
 impl BackupReader for ResticBackup {
@@ -221,7 +225,7 @@ impl BackupReader for ResticBackup {
                 }
             }
         };
-        self.source.stream(&file, range)
+        self.source.stream(&file, range, THREADS)
     }
 }
 
@@ -289,7 +293,7 @@ impl StoredFiles for ResticFiles {
         let node = self.nodes.get(index).ok_or_else(|| {
             ReadError::new(ReadErrorKind::Missing, format!("file {index}"), "the snapshot has no such file")
         })?;
-        self.source.stream(&self.source.laid_out(node)?, 0..node.size)
+        self.source.stream(&self.source.laid_out(node)?, 0..node.size, THREADS)
     }
 }
 

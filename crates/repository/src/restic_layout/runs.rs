@@ -4,8 +4,8 @@
 //! Reads the lines of snapshots, newest first, and no more of them than the answer needs; a manifest only where it is
 //! asked for. Changes nothing.
 
-use super::lines::{Line, LineOutcome};
-use super::list::Said;
+use super::lines::{self, Line, LineOutcome, Only};
+use super::list::{Said, damaged_list};
 use super::names;
 use super::opened::ResticRepository;
 use super::reader::as_repository_error;
@@ -141,24 +141,40 @@ impl ResticRepository {
                 continue;
             }
             full_runs += usize::from(only.is_none());
-            if let Ok(Some(lines)) = self.lines(&id, &snapshot, context) {
-                let good = |line: &&Line| {
-                    line.database == *database
-                        && line.outcome == LineOutcome::Complete
-                        && said.suspicion(line).is_none()
-                };
-                if let Some(line) = lines.iter().find(good)
-                    && let Some(baseline) = self.as_baseline(line, &id, lines.len() == 1, context)?
+            if let Ok(Some((line, lines))) = self.line_of(&id, &snapshot, database, context) {
+                let good =
+                    |line: &Line| line.outcome == LineOutcome::Complete && said.suspicion(line).is_none();
+                if let Some(line) = line.filter(good)
+                    && let Some(baseline) = self.as_baseline(&line, &id, lines == 1, context)?
                 {
                     return Ok(Some(baseline));
                 }
-                lines_read += lines.len();
+                lines_read += lines;
             }
             if newest.is_none() && (full_runs >= RUNS_MAX || lines_read >= LINES_MAX) {
                 break;
             }
         }
         Ok(None)
+    }
+
+    /// Returns the line of one database, where a snapshot has it, and how many lines there are.
+    fn line_of(
+        &self,
+        id: &Id,
+        snapshot: &Snapshot,
+        database: &DatabaseName,
+        context: &Context,
+    ) -> Result<Option<(Option<Line>, usize)>, RepositoryError> {
+        if names::tag_value(&snapshot.tags, "target").is_none() {
+            return Ok(None);
+        }
+        let content = self.source(context)?.read_list(&snapshot.tree).map_err(as_repository_error)?;
+        let Some(content) = content else { return Ok(None) };
+        let only = Only::new("database", database.as_str());
+        let mut lines = lines::read_only(&content, &only).map_err(|error| damaged_list(id, &error))?;
+        lines.retain(|line| line.database == *database);
+        Ok(Some((lines.pop(), lines::count(&content))))
     }
 
     /// Reads the facts of a backup; `None` where they cannot be read: an older one has to do.

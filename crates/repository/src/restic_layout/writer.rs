@@ -15,7 +15,7 @@ use crate::{
 };
 use flow::{
     Context, DatabaseName, DatabaseRef, Dumped, EntryName, Event, Layout, OpenPart, PartReader, PartRef,
-    SourceError, SourceErrorKind,
+    SourceError, SourceErrorKind, Unchanged,
 };
 use jiff::Timestamp;
 use restic::{BlobKind, BlobWriter, Cut, Id, LockGuard, Node, Snapshot, StoredBlob, StreamError, Tree};
@@ -299,19 +299,23 @@ impl SnapshotWriter for ResticSnapshotWriter {
         })
     }
 
-    fn unchanged(&self, database: &DatabaseRef, dumped: Dumped) -> Result<(), RepositoryError> {
+    fn unchanged(&self, database: &DatabaseRef, unchanged: Unchanged) -> Result<(), RepositoryError> {
         let Some(previous) = self.known.line(&database.name) else {
             return Err(self.invalid(database, "it is said to be unchanged, and has no previous backup"));
         };
-        let mut line = self.line(database, &dumped);
-        line.subtree = previous.subtree;
-        line.changed = previous.changed;
-        line.size_bytes = previous.size_bytes;
-        line.rows = previous.rows;
-        line.proof_time = self.known.proof_time(previous);
-        line.suspect = self.known.suspicion(previous);
-        // The content is that of the earlier run; this run vouches that it is still the content at this moment.
-        line.time = line.time.max(self.request.time);
+        let line = Line {
+            target: database.target.clone(),
+            connection: database.connection.clone(),
+            marks: Some(unchanged.marks),
+            // The content is that of the earlier run; this run vouches that it is still the content at this moment.
+            time: previous.changed.max(self.request.time),
+            read_bytes: 0,
+            added_bytes: 0,
+            elapsed_ms: unchanged.elapsed_ms,
+            proof_time: self.known.proof_time(previous),
+            suspect: self.known.suspicion(previous),
+            ..previous.clone()
+        };
         self.settle(database, Settled::Line(Box::new(line)))
     }
 

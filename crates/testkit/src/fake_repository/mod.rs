@@ -227,7 +227,7 @@ impl Repository for FakeRepository {
         for record in records.iter().filter(|record| any_host || record.host == host) {
             let stored = self.find(&record.id)?;
             let manifest = Arc::new(stored.backup.manifest().clone());
-            previous.insert(record.database.clone(), Previous { marks: stored.marks, manifest });
+            previous.insert(record.database.clone(), Previous::of(stored.marks, manifest));
         }
         Ok(previous)
     }

@@ -2,7 +2,9 @@
 
 use super::{FakeRepository, RepositoryFlaw as Flaw, Run, Stored, changed};
 use crate::memory_backup::MemoryBackup;
-use flow::{BackupReader, DatabaseName, DatabaseRef, Dumped, EntryName, OpenPart, PartFacts, PartRef};
+use flow::{
+    BackupReader, DatabaseName, DatabaseRef, Dumped, EntryName, OpenPart, PartFacts, PartRef, Unchanged,
+};
 use repository::{
     BackupId, BackupRecord, Baseline, PartError, Proof, ProofLevel, RepositoryError, RepositoryErrorKind,
     SnapshotReport, SnapshotRequest, SnapshotWriter, WrittenDatabase,
@@ -14,7 +16,7 @@ type Part = (u32, Vec<u8>, PartFacts);
 
 enum Outcome {
     Done(Box<(DatabaseRef, Dumped)>),
-    Unchanged(Box<(DatabaseRef, Dumped)>),
+    Unchanged(Box<(DatabaseRef, Unchanged)>),
     Discarded,
 }
 
@@ -108,12 +110,11 @@ impl FakeWriter {
         written: Written,
         single: bool,
     ) -> Result<Option<Stored>, RepositoryError> {
-        let (unchanged, outcome) = match written.outcome {
-            Some(Outcome::Done(outcome)) => (false, outcome),
-            Some(Outcome::Unchanged(outcome)) => (true, outcome),
+        let (unchanged, (database, dumped)) = match written.outcome {
+            Some(Outcome::Done(outcome)) => (false, *outcome),
+            Some(Outcome::Unchanged(outcome)) => (true, self.as_before(*outcome)?),
             _ => return Ok(None),
         };
-        let (database, dumped) = *outcome;
         let previous = self.previous(&database.name).ok();
         let id = if single || self.has(Flaw::PlainIds) {
             snapshot.to_owned()
@@ -156,6 +157,16 @@ impl FakeWriter {
         let old = previous.filter(|_| self.has(Flaw::KeepsOldMarks)).map(|previous| previous.marks);
         let (marks, plan) = (old.unwrap_or(dumped.marks), self.request.plan.clone());
         Ok(Some(Stored { record, backup: backup.into(), marks, plan }))
+    }
+
+    /// Returns what a dump of the same content would have given.
+    fn as_before(
+        &self,
+        (database, unchanged): (DatabaseRef, Unchanged),
+    ) -> Result<(DatabaseRef, Dumped), RepositoryError> {
+        let facts = self.previous(&database.name)?.backup.manifest().facts.clone();
+        let Unchanged { marks, elapsed_ms } = unchanged;
+        Ok((database, Dumped { facts, marks, entries: BTreeMap::new(), elapsed_ms }))
     }
 
     fn assemble(
@@ -237,11 +248,11 @@ impl SnapshotWriter for FakeWriter {
         Ok(())
     }
 
-    fn unchanged(&self, database: &DatabaseRef, dumped: Dumped) -> Result<(), RepositoryError> {
+    fn unchanged(&self, database: &DatabaseRef, unchanged: Unchanged) -> Result<(), RepositoryError> {
         self.previous(&database.name)?;
         let mut databases = self.databases();
         let written = databases.entry(database.name.clone()).or_default();
-        written.outcome = Some(Outcome::Unchanged(Box::new((database.clone(), dumped))));
+        written.outcome = Some(Outcome::Unchanged(Box::new((database.clone(), unchanged))));
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The promises about what earlier runs left: suspicions and their acceptance, baselines, and which databases there
 //! were.
 
-use super::{begin, begin_only, database, dumped, list, only_id, snapshot, store, target};
+use super::{begin, begin_only, database, list, only_id, snapshot, still, store, target};
 use crate::FreshRepository;
 use crate::memory_backup::{fake_facts, fake_marks};
 use crate::suite::{Outcome, ensure, text};
@@ -46,7 +46,7 @@ pub(super) fn unchanged_suspicion(subject: &FreshRepository) -> Outcome {
         if changed {
             store(&*writer, &one, 5, 5)?;
         } else {
-            writer.unchanged(&one, dumped(&[("image", 2)], 9)).map_err(text)?;
+            writer.unchanged(&one, still()).map_err(text)?;
         }
         let record = writer.commit().map_err(text)?.databases.remove(0).record;
         let expected = (!changed).then(reasons);
@@ -79,7 +79,7 @@ pub(super) fn acceptance(subject: &FreshRepository) -> Outcome {
     let [first, second] = [suspect_snapshot(subject, 1)?, suspect_snapshot(subject, 2)?];
     let unchanged = |second: i64| -> Result<Option<Vec<String>>, String> {
         let writer = begin(subject, "host", second)?;
-        writer.unchanged(&database("one"), dumped(&[("image", 2)], 9)).map_err(text)?;
+        writer.unchanged(&database("one"), still()).map_err(text)?;
         Ok(writer.commit().map_err(text)?.databases.remove(0).record.suspect)
     };
     ensure!(unchanged(100)?.is_some(), "the mark is gone before anybody accepted");
