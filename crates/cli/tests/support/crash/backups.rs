@@ -29,16 +29,22 @@ impl Generations {
 
     /// Changes a good part of the database.
     pub fn next(&mut self, stage: &Stage) {
+        let number = self.newest + 1;
+        self.change(
+            stage,
+            &format!(
+                "UPDATE note SET pad = randomblob(200), word = 'g{number}' WHERE id % 3 = {number} % 3;
+                 INSERT INTO note (word, pad) SELECT 'more', randomblob(200) FROM note LIMIT 100;"
+            ),
+        );
+    }
+
+    /// Makes the next generation by some SQL.
+    pub fn change(&mut self, stage: &Stage, sql: &str) {
         self.newest += 1;
         let number = self.newest;
         let connection = Connection::open(stage.target()).unwrap();
-        connection
-            .execute_batch(&format!(
-                "UPDATE generation SET number = {number};
-                 UPDATE note SET pad = randomblob(200), word = 'g{number}' WHERE id % 3 = {number} % 3;
-                 INSERT INTO note (word, pad) SELECT 'more', randomblob(200) FROM note LIMIT 100;"
-            ))
-            .unwrap();
+        connection.execute_batch(&format!("UPDATE generation SET number = {number}; {sql}")).unwrap();
         drop(connection);
         self.contents.insert(number, look(&stage.target()).unwrap());
     }

@@ -65,6 +65,8 @@ pub struct Stage {
     _folder: tempfile::TempDir,
     pub root: PathBuf,
     pub disk: PathBuf,
+    /// The zone of the programs: what day it is there.
+    pub zone: String,
     /// Whether the program opens the repository by a key file alone.
     by_key_file: bool,
 }
@@ -78,7 +80,7 @@ impl Stage {
         for name in ["home", "work"] {
             std::fs::create_dir_all(disk.join(name)).unwrap();
         }
-        let stage = Self { _folder: folder, root, disk, by_key_file: false };
+        let stage = Self { _folder: folder, root, disk, zone: "UTC".to_owned(), by_key_file: false };
         let storage = storage::LocalStorage::create(stage.repository()).unwrap();
         let options =
             restic::CreateOptions { derivation_passes: Some(1), ..restic::CreateOptions::default() };
@@ -124,7 +126,7 @@ impl Stage {
         command
             .env("HOME", self.disk.join("home"))
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .env("TZ", "UTC")
+            .env("TZ", &self.zone)
             .env("TMPDIR", &self.root)
             .env("BACKSTAY_REPOSITORY", self.repository())
             .env("RESTIC_REPOSITORY", self.repository())

@@ -73,11 +73,32 @@ pub fn record(stage: &Stage, arguments: &[&str]) -> Vec<Call> {
 
 /// Runs the program until it is killed at that call; false where it ended before.
 pub fn kill_at(stage: &Stage, point: &Point, arguments: &[&str]) -> bool {
+    run_to(stage, point, arguments, &["-o", "/dev/null", "-e", &format!("trace={}", point.name)])
+}
+
+/// As [`kill_at`], and returns the calls up to the last one, as `strace` writes them; `None` where the program ended
+/// before.
+pub fn killed_at(stage: &Stage, point: &Point, arguments: &[&str]) -> Option<Vec<String>> {
+    let log = stage.root.join("strace.log");
+    let options = ["-y", "-s", "0", "-o", &log.display().to_string(), "-e", &format!("trace={CHANGING}")];
+    let killed = run_to(stage, point, arguments, &options);
+    let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
+    std::fs::remove_file(&log).unwrap();
+    let calls: Vec<String> = text
+        .lines()
+        .filter_map(|line| Some(line.split_once(' ')?.1.trim_start().to_owned()))
+        .filter(|call| call.contains('(') && !call.starts_with("<..."))
+        .collect();
+    // Other threads may have come to a call of theirs while the process died.
+    let end = calls.iter().rposition(|call| call.starts_with(&format!("{}(", point.name)))?;
+    killed.then(|| calls[..=end].to_vec())
+}
+
+fn run_to(stage: &Stage, point: &Point, arguments: &[&str], options: &[&str]) -> bool {
     let mut command = Command::new("strace");
     stage.settle(&mut command);
     // Not with --seccomp-bpf: then no call is ever the one.
-    command.args(["-f", "-qqq", "-o", "/dev/null", "-e"]);
-    command.arg(format!("trace={}", point.name)).arg("-e");
+    command.args(["-f", "-qqq"]).args(options).arg("-e");
     command.arg(format!("inject={}:signal=KILL:when={}", point.name, point.number));
     command.arg(program()).args(arguments);
     let outcome = super::outcome(&mut command);
