@@ -1,8 +1,8 @@
 //! The command line: one definition, of which parsing, help, completions, man pages and `docs/cli.md` are made.
 
 use crate::commands::{
-    accept, backup, check, completions, demo, doctor, export, init, key, list, man, prune, restore, show,
-    stats, unlock, verify,
+    accept, adopt, backup, check, completions, demo, doctor, export, init, key, list, man, prune, restore,
+    show, stats, unlock, verify,
 };
 use crate::globals::Globals;
 use clap::{Parser, Subcommand};
@@ -57,6 +57,7 @@ pub(crate) enum Command {
     Accept(accept::Options),
     Unlock(unlock::Options),
     Stats(stats::Options),
+    Adopt(adopt::Options),
     Completions(completions::Options),
     Man(man::Options),
 }
@@ -80,6 +81,7 @@ impl Command {
             Self::Accept(_) => "accept",
             Self::Unlock(_) => "unlock",
             Self::Stats(_) => "stats",
+            Self::Adopt(_) => "adopt",
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",
         }
@@ -89,6 +91,7 @@ impl Command {
     pub(crate) fn is_dry_run(&self) -> bool {
         match self {
             Self::Backup(options) => options.dry_run.dry_run,
+            Self::Adopt(options) => options.dry_run.dry_run,
             Self::Accept(options) => options.dry_run.dry_run,
             Self::Verify(options) => options.dry_run.dry_run,
             Self::Restore(options) => options.dry_run.dry_run,
@@ -100,8 +103,8 @@ impl Command {
         }
     }
 
-    /// Tells whether the command reads the configuration. `init` looks for one by itself.
+    /// Tells whether the command reads the configuration. `init` looks for one by itself, and `adopt` writes it.
     pub(crate) fn wants_settings(&self) -> bool {
-        !matches!(self, Self::Demo(_) | Self::Init(_) | Self::Completions(_) | Self::Man(_))
+        !matches!(self, Self::Demo(_) | Self::Init(_) | Self::Adopt(_) | Self::Completions(_) | Self::Man(_))
     }
 }

@@ -152,6 +152,23 @@ const OWN_KEYS: &[(&str, &[(&str, Shape)])] = &[
             ("targets", Shape::List),
         ],
     ),
+    (
+        "adopt",
+        &[
+            ("repository", Shape::Null),
+            ("repository_id", Shape::Null),
+            ("hosts", Shape::List),
+            ("unlisted", Shape::Null),
+            ("config", Shape::Null),
+            ("host", Shape::Null),
+            ("file", Shape::Null),
+            ("key_file", Shape::Null),
+            ("changed", Shape::List),
+            ("text", Shape::Null),
+            ("next", Shape::List),
+            ("dry_run", Shape::Null),
+        ],
+    ),
     ("doctor", &[("databases", Shape::List), ("skipped", Shape::List)]),
     (
         "init",

@@ -11,6 +11,7 @@ mod console;
 mod errors;
 mod globals;
 mod json;
+mod made_configuration;
 mod new_password;
 mod opening;
 mod password;
@@ -117,6 +118,7 @@ fn run(mut session: Session, command: Command) -> Result<Option<Finished>, Failu
         Command::Verify(options) => commands::verify::run(&session, &options).map(Some),
         Command::Restore(options) => commands::restore::run(&session, &options).map(Some),
         Command::Export(options) => commands::export::run(&session, &options).map(Some),
+        Command::Adopt(options) => commands::adopt::run(&session, &options).map(Some),
         Command::Accept(options) => commands::accept::run(&session, &options).map(Some),
         Command::Prune(options) => commands::prune::run(&session, &options).map(Some),
         Command::Check(options) => commands::check::run(&session, &options).map(Some),

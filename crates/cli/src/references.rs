@@ -70,6 +70,15 @@ pub(crate) fn database(session: &Session, source: &SourceArgument<'_>) -> Result
     let target = &source.target;
     let path = Path::new(&target.connection);
     let many = target.connection.contains("{tenant}") || path.is_dir() || has_wildcard(path);
+    if let Some(only) = &source.only
+        && !many
+        && !path.exists()
+        && path.file_name().is_none_or(|name| name != only.as_str())
+    {
+        // A folder of databases that is gone: the name is that of the file which was in it.
+        let connection = format!("{}/{only}", target.connection);
+        return Ok(DatabaseRef { target: target.name.clone(), name: only.clone(), connection });
+    }
     if !many {
         let name =
             path.file_name().map_or(target.connection.clone(), |name| name.to_string_lossy().into_owned());

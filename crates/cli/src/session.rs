@@ -126,7 +126,12 @@ impl Session {
     ) -> String {
         let Some(database) = database else { return target.to_owned() };
         match self.settings.targets.get(target) {
-            Some(_) if !has_many => target.to_owned(),
+            Some(configured) if !has_many => {
+                // What is gone may have been a folder: of a file the database has the name.
+                let source = Path::new(&configured.target.connection);
+                let one = source.file_name().is_some_and(|name| name == database) || source.exists();
+                if one { target.to_owned() } else { format!("{target}/{database}") }
+            }
             None if target.starts_with('/') => match connection {
                 Some(connection) => connection.to_owned(),
                 None if has_many => format!("{target}: {database}"),

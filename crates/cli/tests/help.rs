@@ -9,7 +9,7 @@ mod support;
 use std::path::Path;
 use support::Machine;
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "demo",
     "init",
     "doctor",
@@ -25,6 +25,7 @@ const COMMANDS: [&str; 17] = [
     "accept",
     "unlock",
     "stats",
+    "adopt",
     "completions",
     "man",
 ];
@@ -104,8 +105,8 @@ fn the_reference_page_is_current() {
 fn commands_of_later_versions_do_not_exist() {
     let machine = Machine::new();
     let later = [
-        "import", "open", "drill", "diff", "recover", "rescue", "status", "copy", "adopt", "schedule",
-        "serve", "wal", "role", "runbook", "incident", "takeover", "notify", "storage", "audit",
+        "import", "open", "drill", "diff", "recover", "rescue", "status", "copy", "schedule", "serve", "wal",
+        "role", "runbook", "incident", "takeover", "notify", "storage", "audit",
     ];
     for command in later {
         let outcome = machine.run(&[command]);

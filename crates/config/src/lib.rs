@@ -4,9 +4,11 @@
 //! Also how the text of an argument becomes a source or a backup, since both depend on the configured names. Nothing
 //! here prints or reads the environment: places and variables come in as values. Files are only read.
 
+mod adapt;
 mod argument;
 mod error;
 mod find;
+mod inline_secret;
 mod keep;
 mod position;
 mod problem;
@@ -15,9 +17,11 @@ mod settings;
 mod source;
 mod written;
 
+pub use adapt::{Adapted, Surroundings, adapt};
 pub use argument::{ArgumentError, Arguments, BackupArgument, SourceArgument, Which};
 pub use error::ConfigError;
 pub use find::{Places, find};
+pub use inline_secret::inline_secret;
 pub use read::{read, read_text};
 pub use settings::{Plan, RepositoryPlace, RestoreSettings, Settings, Target};
 pub use source::{SourceTextError, canonical_path, source};

@@ -2,6 +2,7 @@
 //! parser has already accepted.
 
 use std::ops::Range;
+use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 /// The language of a configuration file.
@@ -9,6 +10,14 @@ use toml::de::{DeTable, DeValue};
 pub(crate) enum Language {
     Toml,
     Json,
+}
+
+impl Language {
+    /// Returns the language of a file: JSON where its name ends so, else TOML.
+    pub(crate) fn of(file: &Path) -> Self {
+        let json = file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
+        if json { Self::Json } else { Self::Toml }
+    }
 }
 
 /// A place in a text, both from 1; columns count characters.
@@ -39,18 +48,44 @@ pub(crate) fn locate(text: &str, language: Language, path: &[String]) -> Option<
     (1..=path.len()).rev().find_map(|length| {
         let path = path.get(..length)?;
         let byte = match language {
-            Language::Toml => in_toml(&DeTable::parse(text).ok()?.into_inner(), path).map(|span| span.start),
+            Language::Toml => in_toml(&DeTable::parse(text).ok()?.into_inner(), path).map(|at| at.key.start),
             Language::Json => Json { text, at: 0 }.find(path),
         };
         byte.map(|byte| Position::of(text, byte))
     })
 }
 
-fn in_toml(table: &DeTable<'_>, path: &[String]) -> Option<Range<usize>> {
+/// Where a key and its value stand in a text, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    pub(crate) key: Range<usize>,
+    pub(crate) value: Range<usize>,
+}
+
+/// Returns where the key of a path and its value stand.
+pub(crate) fn stretch(text: &str, language: Language, path: &[&str]) -> Option<Stretch> {
+    let path: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
+    match language {
+        Language::Toml => in_toml(&DeTable::parse(text).ok()?.into_inner(), &path),
+        Language::Json => {
+            let mut json = Json { text, at: 0 };
+            let start = json.find(&path)?;
+            json.skip_blanks();
+            let value = json.at;
+            json.skip_value();
+            let end = value + text.get(value..json.at)?.trim_end().len();
+            let mut key = Json { text, at: start };
+            key.skip_text();
+            Some(Stretch { key: start..key.at, value: value..end })
+        }
+    }
+}
+
+fn in_toml(table: &DeTable<'_>, path: &[String]) -> Option<Stretch> {
     let (first, rest) = path.split_first()?;
     let (key, value) = table.iter().find(|(key, _)| key.get_ref() == first.as_str())?;
     match (rest, value.get_ref()) {
-        ([], _) => Some(key.span()),
+        ([], _) => Some(Stretch { key: key.span(), value: value.span() }),
         (rest, DeValue::Table(table)) => in_toml(table, rest),
         _ => None,
     }

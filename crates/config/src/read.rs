@@ -36,8 +36,7 @@ pub(crate) fn unreadable_hint(error: &std::io::Error) -> &'static str {
 
 /// Reads a configuration from text; `file` gives its language, and the folder from which relative paths are meant.
 pub fn read_text(file: &Path, text: &str) -> Result<Settings, ConfigError> {
-    let json = file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
-    let language = if json { Language::Json } else { Language::Toml };
+    let language = Language::of(file);
     let written = match language {
         Language::Toml => {
             let parser = toml::Deserializer::parse(text).map_err(|error| {
@@ -59,12 +58,13 @@ pub fn read_text(file: &Path, text: &str) -> Result<Settings, ConfigError> {
         }
     };
     let folder = absolute_folder(file);
-    resolve(file, &folder, written).map_err(|problem| {
+    let settings = resolve(file, &folder, written).map_err(|problem| {
         ConfigError::new(file, problem.message)
             .at(locate(text, language, &problem.path))
             .key(problem.path.join("."))
             .hint(problem.hint)
-    })
+    })?;
+    Ok(Settings { text: text.to_owned(), ..settings })
 }
 
 fn json_error(error: &serde_json::Error) -> (String, Option<Position>) {

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 pub struct Settings {
     /// The file it came from.
     pub file: Option<PathBuf>,
+    /// Its text, as it was read.
+    pub text: String,
     /// The repository of plans that name none: the one that the configuration says, or its only one.
     pub repository: Option<RepositoryPlace>,
     /// The repositories by name.
@@ -103,7 +105,7 @@ pub(crate) fn resolve(file: &Path, folder: &Path, written: Written) -> Result<Se
         let resolved = target_settings(&name, target, &repositories, folder)?;
         targets.insert(name, resolved);
     }
-    Ok(Settings { file: Some(file.to_owned()), repository, repositories, targets })
+    Ok(Settings { file: Some(file.to_owned()), text: String::new(), repository, repositories, targets })
 }
 
 fn repository_place(

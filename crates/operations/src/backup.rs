@@ -9,7 +9,8 @@ use crate::journaling;
 use crate::plausibility::{self, Suspect};
 use crate::report::{ErrorReport, Outcome, Report};
 use crate::tenants::{self, Appeared, Vanished};
-use crate::{OperationError, Pruned, Retention, Services, plan_retention, unfinished};
+use crate::{Configuration, OperationError, Pruned, Retention, Services, kept_configuration};
+use crate::{plan_retention, unfinished};
 use engines::Skipped;
 use flow::{
     DatabaseName, DatabaseRef, DatabaseRequest, Dump, DumpOptions, DumpRequest, EngineKind, Event, Phase,
@@ -49,6 +50,8 @@ pub struct BackupOptions {
     pub dump: DumpOptions,
     /// Tells what would be backed up, and reads and writes nothing.
     pub dry_run: bool,
+    /// The configuration that the run was made by, to be kept beside the backups. It holds no secret.
+    pub configuration: Option<Configuration>,
 }
 
 /// What became of one database.
@@ -139,6 +142,11 @@ pub fn run(services: &Services, options: &BackupOptions) -> Result<BackupResult,
     let names: Vec<&str> = options.targets.iter().map(|target| target.target.name.as_str()).collect();
     let recorded = journaling::begin(services, "backup", Some(names.join(", ")), started);
     let outcome = all_targets(services, options, started);
+    if let (Some(configuration), Ok(result)) = (&options.configuration, &outcome)
+        && result.report.body.backups.iter().any(|item| item.id.is_some())
+    {
+        kept_configuration::keep(services, configuration);
+    }
     journaling::finish(services, &recorded, outcome.as_ref().map(|result| &result.report));
     outcome
 }

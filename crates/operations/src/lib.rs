@@ -1,8 +1,9 @@
-//! One verb a file: accept, backup, list, show, restore, export, verify, check, keys, unlock, stats, doctor. The only
+//! One verb a file: accept, adopt, backup, list, show, restore, export, verify, check, keys, unlock, stats, doctor. The only
 //! place where engines meet repositories. Each verb takes options and returns a report; whoever called renders it.
 //! Nothing here prints, reads the environment, or exits.
 
 pub mod accept;
+pub mod adopt;
 pub mod backup;
 pub mod candidates;
 pub mod check;
@@ -11,6 +12,7 @@ mod error;
 pub mod export;
 mod hooks;
 mod journaling;
+mod kept_configuration;
 pub mod keys;
 pub mod list;
 mod plan_retention;
@@ -30,5 +32,6 @@ pub mod unlock;
 pub mod verify;
 
 pub use error::OperationError;
+pub use kept_configuration::Configuration;
 pub use plan_retention::{Pruned, Retention};
 pub use services::{Engines, Services};

@@ -154,6 +154,13 @@ pub struct ConfigurationRecord {
     pub time: Timestamp,
     /// Its text.
     pub text: String,
+    /// The name that it gives this repository; `None` where it gives none.
+    #[serde(default)]
+    pub repository: Option<String>,
+    /// The key file outside of it by which the repository opened there; `None` where the configuration names one, or none
+    /// was used.
+    #[serde(default)]
+    pub key_file: Option<String>,
 }
 
 /// That a backup marked as suspect is as its owner wants it, as it is kept in the repository. It holds for every backup

@@ -178,6 +178,8 @@ mod tests {
             file: file.to_owned(),
             time: Timestamp::from_second(second).unwrap(),
             text: text.to_owned(),
+            repository: None,
+            key_file: None,
         }
     }
 

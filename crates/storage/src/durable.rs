@@ -32,6 +32,13 @@ pub fn atomic_write(path: &Path, content: &[u8], mode: u32) -> Result<(), Storag
         .map_err(|error| StorageError::from_io("write", path.display().to_string(), error))
 }
 
+/// Makes a file with that content and mode, durably; fails with [`StorageErrorKind::Exists`] where the name is taken, and
+/// leaves what bears it as it is. The folder must exist.
+pub fn write_new(path: &Path, content: &[u8], mode: u32) -> Result<(), StorageError> {
+    write_durably(&SystemFiles, path, &[content], mode, Taken::Refuse)
+        .map_err(|error| StorageError::from_io("write", path.display().to_string(), error))
+}
+
 /// Writes a file durably. Where it fails, what it made is removed again as far as possible.
 pub(crate) fn write_durably(
     files: &dyn FileOperations,

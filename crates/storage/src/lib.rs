@@ -11,7 +11,7 @@ mod object;
 mod watch;
 mod watched;
 
-pub use durable::atomic_write;
+pub use durable::{atomic_write, write_new};
 pub use error::{StorageError, StorageErrorKind};
 pub use files::{FileOperations, SystemFiles};
 pub use local::LocalStorage;

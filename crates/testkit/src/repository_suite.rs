@@ -456,6 +456,8 @@ fn state(subject: &FreshRepository) -> Outcome {
         file: file.to_owned(),
         time: Timestamp::from_second(1_790_001_000 + second).unwrap_or_default(),
         text: format!("as of {second}"),
+        repository: None,
+        key_file: None,
     };
     let proof = ProofRecord {
         backup: BackupId("0123456789abcdef".repeat(4)),

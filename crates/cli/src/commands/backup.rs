@@ -12,7 +12,7 @@ use flow::{DatabaseName, DumpOptions, TargetName};
 use operations::backup::{BackupBody, BackupItem, BackupOptions, BackupTarget, Suspicion};
 use operations::reference::short;
 use operations::report::{Outcome, Report};
-use operations::{OperationError, Retention};
+use operations::{Configuration, OperationError, Retention, Services};
 use std::path::Path;
 use std::time::Duration;
 
@@ -207,7 +207,8 @@ fn run_job(
     dry_run: bool,
 ) -> Result<operations::backup::BackupResult, Failure> {
     let (services, key_file) = opening::for_backup(session, &job.place, dry_run)?;
-    let options = BackupOptions { targets: job.targets, dump: dump.clone(), dry_run };
+    let configuration = configuration(session, &job.place, &services);
+    let options = BackupOptions { targets: job.targets, dump: dump.clone(), dry_run, configuration };
     let result = operations::backup::run(&services, &options)?;
     let worth_saying = !session.globals.quiet && !dry_run && result.errors.is_empty();
     if let Some(key_file) = key_file.filter(|_| worth_saying) {
@@ -216,8 +217,31 @@ fn run_job(
     Ok(result)
 }
 
+/// Returns the configuration that is in use, to be kept beside the backups, unless it seems to hold a secret.
+fn configuration(session: &Session, place: &Place, services: &Services) -> Option<Configuration> {
+    let file = session.settings.file.as_ref()?;
+    if let Some(line) = config::inline_secret(&session.settings) {
+        session.console.warn(
+            &format!(
+                "{}:{line}: it seems to hold a secret, so it is not kept beside the backups",
+                file.display()
+            ),
+            Some("put the secret into a file and name that file; then `adopt` brings the configuration back"),
+        );
+        return None;
+    }
+    let key_file = session.places.key_file(services.repository.id());
+    Some(Configuration {
+        file: file.display().to_string(),
+        text: session.settings.text.clone(),
+        repository: place.repository.name.clone(),
+        key_file: (place.repository.password.is_none() && key_file.exists())
+            .then(|| key_file.display().to_string()),
+    })
+}
+
 /// Reminds of the copy of the key, until one was shown.
-fn remind(session: &Session, services: &operations::Services, key_file: &Path) {
+fn remind(session: &Session, services: &Services, key_file: &Path) {
     // Where that cannot be told, the backup said why.
     if let Ok(false) = operations::keys::is_confirmed(services) {
         session.console.say(&format!(

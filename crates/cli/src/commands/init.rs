@@ -3,11 +3,11 @@
 //!
 //! The repository is made before the configuration that names it, so that a crash leaves one of use without the other.
 
-use crate::errors::{Failure, exit};
+use crate::errors::Failure;
 use crate::globals::DryRun;
 use crate::json::Finished;
+use crate::made_configuration::{names, toml_key, toml_text, write};
 use crate::opening::{self, asked_for};
-use crate::password::make_private_folder;
 use crate::session::Session;
 use crate::wording::count;
 use clap::Args;
@@ -15,7 +15,6 @@ use config::RepositoryPlace;
 use engines::sqlite::{DiscoverLimits, discover};
 use operations::report::{Outcome, Report};
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Find databases, write a configuration, make the repository and its key
@@ -175,16 +174,6 @@ fn folders(session: &Session, options: &Options) -> Vec<PathBuf> {
     folders
 }
 
-fn write(file: &Path, text: &str) -> Result<(), Failure> {
-    let failure = |error: &dyn std::error::Error| {
-        Failure::new(exit::FAILED, format!("{} cannot be written", file.display())).with_cause(error)
-    };
-    if let Some(folder) = file.parent() {
-        make_private_folder(folder).map_err(|error| failure(&error))?;
-    }
-    storage::atomic_write(file, text.as_bytes(), 0o600).map_err(|error| failure(&error))
-}
-
 /// Returns a commented configuration for the databases that were found.
 fn configuration(repository: &Path, databases: &[PathBuf]) -> String {
     let mut text = format!(
@@ -223,41 +212,6 @@ path = {}
         ));
     }
     text
-}
-
-/// Names each database after its file, with its folder where that is not enough, with a number where nothing is.
-fn names(databases: &[PathBuf]) -> BTreeMap<String, &PathBuf> {
-    let mut names: BTreeMap<String, &PathBuf> = BTreeMap::new();
-    for path in databases {
-        let part = |part: Option<&std::ffi::OsStr>| {
-            part.map(|part| {
-                part.to_string_lossy().replace(['/', '@', ':', '.'], "-").trim_matches('-').to_owned()
-            })
-        };
-        let stem =
-            part(path.file_stem()).filter(|stem| !stem.is_empty()).unwrap_or_else(|| "database".to_owned());
-        let folder = part(path.parent().and_then(Path::file_name)).unwrap_or_default();
-        let longer = format!("{folder}-{stem}");
-        let numbered = (2..).map(|number| format!("{longer}-{number}"));
-        let name = [stem, longer.clone()].into_iter().chain(numbered).find(|name| !names.contains_key(name));
-        if let Some(name) = name {
-            names.insert(name, path);
-        }
-    }
-    names
-}
-
-fn toml_text(text: &str) -> String {
-    // JSON text is TOML text too, but for the escape of DEL, which neither needs.
-    serde_json::Value::from(text).to_string()
-}
-
-fn toml_key(name: &str) -> String {
-    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
-        name.to_owned()
-    } else {
-        toml_text(name)
-    }
 }
 
 #[cfg(test)]

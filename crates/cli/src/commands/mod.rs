@@ -1,6 +1,7 @@
 //! The commands, one a file: options from the command line to a verb's options, and its report to text.
 
 pub(crate) mod accept;
+pub(crate) mod adopt;
 pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod completions;

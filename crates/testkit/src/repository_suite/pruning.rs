@@ -156,6 +156,8 @@ fn known(subject: &FreshRepository) -> Outcome {
         file: "/etc/backstay/config.toml".to_owned(),
         time: Timestamp::from_second(1_790_080_000).unwrap_or_default(),
         text: "repository = \"main\"".to_owned(),
+        repository: None,
+        key_file: None,
     };
     let proof = said(&made[2], Some(ProofLevel::Equal));
     let configurations = State { configurations: [configuration].into_iter().collect(), ..State::default() };

@@ -192,6 +192,7 @@ impl Demo {
         let text = self.database.display().to_string();
         let target = config::source(None, &text, &self.session.working_folder)?;
         let options = BackupOptions {
+            configuration: None,
             targets: vec![BackupTarget {
                 target,
                 plan: None,
