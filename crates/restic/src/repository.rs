@@ -24,6 +24,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use storage::{ObjectName, Storage, StorageErrorKind};
 
+/// How often the index is listed while its files vanish under the reader.
+const INDEX_LOOKS: u32 = 5;
+
 /// The `config` object of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepositoryConfig {
@@ -310,7 +313,19 @@ impl Repository {
         })
     }
 
+    /// Loads all index files. While others prune, one may go before it is read, and another says the same: then they
+    /// are listed again.
     fn index_files(&self) -> Result<Vec<(Id, IndexFile)>, ResticError> {
+        for _ in 1..INDEX_LOOKS {
+            match self.listed_index_files() {
+                Err(error) if error.kind == ResticErrorKind::NotFound => {}
+                result => return result,
+            }
+        }
+        self.listed_index_files()
+    }
+
+    fn listed_index_files(&self) -> Result<Vec<(Id, IndexFile)>, ResticError> {
         let ids: Vec<Id> = self.vault.list(ObjectKind::Index)?.into_iter().map(|(id, _)| id).collect();
         let loaded = parallel::map(&ids, REQUESTS, |id| self.index_file(id).map(|file| (*id, file)));
         let files = loaded.into_iter().collect::<Result<_, _>>()?;

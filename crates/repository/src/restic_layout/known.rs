@@ -11,14 +11,16 @@ use super::reader::{MANIFEST_FILE, as_repository_error};
 use super::runs::Latest;
 use super::state;
 use crate::{Baseline, RepositoryError, RepositoryErrorKind, SnapshotRequest};
-use flow::{Context, DatabaseName, PartRef, TargetName};
+use flow::{Context, DatabaseName, DatabaseRef, PartRef, TargetName};
 use jiff::Timestamp;
 use restic::{BlobKind, Id};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 pub(super) struct Known {
     latest: BTreeMap<DatabaseName, Latest>,
+    /// Databases whose backup that the run was given to build on was removed before the run held its lock.
+    gone: BTreeSet<DatabaseName>,
     said: Said,
     context: Context,
     blobs: Mutex<BTreeMap<DatabaseName, Arc<HashSet<Id>>>>,
@@ -33,9 +35,24 @@ impl Known {
         host: &str,
         context: &Context,
     ) -> Result<Self, RepositoryError> {
-        let latest = repository.latest(target, host, context)?;
+        let mut latest = repository.latest(target, host, context)?;
+        let gone = build_on_given(repository, (target, host), &mut latest, context)?;
         let said = repository.said(&state::load(repository, context)?, context)?;
-        Ok(Self { latest, said, context: context.clone(), blobs: Mutex::default(), oldest: OnceLock::new() })
+        let (blobs, oldest) = (Mutex::default(), OnceLock::new());
+        Ok(Self { latest, gone, said, context: context.clone(), blobs, oldest })
+    }
+
+    /// Returns the previous line of a database, or says that it has none.
+    pub(super) fn previous_line(&self, database: &DatabaseRef) -> Result<&Line, RepositoryError> {
+        if self.gone.contains(&database.name) {
+            let message = "the backup that this run was to build on was removed before it began";
+            return Err(RepositoryError::new(RepositoryErrorKind::Failed, database.to_string(), message)
+                .with_hint("run the backup again: it reads the database anew"));
+        }
+        self.line(&database.name).ok_or_else(|| {
+            let message = "it is said to build on a previous backup, and has none";
+            RepositoryError::new(RepositoryErrorKind::Invalid, database.to_string(), message)
+        })
     }
 
     /// Returns the previous line of a database.
@@ -116,9 +133,7 @@ impl Known {
         let missing = |what: &str| {
             RepositoryError::new(RepositoryErrorKind::Invalid, part.database.to_string(), what.to_owned())
         };
-        let line = self.line(&part.database.name);
-        let line =
-            line.ok_or_else(|| missing("a part of its previous backup is to be reused, and it has none"))?;
+        let line = self.previous_line(&part.database)?;
         let subtree = repository.subtree_of(line)?;
         let source = repository.source(context)?;
         let tree = source.read_tree(&subtree).map_err(as_repository_error)?;
@@ -148,4 +163,25 @@ impl Known {
         };
         Ok((stored, self.proof_time(line)))
     }
+}
+
+/// Puts in the place of the newest lines those that the run was given before it held its lock: what it finds unchanged
+/// is so since then, whatever another run has stored meanwhile. Returns the databases of which that line is gone.
+fn build_on_given(
+    repository: &ResticRepository,
+    (target, host): (&TargetName, &str),
+    latest: &mut BTreeMap<DatabaseName, Latest>,
+    context: &Context,
+) -> Result<BTreeSet<DatabaseName>, RepositoryError> {
+    let mut gone = BTreeSet::new();
+    for (database, given) in repository.memo().take_given(target, host) {
+        if latest.get(&database).is_some_and(|latest| latest.line.subtree == Some(given.subtree)) {
+            continue;
+        }
+        match repository.line_of_stored(&given.snapshot, &database, context)? {
+            Some(line) => drop(latest.insert(database, line)),
+            None => drop(gone.insert(database)),
+        }
+    }
+    Ok(gone)
 }

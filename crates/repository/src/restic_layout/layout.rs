@@ -4,6 +4,7 @@ use super::care;
 use super::check;
 use super::failure::repository_error;
 use super::known::Known;
+use super::memo::Given;
 use super::opened::{ResticOptions, ResticRepository};
 use super::prune;
 use super::reader::{ResticBackup, ResticFiles, as_repository_error};
@@ -15,8 +16,8 @@ use crate::{
     VerifyReport, Wanted,
 };
 use flow::{BackupReader, Context, DatabaseName, Previous, Secret, TargetName};
-use restic::LockKind;
-use std::collections::BTreeMap;
+use restic::{Id, LockKind};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use storage::Storage;
 
@@ -90,8 +91,8 @@ impl Repository for ResticLayout {
 
     fn open(&self, id: &BackupId, context: &Context) -> Result<Arc<dyn BackupReader>, RepositoryError> {
         let lock = self.0.lock_to_read(LockKind::Shared, context)?;
+        let subtree = self.0.find_stored(id, context)?;
         let source = self.0.source(context)?;
-        let subtree = self.0.find_backup(id, context)?;
         Ok(Arc::new(ResticBackup::open(source, &subtree, lock).map_err(as_repository_error)?))
     }
 
@@ -99,6 +100,7 @@ impl Repository for ResticLayout {
         let lock = self.0.lock_to_read(LockKind::Shared, context)?;
         let id = self.0.restic().resolve_snapshot(snapshot).map_err(repository_error)?;
         let root = self.0.restic().snapshot(&id).map_err(repository_error)?.tree;
+        self.0.refresh_index()?;
         let source = self.0.source(context)?;
         Ok(Box::new(ResticFiles::open(source, &root, lock).map_err(as_repository_error)?))
     }
@@ -112,11 +114,13 @@ impl Repository for ResticLayout {
         let sound = self.0.sound_index(&state::damaged_packs(&self.0, context)?)?;
         let source = self.0.source(context)?;
         let known = self.0.latest(target, host, context)?.into_iter();
-        let (names, folders): (Vec<_>, Vec<_>) =
-            known.filter_map(|(name, known)| Some(((name, known.line.marks?), known.line.subtree?))).unzip();
+        let known = known
+            .filter_map(|(name, known)| Some((name, known.snapshot, known.line.marks?, known.line.subtree?)));
+        let known: Vec<_> = known.collect();
+        let folders: Vec<Id> = known.iter().map(|(_, _, _, subtree)| *subtree).collect();
         let verdicts = self.0.restic().folders_are_sound(&source.index, &sound, &folders, THREADS);
-        let mut previous = BTreeMap::new();
-        for (((name, marks), subtree), is_sound) in names.into_iter().zip(folders).zip(verdicts) {
+        let (mut previous, mut given) = (BTreeMap::new(), HashMap::new());
+        for ((name, snapshot, marks, subtree), is_sound) in known.into_iter().zip(verdicts) {
             // A previous backup that is not there whole is no ground to stand on: the database is read anew.
             if is_sound {
                 let source = source.clone();
@@ -124,9 +128,11 @@ impl Repository for ResticLayout {
                     let backup = ResticBackup::open(source.clone(), &subtree, None)?;
                     Ok(Arc::new(backup.into_manifest()))
                 };
+                given.insert(name.clone(), Given { snapshot, subtree });
                 previous.insert(name, Previous::new(marks, manifest));
             }
         }
+        self.0.memo().give(target, host, given);
         Ok(previous)
     }
 
@@ -159,7 +165,7 @@ impl Repository for ResticLayout {
 
     fn verify(&self, id: &BackupId, context: &Context) -> Result<VerifyReport, RepositoryError> {
         let _lock = self.0.lock_to_read(LockKind::Shared, context)?;
-        let subtree = self.0.find_backup(id, context)?;
+        let subtree = self.0.find_stored(id, context)?;
         check::verify(&self.0, id, &subtree, context)
     }
 

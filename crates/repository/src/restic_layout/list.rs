@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use restic::{Id, NodeKind, ResticErrorKind, Snapshot};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
+use storage::{ObjectName, StorageErrorKind};
 
 /// How many lists are kept in full, with their marks.
 const LISTS_KEPT: usize = 2;
@@ -83,8 +84,8 @@ impl ResticRepository {
             };
             match readable.get(&id) {
                 Some(snapshot) if state::is_state(snapshot) || !may_hold(wanted, &id, snapshot) => {}
-                Some(snapshot) => match self.look(&id, snapshot, &silent) {
-                    Ok(()) => {}
+                Some(snapshot) => match self.settled(&id, || self.look(&id, snapshot, &silent)) {
+                    Ok(_) => {}
                     Err(error) if error.kind == RepositoryErrorKind::Cancelled => return Err(error),
                     Err(error) => unlisted.push(Unlisted {
                         target: names::tag_value(&snapshot.tags, "target")
@@ -98,7 +99,7 @@ impl ResticRepository {
                 }
                 // One that is gone by now was removed by somebody, which is no damage.
                 None => match self.restic().snapshot(&id) {
-                    Err(error) if error.kind != ResticErrorKind::Missing => {
+                    Err(error) if error.kind != ResticErrorKind::NotFound => {
                         unlisted.push(left_out(error.to_string()));
                     }
                     _ => {}
@@ -106,6 +107,34 @@ impl ResticRepository {
             }
         }
         Ok(unlisted)
+    }
+
+    /// Reads something of a snapshot while others may prune: what cannot be read is looked for once more, since it may
+    /// lie elsewhere by now. `None` where the snapshot was removed.
+    fn settled<R>(
+        &self,
+        id: &Id,
+        read: impl Fn() -> Result<R, RepositoryError>,
+    ) -> Result<Option<R>, RepositoryError> {
+        match read() {
+            Err(error) if error.kind != RepositoryErrorKind::Cancelled => {}
+            result => return result.map(Some),
+        }
+        if !self.is_stored(id) {
+            return Ok(None);
+        }
+        self.refresh_index()?;
+        match read() {
+            Err(_) if !self.is_stored(id) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    /// Tells whether a snapshot is there; where that cannot be told, it is taken to be.
+    fn is_stored(&self, id: &Id) -> bool {
+        let stat =
+            ObjectName::new(format!("snapshots/{id}")).and_then(|name| self.restic().storage().stat(&name));
+        !matches!(stat, Err(error) if error.kind == StorageErrorKind::Missing)
     }
 
     /// Fails where a snapshot's list cannot be read.
@@ -125,6 +154,8 @@ impl ResticRepository {
                 Some(snapshot) => snapshot.clone(),
                 None => match self.restic().snapshot(&id) {
                     Ok(snapshot) => known.entry(id).or_insert(snapshot).clone(),
+                    // Somebody removed it since the names were listed.
+                    Err(error) if error.kind == ResticErrorKind::NotFound => continue,
                     Err(error) => {
                         remark(context, &format!("snapshot {id}"), &error.to_string());
                         continue;
@@ -183,10 +214,11 @@ impl ResticRepository {
         let mut snapshots = self.snapshots(context)?;
         snapshots.retain(|(id, snapshot)| !state::is_state(snapshot) && may_hold(wanted, id, snapshot));
         let mut results = Vec::with_capacity(snapshots.len());
-        let done = restic::map_parallel(&snapshots, THREADS, |(id, snapshot)| work(id, snapshot));
+        let work = |(id, snapshot): &(Id, Snapshot)| self.settled(id, || work(id, snapshot));
+        let done = restic::map_parallel(&snapshots, THREADS, work);
         for ((id, _), result) in snapshots.iter().zip(done) {
             match result {
-                Ok(result) => results.push(result),
+                Ok(result) => results.extend(result),
                 Err(error) if error.kind == RepositoryErrorKind::Cancelled => return Err(error),
                 Err(error) => remark(context, &format!("snapshot {id}"), &error.to_string()),
             }
@@ -317,6 +349,18 @@ impl ResticRepository {
         let size = sum.sum();
         self.memo().sizes.lock().unwrap_or_else(PoisonError::into_inner).insert(*tree, size);
         size
+    }
+
+    /// Returns the folder of a backup that is to be read now, by its full id: not of one that somebody removed since it
+    /// was listed. The caller holds a lock, where one can be had.
+    pub(super) fn find_stored(&self, id: &BackupId, context: &Context) -> Result<Id, RepositoryError> {
+        let snapshot = id.0.split_once(':').map_or(id.0.as_str(), |(snapshot, _)| snapshot);
+        if snapshot.parse().is_ok_and(|snapshot| !self.is_stored(&snapshot)) {
+            let message = format!("{} holds no such backup", self.location_text());
+            return Err(RepositoryError::new(RepositoryErrorKind::NoBackup, format!("backup {id}"), message));
+        }
+        self.refresh_index()?;
+        self.find_backup(id, context)
     }
 
     /// Returns the folder of a backup, by its full id.

@@ -4,10 +4,11 @@
 //! folder is whose. Whole lines are kept of the few runs that the next one compares itself with.
 
 use super::lines::Line;
+use flow::{DatabaseName, TargetName};
 use jiff::Timestamp;
 use restic::{Id, Snapshot};
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The lines of a snapshot; `None` for one that stock restic wrote.
 pub(super) type Lines = Option<Arc<Vec<Line>>>;
@@ -24,6 +25,16 @@ pub(super) struct Folder {
     pub(super) proof_time: Timestamp,
 }
 
+/// The backup of a database that a run was given to build on.
+#[derive(Clone, Copy)]
+pub(super) struct Given {
+    pub(super) snapshot: Id,
+    pub(super) subtree: Id,
+}
+
+/// What the runs of one target by one host were given last.
+type GivenOfTarget = HashMap<DatabaseName, Given>;
+
 /// What was read so far.
 #[derive(Default)]
 pub(super) struct Memo {
@@ -33,4 +44,19 @@ pub(super) struct Memo {
     pub(super) folders: Mutex<HashMap<Id, Folders>>,
     pub(super) lines: Mutex<HashMap<Id, Lines>>,
     pub(super) sizes: Mutex<HashMap<Id, u64>>,
+    given: Mutex<HashMap<(TargetName, String), GivenOfTarget>>,
+}
+
+impl Memo {
+    /// Keeps what a run was given to build on.
+    pub(super) fn give(&self, target: &TargetName, host: &str, given: GivenOfTarget) {
+        let key = (target.clone(), host.to_owned());
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).insert(key, given);
+    }
+
+    /// Takes what the run that begins now was given.
+    pub(super) fn take_given(&self, target: &TargetName, host: &str) -> GivenOfTarget {
+        let key = (target.clone(), host.to_owned());
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).remove(&key).unwrap_or_default()
+    }
 }

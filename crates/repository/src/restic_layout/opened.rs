@@ -3,16 +3,16 @@
 use super::failure::repository_error;
 use super::memo::Memo;
 use super::reader::Source;
-use crate::RepositoryError;
+use crate::{RepositoryError, RepositoryErrorKind};
 use flow::{Context, Event, Finding, Severity};
 use restic::{
     BlobWriter, Id, Index, LockGuard, LockKind, LockOptions, LockOwner, ResticErrorKind, WriterOptions,
 };
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use storage::StorageErrorKind;
+use storage::{ObjectName, StorageErrorKind};
 
 /// How a repository of this layout is opened and written.
 #[derive(Debug, Clone)]
@@ -39,12 +39,18 @@ impl ResticOptions {
     }
 }
 
+/// An index, and the files that it was loaded from.
+struct Loaded {
+    index: Arc<Index>,
+    files: BTreeSet<ObjectName>,
+}
+
 /// What the layout's parts share.
 pub(super) struct ResticRepository {
     restic: Arc<restic::Repository>,
     options: ResticOptions,
     id: String,
-    index: Mutex<Option<Arc<Index>>>,
+    index: Mutex<Option<Loaded>>,
     /// What of the index a writer may rely on.
     sound: Mutex<Option<Arc<Index>>>,
     memo: Memo,
@@ -101,12 +107,32 @@ impl ResticRepository {
     /// Returns the index, loaded once.
     pub(super) fn index(&self) -> Result<Arc<Index>, RepositoryError> {
         let mut slot = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(index) = slot.as_ref() {
-            return Ok(Arc::clone(index));
+        if let Some(loaded) = slot.as_ref() {
+            return Ok(Arc::clone(&loaded.index));
         }
+        let files = self.index_files()?;
         let index = Arc::new(self.restic.load_index().map_err(repository_error)?);
-        *slot = Some(Arc::clone(&index));
+        *slot = Some(Loaded { index: Arc::clone(&index), files });
         Ok(index)
+    }
+
+    /// Drops the loaded index where other files are stored by now: somebody backed up, or pruned. To be asked once a
+    /// lock is held: from then on nothing moves.
+    pub(super) fn refresh_index(&self) -> Result<(), RepositoryError> {
+        let stored = self.index_files()?;
+        let is_old = |loaded: &Loaded| loaded.files != stored;
+        if self.index.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(is_old) {
+            self.forget_index();
+        }
+        Ok(())
+    }
+
+    fn index_files(&self) -> Result<BTreeSet<ObjectName>, RepositoryError> {
+        let stored = self.restic.storage().list("index").map_err(|error| {
+            let object = format!("index of {}", self.location_text());
+            RepositoryError::new(RepositoryErrorKind::Failed, object, error.to_string()).with_source(error)
+        })?;
+        Ok(stored.into_iter().map(|stat| stat.name).collect())
     }
 
     pub(super) fn source(&self, context: &Context) -> Result<Source, RepositoryError> {
@@ -168,6 +194,7 @@ impl ResticRepository {
 
     /// Loads what of the index can be relied on: packs that are stored, and not known to be damaged.
     fn load_sound_index(&self, damaged: &HashSet<Id>) -> Result<Arc<Index>, RepositoryError> {
+        let files = self.index_files()?;
         let index = self.restic.load_index_of_packs_except(damaged).map_err(repository_error)?;
         let index = Arc::new(index);
         *self.sound.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&index));
@@ -177,7 +204,7 @@ impl ResticRepository {
         } else {
             Arc::new(self.restic.load_index_of_stored_packs().map_err(repository_error)?)
         };
-        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = Some(all);
+        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = Some(Loaded { index: all, files });
         Ok(index)
     }
 

@@ -80,6 +80,19 @@ impl ResticRepository {
         Ok(latest)
     }
 
+    /// Returns the line of a database in one snapshot; `None` where that is not stored any more.
+    pub(super) fn line_of_stored(
+        &self,
+        id: &Id,
+        database: &DatabaseName,
+        context: &Context,
+    ) -> Result<Option<Latest>, RepositoryError> {
+        let snapshots = self.snapshots(context)?;
+        let Some((_, snapshot)) = snapshots.iter().find(|(stored, _)| stored == id) else { return Ok(None) };
+        let line = self.line_of(id, snapshot, database, context)?;
+        Ok(line.and_then(|(line, lines)| Some(Latest { snapshot: *id, alone: lines == 1, line: line? })))
+    }
+
     /// Returns what the recent runs of a target by a host found.
     pub(super) fn recent(
         &self,

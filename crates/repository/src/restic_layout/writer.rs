@@ -300,9 +300,7 @@ impl SnapshotWriter for ResticSnapshotWriter {
     }
 
     fn unchanged(&self, database: &DatabaseRef, unchanged: Unchanged) -> Result<(), RepositoryError> {
-        let Some(previous) = self.known.line(&database.name) else {
-            return Err(self.invalid(database, "it is said to be unchanged, and has no previous backup"));
-        };
+        let previous = self.known.previous_line(database)?;
         let line = Line {
             target: database.target.clone(),
             connection: database.connection.clone(),
