@@ -1,8 +1,8 @@
 //! The command line: one definition, of which parsing, help, completions, man pages and `docs/cli.md` are made.
 
 use crate::commands::{
-    accept, adopt, backup, check, completions, demo, doctor, export, init, key, list, man, prune, restore,
-    show, stats, unlock, verify,
+    accept, adopt, backup, check, completions, demo, doctor, export, import, init, key, list, man, prune,
+    restore, show, stats, unlock, verify,
 };
 use crate::globals::Globals;
 use clap::{Parser, Subcommand};
@@ -21,7 +21,7 @@ Exit codes:
     0  done
     1  failed: the repository's side, its disk full among it
     2  wrong usage or configuration, an ambiguous name, or a question and no terminal
-    3  finished, but some databases failed
+    3  finished, but some databases or files failed
    10  repository not found
    11  repository locked, or restore target in use
    12  wrong password, or none
@@ -51,6 +51,7 @@ pub(crate) enum Command {
     Verify(verify::Options),
     Restore(restore::Options),
     Export(export::Options),
+    Import(import::Options),
     Prune(prune::Options),
     Check(check::Options),
     Key(key::Options),
@@ -75,6 +76,7 @@ impl Command {
             Self::Verify(_) => "verify",
             Self::Restore(_) => "restore",
             Self::Export(_) => "export",
+            Self::Import(_) => "import",
             Self::Prune(_) => "prune",
             Self::Check(_) => "check",
             Self::Key(_) => "key",
@@ -96,6 +98,7 @@ impl Command {
             Self::Verify(options) => options.dry_run.dry_run,
             Self::Restore(options) => options.dry_run.dry_run,
             Self::Export(options) => options.dry_run.dry_run,
+            Self::Import(options) => options.dry_run.dry_run,
             Self::Key(options) => options.is_dry_run(),
             Self::Unlock(options) => options.dry_run.dry_run,
             Self::Prune(options) => options.dry_run.dry_run,

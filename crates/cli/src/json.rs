@@ -117,6 +117,7 @@ const OWN_KEYS: &[(&str, &[(&str, Shape)])] = &[
             ("dry_run", Shape::Null),
         ],
     ),
+    ("import", &[("imports", Shape::List), ("skipped", Shape::List), ("dry_run", Shape::Null)]),
     (
         "key",
         &[

@@ -4,7 +4,7 @@ use crate::errors::Failure;
 use crate::session::Session;
 use crate::wording;
 use config::{BackupArgument, SourceArgument, Which};
-use flow::{DatabaseName, DatabaseRef};
+use flow::{DatabaseName, DatabaseRef, TargetRef};
 use jiff::Timestamp;
 use operations::Services;
 use operations::reference::{Moment, Reference, Selector, short};
@@ -69,7 +69,7 @@ pub(crate) fn find(
 pub(crate) fn database(session: &Session, source: &SourceArgument<'_>) -> Result<DatabaseRef, Failure> {
     let target = &source.target;
     let path = Path::new(&target.connection);
-    let many = target.connection.contains("{tenant}") || path.is_dir() || has_wildcard(path);
+    let many = has_many(target);
     if let Some(only) = &source.only
         && !many
         && !path.exists()
@@ -103,6 +103,12 @@ pub(crate) fn database(session: &Session, source: &SourceArgument<'_>) -> Result
         format!("{} has no database {only}", target.name),
         "give the path of the file as --target PATH",
     ))
+}
+
+/// Tells whether a target may have many databases: a folder, a glob, or a template.
+pub(crate) fn has_many(target: &TargetRef) -> bool {
+    let path = Path::new(&target.connection);
+    target.connection.contains("{tenant}") || path.is_dir() || has_wildcard(path)
 }
 
 fn has_wildcard(path: &Path) -> bool {

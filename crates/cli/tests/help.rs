@@ -9,7 +9,7 @@ mod support;
 use std::path::Path;
 use support::Machine;
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 19] = [
     "demo",
     "init",
     "doctor",
@@ -19,6 +19,7 @@ const COMMANDS: [&str; 18] = [
     "verify",
     "restore",
     "export",
+    "import",
     "prune",
     "check",
     "key",
@@ -105,8 +106,8 @@ fn the_reference_page_is_current() {
 fn commands_of_later_versions_do_not_exist() {
     let machine = Machine::new();
     let later = [
-        "import", "open", "drill", "diff", "recover", "rescue", "status", "copy", "schedule", "serve", "wal",
-        "role", "runbook", "incident", "takeover", "notify", "storage", "audit",
+        "open", "drill", "diff", "recover", "rescue", "status", "copy", "schedule", "serve", "wal", "role",
+        "runbook", "incident", "takeover", "notify", "storage", "audit",
     ];
     for command in later {
         let outcome = machine.run(&[command]);

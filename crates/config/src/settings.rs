@@ -293,12 +293,14 @@ fn plan_settings(
             || tag.contains(',')
             || tag.starts_with("target=")
             || tag.starts_with("plan=")
-            || tag == "backstay-state"
+            || tag.starts_with("database=")
+            || ["backstay-state", "imported"].contains(&tag.as_str())
     };
     if written.tags.iter().any(ours) {
         return Err(Problem::new(
             &at("tags"),
-            "a tag is not empty, has no comma, and is none of `target=…`, `plan=…` and `backstay-state`",
+            "a tag is not empty, has no comma, and is none of `target=…`, `plan=…`, `database=…`, `imported` and \
+             `backstay-state`",
             None,
         ));
     }

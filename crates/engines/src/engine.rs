@@ -3,11 +3,12 @@
 use crate::restore::{Restore, RestoreError, RestoreRequest, RestoreState};
 use flow::{
     BackupReader, Context, DatabaseName, DatabaseRef, Dump, DumpRequest, EngineKind, Facts, Finding,
-    Manifest, Previous, SourceError, TargetRef,
+    Manifest, Previous, SourceError, SourceErrorKind, TargetRef,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 
 /// The databases of a target, and what was passed over while looking for them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -88,6 +89,20 @@ pub enum ExportForm {
 pub struct ExportSummary {
     /// Bytes written, before any compression around it.
     pub size_bytes: u64,
+}
+
+/// A dump that some tool made, to be loaded into scratch.
+pub struct LoadRequest<'a> {
+    /// What messages call it: the path of its file.
+    pub object: &'a str,
+    /// What [`Engine::recognise`] took it for.
+    pub form: ExportForm,
+    /// Its bytes, unpacked, from the first one on. Read to their end, or to the first error.
+    pub dump: &'a mut dyn Read,
+    /// Its file, where that is the dump byte for byte: then what lies beside it may belong to it.
+    pub file: Option<&'a Path>,
+    /// An empty folder for this call alone. Whatever is made is made there.
+    pub folder: &'a Path,
 }
 
 /// One database system. Calls take the [`Context`] for progress, cancellation and secrets; none of them prints,
@@ -175,4 +190,17 @@ pub trait Engine: Send + Sync {
         out: &mut (dyn Write + Send),
         context: &Context,
     ) -> Result<ExportSummary, RestoreError>;
+
+    /// Tells by the first bytes of a file (4 KiB or more, or all of it), unpacked, which form of dump of this system it
+    /// is, or why it is none, as the end of a sentence that begins with its name. Never goes by a name.
+    fn recognise(&self, _head: &[u8]) -> Result<ExportForm, String> {
+        Err("is no dump of a system that this version reads".to_owned())
+    }
+
+    /// Makes a scratch database of a dump that some tool made, for [`Engine::begin_dump`], and returns where it is. Fails
+    /// where the dump is not whole and sound. What the dump says has no effect outside of the request's folder.
+    fn load(&self, request: LoadRequest<'_>, _context: &Context) -> Result<PathBuf, SourceError> {
+        let message = "this version reads no dump files of this system";
+        Err(SourceError::new(SourceErrorKind::Unsupported, request.object, message))
+    }
 }

@@ -7,7 +7,8 @@ mod restore;
 pub mod sqlite;
 
 pub use engine::{
-    Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, Query, Skipped,
+    Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, LoadRequest, Query,
+    Skipped,
 };
 pub use restore::{
     Holder, Restore, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreState, RestoreStep,

@@ -1,6 +1,6 @@
-//! One verb a file: accept, adopt, backup, list, show, restore, export, verify, check, keys, unlock, stats, doctor. The only
-//! place where engines meet repositories. Each verb takes options and returns a report; whoever called renders it.
-//! Nothing here prints, reads the environment, or exits.
+//! One verb a file: accept, adopt, backup, import, list, show, restore, export, verify, check, keys, unlock, stats,
+//! doctor. The only place where engines meet repositories. Each verb takes options and returns a report; whoever called
+//! renders it. Nothing here prints, reads the environment, or exits.
 
 pub mod accept;
 pub mod adopt;
@@ -11,6 +11,7 @@ pub mod doctor;
 mod error;
 pub mod export;
 mod hooks;
+pub mod import;
 mod journaling;
 mod kept_configuration;
 pub mod keys;

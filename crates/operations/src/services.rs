@@ -21,6 +21,11 @@ impl Engines {
         Self(vec![Arc::new(engines::sqlite::SqliteEngine)])
     }
 
+    /// Returns the engines.
+    pub fn iter(&self) -> impl Iterator<Item = &dyn Engine> {
+        self.0.iter().map(AsRef::as_ref)
+    }
+
     /// Returns the engine of a kind, or says that there is none.
     pub fn get(&self, kind: EngineKind) -> Result<&dyn Engine, SourceError> {
         self.0.iter().find(|engine| engine.kind() == kind).map(AsRef::as_ref).ok_or_else(|| {

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+/// The tag of what was brought in from files of other tools. It says nothing of what a target is now.
+pub const IMPORTED_TAG: &str = "imported";
+
 /// The id of a backup: its snapshot's where that holds one database, else `SNAPSHOT:DATABASE`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

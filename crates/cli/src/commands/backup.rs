@@ -101,7 +101,7 @@ fn default_jobs() -> u16 {
     u16::try_from(cores).unwrap_or(8).clamp(1, 8)
 }
 
-fn check_tags(tags: &[String]) -> Result<(), Failure> {
+pub(crate) fn check_tags(tags: &[String]) -> Result<(), Failure> {
     let ours = |tag: &str| {
         ["target=", "plan=", "database="].iter().any(|key| tag.starts_with(key))
             || ["backstay-state", "imported"].contains(&tag)

@@ -13,13 +13,14 @@ use clap::Args;
 use config::SourceArgument;
 use engines::{RestorePlan, Safety};
 use flow::{DatabaseRef, EngineKind, quoted};
+use operations::import;
 use operations::reference::{Moment, Reference, Selector, resolve_one, short};
 use operations::report::Report;
 use operations::restore::{
     Destination, FilesOptions, Hooks, PendingOptions, Planned, RestoreBody, RestoreOptions,
 };
 use operations::{OperationError, Services};
-use repository::BackupRecord;
+use repository::{BackupRecord, IMPORTED_TAG};
 use std::path::{Path, PathBuf};
 
 /// Restore a database
@@ -121,7 +122,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     if record.engine.is_none() {
         return files(session, options, &services, &record, path);
     }
-    let destination = destination(session, options, &reference, &record)?;
+    let destination = destination(session, &services, options, &reference, &record)?;
     let chosen = Reference { selector: exactly(&record), moment: Moment::Newest, ..reference };
     database_restore(session, options, &services, (chosen, destination), &record)
 }
@@ -214,8 +215,29 @@ fn database_restore(
     Finished::new(&report)
 }
 
+/// What was imported without a target came from a dump file: there is no database to put it back to.
+fn refuse_no_origin(services: &Services, record: &BackupRecord) -> Result<(), Failure> {
+    if !record.tags.iter().any(|tag| tag == IMPORTED_TAG) {
+        return Ok(());
+    }
+    let backup = services.repository.open(&record.id, &services.context)?;
+    let origin = backup.manifest().facts.properties.get(import::PROPERTY).cloned();
+    match origin.and_then(|origin| serde_json::from_value::<import::Origin>(origin).ok()) {
+        Some(origin) if !origin.target_given => Err(Failure::usage(
+            format!(
+                "{} was imported from {}, and belongs to no database yet",
+                short(&record.id.0),
+                origin.path
+            ),
+            "say where it shall go: --target PATH to replace a database, --to-new PATH to make a new one",
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn destination(
     session: &Session,
+    services: &Services,
     options: &Options,
     reference: &Reference,
     record: &BackupRecord,
@@ -224,7 +246,13 @@ fn destination(
         let path = config::canonical_path(&session.absolute(path));
         return Ok(Destination::New(path.to_string_lossy().into_owned()));
     }
-    let Some(text) = &options.target else { return Ok(origin(session, reference, record)) };
+    let Some(text) = &options.target else {
+        let origin = origin(session, reference, record);
+        if matches!(origin, Destination::Origin) {
+            refuse_no_origin(services, record)?;
+        }
+        return Ok(origin);
+    };
     let source = session.arguments().source(text)?;
     let mut target = database(session, &source)?;
     if source.configured.is_none() && target.connection == record.connection {

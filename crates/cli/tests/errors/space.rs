@@ -1,7 +1,7 @@
 //! Disks that are full, as small filesystems in memory; only root may mount them.
 
 use crate::seams::{Place, make_repository, sql};
-use crate::{Refusal, refuse};
+use crate::{Refusal, judge, refuse};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -47,6 +47,31 @@ fn noise(path: &Path) {
 }
 
 #[test]
+fn scratch_without_space_for_an_import() {
+    let place = Place::new();
+    let scratch = place.path("scratch");
+    let Some(_disk) = SmallDisk::mount(&scratch, "36m") else { return };
+    noise(&place.path("big.db"));
+    place.backup("big.db");
+    // The packed text promises little, and unpacks to more than there is.
+    let blob = "0".repeat(400_000);
+    let rows: String = (0..50).map(|_| format!("INSERT INTO t VALUES(X'{blob}');\n")).collect();
+    let text = format!("BEGIN;\nCREATE TABLE t(x);\n{rows}COMMIT;\n");
+    std::fs::write(place.path("large-20260101.sql"), text).unwrap();
+    crate::seams::tool("gzip", &[&place.text("large-20260101.sql")]);
+    for (name, file, object) in [
+        ("scratch too small for an import", "big.db", "/scratch"),
+        ("scratch disk full of an import", "large-20260101.sql.gz", "large-20260101.sql.gz"),
+    ] {
+        let output = place.command().args(["import", file, "--scratch", "scratch"]).output().unwrap();
+        let refusal = Refusal { name, arguments: &[], code: 20, object, hint: "--scratch" };
+        judge(&place, &refusal, &output, "");
+        assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0);
+    }
+    assert_eq!(place.restic_json(&["snapshots"]).as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn a_repository_without_space() {
     let place = Place::without_repository();
     let Some(_disk) = SmallDisk::mount(&place.repository(), "3m") else { return };
@@ -58,7 +83,7 @@ fn a_repository_without_space() {
     let output = place.command().args(["backup", "big.db"]).output().unwrap();
     let refusal =
         Refusal { name: "repository disk full", arguments: &[], code: 1, object: "/repo", hint: "space" };
-    crate::judge(&place, &refusal, &output, "");
+    judge(&place, &refusal, &output, "");
     // Packs that no snapshot needs may stay; the backups are what they were, and restic agrees.
     assert_eq!(place.restic_json(&["snapshots"]), snapshots);
     place.restic(&["check", "--read-data"]);

@@ -13,6 +13,9 @@ mod holders;
 mod image;
 mod inspect;
 mod live;
+mod load;
+mod load_rights;
+mod load_text;
 mod marks;
 mod open;
 mod pages;
@@ -22,6 +25,7 @@ mod rows;
 mod schema;
 mod sql_text;
 mod stage;
+mod statements;
 mod targets;
 mod uri;
 
@@ -29,13 +33,16 @@ pub use cut::{IMAGE_ENTRY, cut_bytes, part_bytes};
 pub use discover::{DiscoverLimits, discover};
 
 use crate::restore::{Restore, RestoreError, RestoreRequest, RestoreState};
-use crate::{Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, Query};
+use crate::{
+    Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, LoadRequest, Query,
+};
 use flow::{
     BackupReader, Context, DatabaseName, DatabaseRef, Dump, DumpRequest, EngineKind, Facts, Manifest,
     Previous, SourceError, TargetRef,
 };
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::PathBuf;
 
 /// The engine for SQLite 3 database files. Holds no state: calls may come from any thread.
 #[derive(Debug, Clone, Copy, Default)]
@@ -128,5 +135,13 @@ impl Engine for SqliteEngine {
         context: &Context,
     ) -> Result<ExportSummary, RestoreError> {
         export::export(backup, form, out, context)
+    }
+
+    fn recognise(&self, head: &[u8]) -> Result<ExportForm, String> {
+        load::recognise(head)
+    }
+
+    fn load(&self, request: LoadRequest<'_>, context: &Context) -> Result<PathBuf, SourceError> {
+        load::load(request, context)
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 const ATTEMPTS: u32 = 5;
-const COMPANIONS: [&str; 2] = ["-wal", "-journal"];
+pub(super) const COMPANIONS: [&str; 2] = ["-wal", "-journal"];
 
 /// A copy of a database in scratch.
 pub(super) struct Staged {
@@ -72,7 +72,7 @@ pub(super) fn stage(path: &Path, context: &Context) -> Result<Staged, SourceErro
         .with_hint("run as a user who may write to the database's folder"))
 }
 
-fn look(path: &Path) -> Result<Vec<Option<FileMark>>, SourceError> {
+pub(super) fn look(path: &Path) -> Result<Vec<Option<FileMark>>, SourceError> {
     let mut marks = vec![FileMark::look(path)?];
     for suffix in COMPANIONS {
         marks.push(FileMark::look(&beside(path, suffix))?);
@@ -80,7 +80,7 @@ fn look(path: &Path) -> Result<Vec<Option<FileMark>>, SourceError> {
     Ok(marks)
 }
 
-fn copy(from: &Path, to: &Path, context: &Context) -> Result<(), SourceError> {
+pub(super) fn copy(from: &Path, to: &Path, context: &Context) -> Result<(), SourceError> {
     let mut source = File::open(from).map_err(|error| failure::io(from, error))?;
     let mut target = OpenOptions::new()
         .write(true)

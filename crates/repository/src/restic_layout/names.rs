@@ -10,8 +10,6 @@ use std::fmt::Write as _;
 
 /// The key of the tag of a run of one database alone.
 pub(super) const ONLY: &str = "database";
-/// The tag of what was brought in from files of other tools.
-pub(super) const IMPORTED: &str = "imported";
 
 /// The longest encoded name that is kept as it is: file systems end at 255 bytes.
 const LENGTH_MAX_BYTES: usize = 200;

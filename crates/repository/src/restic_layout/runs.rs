@@ -9,7 +9,7 @@ use super::list::{Said, damaged_list};
 use super::names;
 use super::opened::ResticRepository;
 use super::reader::as_repository_error;
-use crate::{Baseline, LastBackup, RecentRuns, RepositoryError};
+use crate::{Baseline, IMPORTED_TAG, LastBackup, RecentRuns, RepositoryError};
 use flow::{Context, DatabaseName, ReadErrorKind, TargetName};
 use restic::{Id, Snapshot};
 use std::collections::BTreeMap;
@@ -28,7 +28,8 @@ pub(super) struct Latest {
 }
 
 impl ResticRepository {
-    /// Returns the runs of a target by a host, newest first.
+    /// Returns the runs of a target by a host, newest first. What was imported is none: it says what a database was in
+    /// some file, not what a run found.
     fn runs(
         &self,
         target: &TargetName,
@@ -38,6 +39,7 @@ impl ResticRepository {
         let mut snapshots = self.snapshots(context)?;
         snapshots.retain(|(_, snapshot)| {
             snapshot.hostname == host
+                && !snapshot.tags.iter().any(|tag| tag == IMPORTED_TAG)
                 && names::tag_value(&snapshot.tags, "target").as_deref() == Some(target.as_str())
         });
         snapshots.reverse();
@@ -104,8 +106,7 @@ impl ResticRepository {
         let (mut full_runs, mut lines_read) = (0, 0);
         for (id, snapshot) in self.runs(target, host, context)? {
             let only = only(&snapshot);
-            let imported = snapshot.tags.iter().any(|tag| tag == names::IMPORTED);
-            if only.as_ref().is_some_and(|only| imported || recent.backups.contains_key(only)) {
+            if only.as_ref().is_some_and(|only| recent.backups.contains_key(only)) {
                 continue;
             }
             full_runs += usize::from(only.is_none());
