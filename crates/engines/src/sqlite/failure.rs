@@ -80,6 +80,18 @@ pub(super) fn io(path: &Path, error: io::Error) -> SourceError {
     SourceError::new(kind, object, message).with_hint(hint).with_source(error)
 }
 
+/// Makes the error of a dump whose bytes do not come: the decoder's words are the cause.
+pub(super) fn dump(object: &str, error: io::Error) -> SourceError {
+    let (kind, message) = match error.kind() {
+        io::ErrorKind::UnexpectedEof => (SourceErrorKind::Damaged, "is cut off: it ends too early"),
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
+            (SourceErrorKind::Damaged, "cannot be unpacked: it is damaged")
+        }
+        _ => (SourceErrorKind::Unreadable, "cannot be read"),
+    };
+    SourceError::new(kind, object, message).with_hint("take another dump file").with_source(error)
+}
+
 /// Tells where to look for a file that is not there: in the nearest folder that is.
 fn spelling(path: &Path) -> String {
     let folder = path.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));

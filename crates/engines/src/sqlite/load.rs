@@ -11,6 +11,7 @@ use super::load_text;
 use super::marks::beside;
 use super::open::open;
 use super::stage::{COMPANIONS, copy, look, unwritable};
+use super::statements::first_word;
 use crate::engine::{ExportForm, LoadRequest};
 use flow::{Context, Event, Finding, Severity, SourceError, SourceErrorKind};
 use std::fs::OpenOptions;
@@ -37,27 +38,6 @@ pub(super) fn recognise(head: &[u8]) -> Result<ExportForm, String> {
             }
             _ => Err(reason.to_owned()),
         },
-    }
-}
-
-/// Returns the first word of SQL text in capitals, after blanks, comments and empty statements; `None` where there is none.
-pub(super) fn first_word(text: &[u8]) -> Option<String> {
-    let mut rest = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text).trim_ascii_start();
-    loop {
-        let after = if rest.starts_with(b"--") {
-            rest.iter().position(|byte| *byte == b'\n')? + 1
-        } else if rest.starts_with(b"/*") {
-            rest.windows(2).skip(2).position(|two| two == b"*/")? + 4
-        } else if rest.starts_with(b".dbconfig ") {
-            rest.iter().position(|byte| *byte == b'\n')? + 1
-        } else if rest.starts_with(b";") {
-            1
-        } else {
-            let word = rest.iter().take_while(|byte| byte.is_ascii_alphabetic());
-            let word: String = word.map(|byte| char::from(byte.to_ascii_uppercase())).collect();
-            return (!word.is_empty()).then_some(word);
-        };
-        rest = rest.get(after..)?.trim_ascii_start();
     }
 }
 
@@ -90,7 +70,7 @@ fn copy_image(request: LoadRequest<'_>, database: &Path, context: &Context) -> R
     let mut buffer = vec![0; 1 << 18];
     loop {
         context.cancel.check().map_err(|_| SourceError::cancelled(request.object))?;
-        let read = request.dump.read(&mut buffer).map_err(|error| unreadable(request.object, error))?;
+        let read = request.dump.read(&mut buffer).map_err(|error| failure::dump(request.object, error))?;
         if read == 0 {
             break;
         }
@@ -118,18 +98,6 @@ fn copy_image(request: LoadRequest<'_>, database: &Path, context: &Context) -> R
     Ok(())
 }
 
-/// Makes the error of a dump whose bytes do not come: the decoder's words are the cause.
-pub(super) fn unreadable(object: &str, error: std::io::Error) -> SourceError {
-    let (kind, message) = match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => (SourceErrorKind::Damaged, "is cut off: it ends too early"),
-        std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput | std::io::ErrorKind::Other => {
-            (SourceErrorKind::Damaged, "cannot be unpacked: it is damaged")
-        }
-        _ => (SourceErrorKind::Unreadable, "cannot be read"),
-    };
-    SourceError::new(kind, object, message).with_hint("take another dump file").with_source(error)
-}
-
 /// Has the whole content checked.
 fn check(database: &Path, context: &Context) -> Result<(), SourceError> {
     let opened = open(database, LOCK_WAIT, context)?;
@@ -151,13 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_word_comes_after_blanks_and_comments() {
-        let text = "\u{feff}\n-- a dump;\n/* of */\r\n.dbconfig defensive off\n  pragma foreign_keys=OFF;";
-        assert_eq!(first_word(text.as_bytes()).as_deref(), Some("PRAGMA"));
-        assert_eq!(first_word(b"/*/ x */;create").as_deref(), Some("CREATE"));
-        for none in ["", "-- never", "/* never", "7", "'CREATE'"] {
-            assert_eq!(first_word(none.as_bytes()), None, "{none}");
-        }
+    fn text_is_told_by_its_first_statement() {
         assert_eq!(recognise(b"BEGIN;\n"), Ok(ExportForm::Sql));
         assert!(recognise(b"Dear diary,\n").is_err());
         assert!(recognise(b"").is_err());

@@ -5,7 +5,7 @@
 //! there by one fixed kind of INSERT, since their tables are there already. Any other write to it is refused, because it
 //! could make of a table whatever it likes.
 
-use super::load::first_word;
+use super::statements::first_word;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization, TransactionOperation};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -5,7 +5,6 @@
 //! written without a journal and without syncs.
 
 use super::failure;
-use super::load::unreadable;
 use super::load_rights::Rights;
 use super::statements::{Piece, Statements};
 use crate::engine::LoadRequest;
@@ -30,13 +29,13 @@ pub(super) fn run(request: LoadRequest<'_>, database: &Path, context: &Context) 
             .with_hint(ANOTHER)
     };
     let mut reader = BufReader::with_capacity(1 << 18, request.dump);
-    skip_mark(&mut reader).map_err(|error| unreadable(object, error))?;
+    skip_mark(&mut reader).map_err(|error| failure::dump(object, error))?;
     let mut statements = Statements::new(reader);
     let rights = Rights::default();
     let connection = connect(database, &rights, context).map_err(|error| failure::sqlite(database, error))?;
     let (mut count, mut bracketed, mut by_shell) = (0_u64, false, false);
     loop {
-        let piece = statements.next().map_err(|error| unreadable(object, error))?;
+        let piece = statements.next().map_err(|error| failure::dump(object, error))?;
         let line = statements.began();
         let text = match piece {
             None => break,

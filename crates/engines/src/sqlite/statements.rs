@@ -242,6 +242,27 @@ impl<R: BufRead> Statements<R> {
     }
 }
 
+/// Returns the first word of SQL text in capitals, after blanks, comments and empty statements; `None` where there is none.
+pub(super) fn first_word(text: &[u8]) -> Option<String> {
+    let mut rest = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text).trim_ascii_start();
+    loop {
+        let after = if rest.starts_with(b"--") {
+            rest.iter().position(|byte| *byte == b'\n')? + 1
+        } else if rest.starts_with(b"/*") {
+            rest.windows(2).skip(2).position(|two| two == b"*/")? + 4
+        } else if rest.starts_with(b".dbconfig ") {
+            rest.iter().position(|byte| *byte == b'\n')? + 1
+        } else if rest.starts_with(b";") {
+            1
+        } else {
+            let word = rest.iter().take_while(|byte| byte.is_ascii_alphabetic());
+            let word: String = word.map(|byte| char::from(byte.to_ascii_uppercase())).collect();
+            return (!word.is_empty()).then_some(word);
+        };
+        rest = rest.get(after..)?.trim_ascii_start();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -280,6 +301,16 @@ mod tests {
                 ],
                 "{chunk_bytes}"
             );
+        }
+    }
+
+    #[test]
+    fn the_first_word_comes_after_blanks_and_comments() {
+        let text = "\u{feff}\n-- a dump;\n/* of */\r\n.dbconfig defensive off\n  pragma foreign_keys=OFF;";
+        assert_eq!(first_word(text.as_bytes()).as_deref(), Some("PRAGMA"));
+        assert_eq!(first_word(b"/*/ x */;create").as_deref(), Some("CREATE"));
+        for none in ["", "-- never", "/* never", "7", "'CREATE'"] {
+            assert_eq!(first_word(none.as_bytes()), None, "{none}");
         }
     }
 
