@@ -323,7 +323,7 @@ pub(crate) struct Made {
 pub(crate) fn create(session: &Session, place: &RepositoryPlace) -> Result<Made, Failure> {
     let given = password::given(place.password.as_ref(), &session.context.environment)?;
     if let Some(secret) = given {
-        return Ok(Made { repository: Arc::new(make(session, place, &secret)?), key_file: None });
+        return Ok(Made { repository: Arc::new(make(session, place, &secret, None)?), key_file: None });
     }
     let keys = session.places.keys();
     let key_failure = |path: &Path, error: &dyn std::error::Error| {
@@ -341,7 +341,8 @@ pub(crate) fn create(session: &Session, place: &RepositoryPlace) -> Result<Made,
     let pending = keys.join(format!("new-{}.key", password::random_hex::<8>()?));
     storage::atomic_write(&pending, format!("{}\n", secret.expose()).as_bytes(), 0o600)
         .map_err(|error| key_failure(&pending, &error))?;
-    let repository = match make(session, place, &secret) {
+    // Passes are there to make guessing slow. A key of 256 random bits is not guessed, and opens eight times as fast.
+    let repository = match make(session, place, &secret, Some(1)) {
         Ok(repository) => repository,
         Err(failure) => {
             // Nothing was made that this key could open, unless the disk failed at the very end: then it may.
@@ -357,7 +358,12 @@ pub(crate) fn create(session: &Session, place: &RepositoryPlace) -> Result<Made,
     Ok(Made { repository: Arc::new(repository), key_file: Some(file) })
 }
 
-fn make(session: &Session, place: &RepositoryPlace, secret: &Secret) -> Result<ResticLayout, Failure> {
+fn make(
+    session: &Session,
+    place: &RepositoryPlace,
+    secret: &Secret,
+    derivation_passes: Option<u32>,
+) -> Result<ResticLayout, Failure> {
     let path = &place.path;
     if is_there(session, path)? {
         return Err(Failure::usage(
@@ -366,7 +372,8 @@ fn make(session: &Session, place: &RepositoryPlace, secret: &Secret) -> Result<R
         ));
     }
     let storage = watched(session, path, "create", LocalStorage::create)?;
-    Ok(ResticLayout::create(storage, secret, restic_options(session, place))?)
+    let options = ResticOptions { derivation_passes, ..restic_options(session, place) };
+    Ok(ResticLayout::create(storage, secret, options)?)
 }
 
 fn storage_failure(error: StorageError) -> Failure {

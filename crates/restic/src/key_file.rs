@@ -19,6 +19,9 @@ const R: u32 = 8;
 const PASSES_MAX: u32 = 8;
 const TARGET: Duration = Duration::from_millis(500);
 
+/// Passes that are computed at once take no more memory than that together, unless one alone does.
+const LANES_BYTES_MAX: u64 = 96 << 20;
+
 /// The most that a key file may ask for: memory, and memory times passes.
 const MEMORY_BYTES_MAX: u64 = 1 << 30;
 const WORK_BYTES_MAX: u64 = 1 << 33;
@@ -153,12 +156,14 @@ fn calibrate() -> Result<u32, String> {
     Ok(u32::try_from(passes).unwrap_or(PASSES_MAX).clamp(1, PASSES_MAX))
 }
 
+/// Derives a key. The passes do not depend on each other and are computed side by side: whoever guesses has to do as
+/// much work for each guess as before, and whoever knows waits less.
 fn derive(password: &Secret, salt: &[u8], n: u64, r: u32, p: u32) -> Result<SealingKey, String> {
-    let memory = n.checked_mul(u64::from(r)).and_then(|nr| nr.checked_mul(128));
-    let work = memory.and_then(|memory| memory.checked_mul(u64::from(p)));
+    let pass_bytes = n.checked_mul(u64::from(r)).and_then(|nr| nr.checked_mul(128));
+    let work = pass_bytes.and_then(|bytes| bytes.checked_mul(u64::from(p)));
     let bounded = n.is_power_of_two()
         && n > 1
-        && memory.is_some_and(|memory| memory <= MEMORY_BYTES_MAX)
+        && pass_bytes.is_some_and(|bytes| bytes <= MEMORY_BYTES_MAX)
         && work.is_some_and(|work| (1..=WORK_BYTES_MAX).contains(&work));
     let refusal = || format!("asks for scrypt with N={n}, r={r}, p={p}, beyond what is allowed");
     if !bounded {
@@ -167,8 +172,22 @@ fn derive(password: &Secret, salt: &[u8], n: u64, r: u32, p: u32) -> Result<Seal
     let log_n = u8::try_from(n.ilog2()).map_err(|_| refusal())?;
     let params = scrypt::Params::new(log_n, r, p).map_err(|_| refusal())?;
     let mut key = [0; 64];
-    scrypt::scrypt(password.expose().as_bytes(), salt, &params, &mut key).map_err(|_| refusal())?;
+    let lanes = rayon::ThreadPoolBuilder::new()
+        .num_threads(lanes(pass_bytes.unwrap_or(MEMORY_BYTES_MAX), p))
+        .thread_name(|number| format!("derive-{number}"))
+        .build()
+        .map_err(|error| format!("cannot be opened, since no thread can be started: {error}"))?;
+    lanes
+        .install(|| scrypt::scrypt(password.expose().as_bytes(), salt, &params, &mut key))
+        .map_err(|_| refusal())?;
     Ok(SealingKey::new(&key))
+}
+
+/// Returns how many passes are computed at once: what the processors and the memory allow.
+fn lanes(pass_bytes: u64, passes: u32) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let by_memory = usize::try_from(LANES_BYTES_MAX / pass_bytes.max(1)).unwrap_or(usize::MAX);
+    processors.min(by_memory).min(usize::try_from(passes).unwrap_or(usize::MAX)).max(1)
 }
 
 /// Clears the bits of r that Poly1305 does not use, as restic does before it stores a key.
@@ -193,6 +212,22 @@ mod tests {
         assert_eq!(opened.open(master.seal(b"text").unwrap()).unwrap(), b"text");
         assert!(matches!(open(&file, &Secret::new("Geheim")), Err(KeyProblem::Password)));
         assert!(matches!(open(&file[1..], &Secret::new("geheim")), Err(KeyProblem::Damaged(_))));
+    }
+
+    #[test]
+    fn a_key_is_derived_as_the_standard_says_in_one_lane_or_many() {
+        // RFC 7914, section 12: sixteen passes, of which several run at once where there are processors.
+        let key = derive(&Secret::new("password"), b"NaCl", 1024, 8, 16).unwrap();
+        let expected = "fdbabe1c9d3472007856e7190d01e9fe7c6ad7cbc8237830e77376634b373162\
+                        2eaf30d92e22a3886ff109279d9830dac727afb94a83ee6d8360cbdfa2cc0640";
+        assert_eq!(hex::encode(key.bytes()), expected);
+    }
+
+    #[test]
+    fn passes_that_run_at_once_stay_within_their_memory() {
+        assert_eq!(lanes(MEMORY_BYTES_MAX, 8), 1);
+        assert_eq!(lanes(1 << 20, 1), 1);
+        assert!((lanes(32 << 20, 8) as u64) << 25 <= LANES_BYTES_MAX);
     }
 
     #[test]
