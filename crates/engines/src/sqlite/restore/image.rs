@@ -1,4 +1,5 @@
-//! The backup's image beside the target: written by two threads at once, read back past the page cache, compared.
+//! The backup's image beside the target: written by two threads at once past the page cache, read back past it, and
+//! compared.
 //!
 //! Both may be begun again after a crash: writing starts over with an empty file, and comparing asks the backup again
 //! where nobody remembers what it gave. The image is no use to anybody before the swap, so it is removed on failure.
@@ -8,6 +9,7 @@ use crate::sqlite::IMAGE_ENTRY;
 use crate::sqlite::restore::files;
 use crate::sqlite::restore::integrity;
 use crate::sqlite::restore::job::Job;
+use crate::sqlite::restore::unbuffered::{AlignedBuffer, Unbuffered};
 use flow::{
     BackupReader, Cancel, EntryName, Event, Layout, Manifest, ManifestEntry, Observer, ReadError,
     ReadErrorKind, SourceError, SourceErrorKind,
@@ -114,12 +116,13 @@ fn write_file(
         })?;
     }
     reserve(&image, entry.size_bytes).map_err(written)?;
+    let unbuffered = Unbuffered::new(path, &image);
     let pieces = pieces(entry);
     let hashes = each_piece(job, &pieces, |piece, buffer| {
         let mut hash = Xxh3::new();
         let mut offset = piece.start;
         read_piece(backup, &entry.name, piece, buffer, &job.context.cancel, |bytes| {
-            image.write_all_at(bytes, offset).map_err(written)?;
+            unbuffered.write_all_at(bytes, offset).map_err(written)?;
             hash.update(bytes);
             offset += bytes.len() as u64;
             count(&*job.context.observer, bytes.len());
@@ -235,11 +238,7 @@ fn read_piece(
         if cancel.is_cancelled() {
             return Err(ReadError::new(ReadErrorKind::Cancelled, entry.as_str(), "interrupted").into());
         }
-        let count = match reader.read(buffer) {
-            Ok(count) => count as u64,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(ReadError::from_io(error, entry.as_str()).into()),
-        };
+        let count = fill(&mut *reader, buffer).map_err(|error| ReadError::from_io(error, entry.as_str()))?;
         if count > left || (count == 0 && left > 0) {
             let message = format!("bytes {} to {} came in another length", piece.start, piece.end);
             return Err(ReadError::new(ReadErrorKind::Damaged, entry.as_str(), message).into());
@@ -250,6 +249,20 @@ fn read_piece(
         left -= count;
         take(&buffer[..count as usize])?;
     }
+}
+
+/// Reads until the buffer is full or nothing is left: small writes cost more.
+fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<u64> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled as u64)
 }
 
 /// Does the work for each piece, on a few threads, and returns the results in order. The first error ends it.
@@ -263,13 +276,13 @@ fn each_piece(
     let results = Mutex::new(vec![0u128; pieces.len()]);
     let has_failed = || failure.lock().unwrap_or_else(PoisonError::into_inner).is_some();
     let worker = || {
-        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut buffer = AlignedBuffer::new(BUFFER_BYTES);
         while let Some((index, piece)) = Some(next.fetch_add(1, Ordering::Relaxed))
             .filter(|_| !has_failed())
             .and_then(|index| Some((index, pieces.get(index)?)))
         {
             let result =
-                job.check_cancel().map_err(RestoreError::from).and_then(|()| work(piece, &mut buffer));
+                job.check_cancel().map_err(RestoreError::from).and_then(|()| work(piece, buffer.bytes()));
             match result {
                 Ok(hash) => results.lock().unwrap_or_else(PoisonError::into_inner)[index] = hash,
                 Err(error) => {

@@ -2,14 +2,18 @@
 //!
 //! The image's blocks are those of the backup, so what `integrity_check` finds was so in the source: the restore
 //! stops, for somebody must decide. A violated foreign key is content, which SQLite lets anybody write: a warning. The
-//! image is read only and changed by none of it; nothing is left beside it.
+//! image is read only and changed by none of it; nothing is left beside it. The parts of the check run side by side, and
+//! where the quick way ([`indexes`]) finds no fault there is none; where it has a doubt, `integrity_check` decides.
 
 use crate::restore::RestoreError;
+use crate::sqlite::restore::indexes::{self, Indexed, Sum};
 use crate::sqlite::restore::job::Job;
 use crate::sqlite::uri::immutable_uri;
 use flow::{Severity, SourceError, SourceErrorKind};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// How many of the problems are told in full.
 const PROBLEMS_MAX: usize = 5;
@@ -18,17 +22,29 @@ const CACHE_KIB: i64 = 64 << 10;
 /// How many violations of foreign keys are counted.
 const VIOLATIONS_MAX: usize = 1000;
 
-/// Checks a database file that nobody uses.
-pub(super) fn check(job: &Job, path: &Path) -> Result<(), RestoreError> {
+/// How many parts of the check run at once; they share the memory.
+const THREADS: usize = 2;
+
+/// Opens the file with a share of the memory.
+fn open(path: &Path, shares: usize) -> rusqlite::Result<Connection> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection =
-        Connection::open_with_flags(immutable_uri(path), flags).map_err(|error| damaged(path, &error))?;
-    // Indexes are looked up in the order of the rows, all over the file: with a small cache each look is a read.
-    connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(|error| damaged(path, &error))?;
+    let connection = Connection::open_with_flags(immutable_uri(path), flags)?;
+    // Rows are looked up in the order of others, all over the file: with a small cache each look is a read.
+    connection.pragma_update(None, "cache_size", -CACHE_KIB / shares as i64)?;
+    Ok(connection)
+}
+
+/// Checks a database file that nobody uses.
+pub(super) fn check(job: &Job, path: &Path) -> Result<(), RestoreError> {
+    job.phase("checking", None);
+    if is_beyond_doubt(job, path) {
+        return Ok(());
+    }
+    job.check_cancel()?;
+    let connection = open(path, 1).map_err(|error| damaged(path, &error))?;
     let interrupt = connection.get_interrupt_handle();
     let _guard = job.context.cancel.on_cancel(move || interrupt.interrupt());
-    job.phase("checking", None);
     let problems = match problems_by(&connection, "integrity_check") {
         Err(error) if is_about_the_program(&error) => {
             // Its indexes use collations or functions that only its program has; the structure can be checked still.
@@ -56,6 +72,108 @@ pub(super) fn check(job: &Job, path: &Path) -> Result<(), RestoreError> {
         Err(error) => return Err(failure(job, path, error).into()),
     }
     Ok(())
+}
+
+/// One part of the check.
+enum Part {
+    /// Everything but what indexes hold.
+    Quick,
+    /// Rows refer to rows that exist.
+    ForeignKeys,
+    /// This table and its indexes, by `integrity_check`.
+    Table(String),
+    /// What the rows say that the indexes of the table with this place hold.
+    Rows(usize),
+    /// What the index with this place of that table holds.
+    Index(usize, usize),
+}
+
+/// Tells whether everything is in order. `false` says nothing: it is for SQLite, one check after the other, to tell what
+/// is wrong, or that nothing is.
+fn is_beyond_doubt(job: &Job, path: &Path) -> bool {
+    let Ok(Some(inventory)) = open(path, THREADS).and_then(|connection| indexes::inventory(&connection))
+    else {
+        return false;
+    };
+    let mut parts = VecDeque::from([Part::Quick, Part::ForeignKeys]);
+    parts.extend(inventory.others.into_iter().map(Part::Table));
+    for (place, table) in inventory.compared.iter().enumerate() {
+        parts.push_back(Part::Rows(place));
+        parts.extend((0..table.index_count()).map(|number| Part::Index(place, number)));
+    }
+    let sides = Mutex::new(Sides::of(&inventory.compared));
+    let parts = Mutex::new(parts);
+    let worker = || -> Option<()> {
+        let connection = open(path, THREADS).ok()?;
+        let interrupt = connection.get_interrupt_handle();
+        let _guard = job.context.cancel.on_cancel(move || interrupt.interrupt());
+        loop {
+            let part = parts.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some(part) = part else { return Some(()) };
+            if !is_sound(&connection, &inventory.compared, part, &sides) {
+                // The others need not go on.
+                parts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                return None;
+            }
+        }
+    };
+    let all_sound = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..THREADS).map(|_| scope.spawn(worker)).collect();
+        let mut sound = worker().is_some();
+        for other in others {
+            sound &= other.join().is_ok_and(|outcome| outcome.is_some());
+        }
+        sound
+    });
+    all_sound && !job.context.cancel.is_cancelled() && sides.lock().is_ok_and(|sides| sides.agree())
+}
+
+/// What the indexes of each table must hold, and what they do.
+struct Sides {
+    wanted: Vec<Vec<Option<Sum>>>,
+    found: Vec<Vec<Option<Sum>>>,
+}
+
+impl Sides {
+    fn of(tables: &[Indexed]) -> Self {
+        let empty: Vec<Vec<Option<Sum>>> =
+            tables.iter().map(|table| vec![None; table.index_count()]).collect();
+        Self { wanted: empty.clone(), found: empty }
+    }
+
+    fn agree(&self) -> bool {
+        self.wanted == self.found && self.wanted.iter().flatten().all(Option::is_some)
+    }
+}
+
+fn is_sound(connection: &Connection, tables: &[Indexed], part: Part, sides: &Mutex<Sides>) -> bool {
+    let sides = || sides.lock().unwrap_or_else(PoisonError::into_inner);
+    match part {
+        Part::Quick => problems_by(connection, "quick_check").is_ok_and(|problems| problems.is_empty()),
+        Part::ForeignKeys => violations(connection).is_ok_and(|(count, _)| count == 0),
+        Part::Table(name) => table_problems(connection, &name).is_ok_and(|problems| problems.is_empty()),
+        Part::Rows(place) => match tables[place].sum_rows(connection) {
+            Ok(sums) => {
+                sides().wanted[place] = sums.into_iter().map(Some).collect();
+                true
+            }
+            Err(_) => false,
+        },
+        Part::Index(place, number) => match tables[place].sum_index(connection, number) {
+            Ok(Some(sum)) => {
+                sides().found[place][number] = Some(sum);
+                true
+            }
+            _ => false,
+        },
+    }
+}
+
+fn table_problems(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+    let table = table.replace('"', "\"\"");
+    let mut statement = connection.prepare(&format!("PRAGMA integrity_check(\"{table}\")"))?;
+    let problems: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(problems.into_iter().filter(|problem| problem != "ok").collect())
 }
 
 fn problems_by(connection: &Connection, pragma: &str) -> rusqlite::Result<Vec<String>> {

@@ -10,6 +10,7 @@ mod files;
 mod image;
 mod in_place;
 mod in_place_error;
+mod indexes;
 mod integrity;
 mod job;
 mod lock;
@@ -18,6 +19,7 @@ mod preflight;
 mod quiesce;
 mod rollback;
 mod swap;
+mod unbuffered;
 
 use crate::restore::{
     Restore, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreState, RestoreStep, Standing,
