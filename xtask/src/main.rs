@@ -15,7 +15,7 @@ chores:
   test [--long] [ARGS]  install or find what the tests need, then run them all
                         (--long: the slow ones too; ARGS go to cargo test)
   tidy                  hold the sources against the house rules
-  bench [sqlite]        measure ours beside stock restic, in turn
+  bench [NAME]          measure ours beside stock restic, in turn (rows, sqlite, many)
   coverage              measure which lines the tests reach";
 
 /// A chore ended badly, with what a person needs to know.

@@ -1,7 +1,7 @@
 //! 10,000 SQLite files of 100 kB in one folder: first backup, unchanged, and, after 30 runs with a few changes each, the
 //! list and the restore of one of them.
 
-use super::contender::{Contender, build};
+use super::contender::{Contender, Opens, build};
 use super::process::{folder_bytes, measure, median};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ const CHANGED: usize = 20;
 pub(super) fn run(root: &Path, folder: &Path) -> Result<(), String> {
     let databases = databases(folder)?;
     let binary = build(root)?;
-    let ours = Contender { program: &binary, ours: true, folder: folder.join("backstay") };
-    let restic = Contender { program: Path::new("restic"), ours: false, folder: folder.join("restic") };
+    let ours = Contender::ours(&binary, Opens::Password, folder.join("backstay"));
+    let restic = Contender::restic(folder.join("restic"));
     let mut figures = [(); 2].map(|()| [(); 2].map(|()| Vec::new()));
     let mut memory = [0_u64; 2];
     for round in 0..ROUNDS {

@@ -13,9 +13,14 @@ pub(super) struct Taken {
 
 /// Runs to the end; a failure is an error with what it wrote.
 pub(super) fn measure(command: &mut Command) -> Result<Taken, String> {
+    measure_with(command, Stdio::null())
+}
+
+/// Runs to the end with something to read.
+pub(super) fn measure_with(command: &mut Command, input: Stdio) -> Result<Taken, String> {
     let shown = format!("{command:?}");
     let started = Instant::now();
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let child = command.stdin(input).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut child = child.map_err(|error| format!("cannot run {shown}: {error}"))?;
     let status_file = format!("/proc/{}/status", child.id());
     let mut memory_bytes = 0;
