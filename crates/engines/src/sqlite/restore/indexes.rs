@@ -5,6 +5,7 @@
 //! it is unique. So the entries of both sides are summed up by their hashes, and those of the index compared with their
 //! neighbours. Only what is beyond doubt is told to be in order: for anything else SQLite itself is asked. Reads only.
 
+use crate::sqlite::schema::quoted;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Statement};
 use xxhash_rust::xxh3::xxh3_128;
@@ -78,6 +79,13 @@ pub(super) fn inventory(connection: &Connection) -> rusqlite::Result<Option<Inve
         }
     }
     Ok(Some(inventory))
+}
+
+/// Tells whether that is a table whose rows have numbers.
+pub(super) fn is_rowid_table(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
+    let query = "SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND NOT wr
+        AND name = ?1 COLLATE NOCASE";
+    connection.query_row(query, [table], |row| row.get::<_, i64>(0)).map(|count| count == 1)
 }
 
 /// Describes a table; `None` where one of its indexes is more than columns in plain order.
@@ -192,10 +200,6 @@ fn reads_index_alone(connection: &Connection, query: &str) -> rusqlite::Result<b
     let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}"))?;
     let steps: Vec<String> = plan.query_map([], |row| row.get("detail"))?.collect::<Result<_, _>>()?;
     Ok(matches!(&steps[..], [step] if step.starts_with("SCAN") && step.contains("USING COVERING INDEX")))
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Appends a value such that bytes compare as SQLite compares values, and equal values have equal bytes.

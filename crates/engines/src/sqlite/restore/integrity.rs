@@ -3,11 +3,14 @@
 //! The image's blocks are those of the backup, so what `integrity_check` finds was so in the source: the restore
 //! stops, for somebody must decide. A violated foreign key is content, which SQLite lets anybody write: a warning. The
 //! image is read only and changed by none of it; nothing is left beside it. The parts of the check run side by side, and
-//! where the quick way ([`indexes`]) finds no fault there is none; where it has a doubt, `integrity_check` decides.
+//! where the quick ways ([`indexes`], [`references`]) find no fault there is none; where they have a doubt, SQLite's own
+//! checks decide.
 
 use crate::restore::RestoreError;
 use crate::sqlite::restore::indexes::{self, Indexed, Sum};
 use crate::sqlite::restore::job::Job;
+use crate::sqlite::restore::references;
+use crate::sqlite::schema::quoted;
 use crate::sqlite::uri::immutable_uri;
 use flow::{Severity, SourceError, SourceErrorKind};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -38,18 +41,29 @@ fn open(path: &Path, shares: usize) -> rusqlite::Result<Connection> {
 /// Checks a database file that nobody uses.
 pub(super) fn check(job: &Job, path: &Path) -> Result<(), RestoreError> {
     job.phase("checking", None);
-    if is_beyond_doubt(job, path) {
+    let doubts = doubts(job, path);
+    if doubts.none() {
         return Ok(());
     }
     job.check_cancel()?;
     let connection = open(path, 1).map_err(|error| damaged(path, &error))?;
     let interrupt = connection.get_interrupt_handle();
     let _guard = job.context.cancel.on_cancel(move || interrupt.interrupt());
-    let problems = match problems_by(&connection, "integrity_check") {
+    if doubts.content {
+        check_content(job, path, &connection)?;
+    }
+    if doubts.references {
+        check_references(job, path, &connection)?;
+    }
+    Ok(())
+}
+
+fn check_content(job: &Job, path: &Path, connection: &Connection) -> Result<(), RestoreError> {
+    let problems = match problems_by(connection, "integrity_check") {
         Err(error) if is_about_the_program(&error) => {
             // Its indexes use collations or functions that only its program has; the structure can be checked still.
             remark(job, path, "integrity_check", &error);
-            problems_by(&connection, "quick_check")
+            problems_by(connection, "quick_check")
         }
         result => result,
     };
@@ -59,7 +73,11 @@ pub(super) fn check(job: &Job, path: &Path) -> Result<(), RestoreError> {
         Err(error) if is_about_the_program(&error) => remark(job, path, "quick_check", &error),
         Err(error) => return Err(failure(job, path, error).into()),
     }
-    match violations(&connection) {
+    Ok(())
+}
+
+fn check_references(job: &Job, path: &Path, connection: &Connection) -> Result<(), RestoreError> {
+    match violations(connection, "PRAGMA foreign_key_check") {
         Ok((0, _)) => {}
         Ok((count, table)) => {
             let count = if count >= VIOLATIONS_MAX { format!("at least {count}") } else { count.to_string() };
@@ -78,8 +96,10 @@ pub(super) fn check(job: &Job, path: &Path) -> Result<(), RestoreError> {
 enum Part {
     /// Everything but what indexes hold.
     Quick,
-    /// Rows refer to rows that exist.
-    ForeignKeys,
+    /// How many values refer to rows that do not exist.
+    References(String),
+    /// The foreign keys of this table, by `foreign_key_check`.
+    ForeignKeys(String),
     /// This table and its indexes, by `integrity_check`.
     Table(String),
     /// What the rows say that the indexes of the table with this place hold.
@@ -88,14 +108,31 @@ enum Part {
     Index(usize, usize),
 }
 
-/// Tells whether everything is in order. `false` says nothing: it is for SQLite, one check after the other, to tell what
-/// is wrong, or that nothing is.
-fn is_beyond_doubt(job: &Job, path: &Path) -> bool {
-    let Ok(Some(inventory)) = open(path, THREADS).and_then(|connection| indexes::inventory(&connection))
-    else {
-        return false;
-    };
-    let mut parts = VecDeque::from([Part::Quick, Part::ForeignKeys]);
+/// What the quick ways could not tell to be in order. They say nothing of what is wrong, or whether anything is.
+#[derive(Debug, Clone, Copy)]
+struct Doubts {
+    /// Pages, rows, indexes.
+    content: bool,
+    /// Foreign keys.
+    references: bool,
+}
+
+impl Doubts {
+    const ALL: Self = Self { content: true, references: true };
+
+    fn none(self) -> bool {
+        !self.content && !self.references
+    }
+}
+
+/// Runs the quick ways, side by side.
+fn doubts(job: &Job, path: &Path) -> Doubts {
+    let look =
+        |connection: Connection| Ok((indexes::inventory(&connection)?, references::references(&connection)?));
+    let Ok((Some(inventory), references)) = open(path, THREADS).and_then(look) else { return Doubts::ALL };
+    let mut parts = VecDeque::from([Part::Quick]);
+    parts.extend(references.queries.into_iter().map(Part::References));
+    parts.extend(references.others.into_iter().map(Part::ForeignKeys));
     parts.extend(inventory.others.into_iter().map(Part::Table));
     for (place, table) in inventory.compared.iter().enumerate() {
         parts.push_back(Part::Rows(place));
@@ -103,29 +140,33 @@ fn is_beyond_doubt(job: &Job, path: &Path) -> bool {
     }
     let sides = Mutex::new(Sides::of(&inventory.compared));
     let parts = Mutex::new(parts);
-    let worker = || -> Option<()> {
-        let connection = open(path, THREADS).ok()?;
+    let found = Mutex::new(Doubts { content: false, references: false });
+    let worker = || {
+        let connection = open(path, THREADS)?;
         let interrupt = connection.get_interrupt_handle();
         let _guard = job.context.cancel.on_cancel(move || interrupt.interrupt());
         loop {
             let part = parts.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some(part) = part else { return Some(()) };
+            let Some(part) = part else { return Ok::<(), rusqlite::Error>(()) };
+            let about_references = matches!(part, Part::References(_) | Part::ForeignKeys(_));
             if !is_sound(&connection, &inventory.compared, part, &sides) {
-                // The others need not go on.
-                parts.lock().unwrap_or_else(PoisonError::into_inner).clear();
-                return None;
+                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                found.references |= about_references;
+                found.content |= !about_references;
             }
         }
     };
-    let all_sound = std::thread::scope(|scope| {
+    let finished = std::thread::scope(|scope| {
         let others: Vec<_> = (1..THREADS).map(|_| scope.spawn(worker)).collect();
-        let mut sound = worker().is_some();
-        for other in others {
-            sound &= other.join().is_ok_and(|outcome| outcome.is_some());
-        }
-        sound
+        let finished = worker().is_ok();
+        others.into_iter().fold(finished, |all, other| other.join().is_ok_and(|end| end.is_ok()) && all)
     });
-    all_sound && !job.context.cancel.is_cancelled() && sides.lock().is_ok_and(|sides| sides.agree())
+    let agree = sides.into_inner().unwrap_or_else(PoisonError::into_inner).agree();
+    if !finished || job.context.cancel.is_cancelled() {
+        return Doubts::ALL;
+    }
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Doubts { content: found.content || !agree, ..found }
 }
 
 /// What the indexes of each table must hold, and what they do.
@@ -150,7 +191,13 @@ fn is_sound(connection: &Connection, tables: &[Indexed], part: Part, sides: &Mut
     let sides = || sides.lock().unwrap_or_else(PoisonError::into_inner);
     match part {
         Part::Quick => problems_by(connection, "quick_check").is_ok_and(|problems| problems.is_empty()),
-        Part::ForeignKeys => violations(connection).is_ok_and(|(count, _)| count == 0),
+        Part::References(query) => {
+            connection.query_row(&query, [], |row| row.get::<_, i64>(0)).is_ok_and(|missing| missing == 0)
+        }
+        Part::ForeignKeys(table) => {
+            let check = format!("PRAGMA foreign_key_check({})", quoted(&table));
+            violations(connection, &check).is_ok_and(|(count, _)| count == 0)
+        }
         Part::Table(name) => table_problems(connection, &name).is_ok_and(|problems| problems.is_empty()),
         Part::Rows(place) => match tables[place].sum_rows(connection) {
             Ok(sums) => {
@@ -170,8 +217,8 @@ fn is_sound(connection: &Connection, tables: &[Indexed], part: Part, sides: &Mut
 }
 
 fn table_problems(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
-    let table = table.replace('"', "\"\"");
-    let mut statement = connection.prepare(&format!("PRAGMA integrity_check(\"{table}\")"))?;
+    let check = format!("PRAGMA integrity_check({})", quoted(table));
+    let mut statement = connection.prepare(&check)?;
     let problems: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     Ok(problems.into_iter().filter(|problem| problem != "ok").collect())
 }
@@ -189,8 +236,8 @@ fn problems_by(connection: &Connection, pragma: &str) -> rusqlite::Result<Vec<St
     Ok(problems)
 }
 
-fn violations(connection: &Connection) -> rusqlite::Result<(usize, String)> {
-    let mut statement = connection.prepare("PRAGMA foreign_key_check")?;
+fn violations(connection: &Connection, check: &str) -> rusqlite::Result<(usize, String)> {
+    let mut statement = connection.prepare(check)?;
     let mut rows = statement.query([])?;
     let (mut count, mut first) = (0, String::new());
     while let Some(row) = rows.next()? {

@@ -17,6 +17,7 @@ mod lock;
 mod pages;
 mod preflight;
 mod quiesce;
+mod references;
 mod rollback;
 mod swap;
 mod unbuffered;
