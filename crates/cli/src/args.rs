@@ -102,6 +102,7 @@ impl Command {
             Self::Key(options) => options.is_dry_run(),
             Self::Unlock(options) => options.dry_run.dry_run,
             Self::Prune(options) => options.dry_run.dry_run,
+            Self::Check(options) => options.dry_run,
             _ => false,
         }
     }

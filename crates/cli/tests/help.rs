@@ -117,7 +117,6 @@ fn commands_of_later_versions_do_not_exist() {
     for arguments in [
         &["backup", "x.db", "--out", "y.sql"][..],
         &["verify", "--deep"],
-        &["check", "--heal"],
         &["restore", "x", "--table", "t"],
         &["list", "--dry-run"],
     ] {

@@ -8,6 +8,7 @@ use crate::hooks::{self, Hook};
 use crate::journaling;
 use crate::plausibility::{self, Suspect};
 use crate::report::{ErrorReport, Outcome, Report};
+use crate::settle::{self, AfterHeal, LostBackup};
 use crate::tenants::{self, Appeared, Vanished};
 use crate::{Configuration, OperationError, Pruned, Retention, Services, kept_configuration};
 use crate::{plan_retention, unfinished};
@@ -117,6 +118,10 @@ pub struct BackupBody {
     pub vanished: Vec<Vanished>,
     /// What retention removed; null where the run had none.
     pub pruned: Option<Pruned>,
+    /// Earlier backups that were damaged, and that this run made whole again.
+    pub healed: Vec<BackupId>,
+    /// Earlier backups that were damaged, and that nobody can bring back any more.
+    pub lost: Vec<LostBackup>,
     /// What lay beside the databases and is none.
     pub skipped: Vec<Skipped>,
     /// Whether nothing was done but telling.
@@ -177,6 +182,8 @@ fn all_targets(
         appeared: vec![],
         vanished: vec![],
         pruned: None,
+        healed: vec![],
+        lost: vec![],
         skipped: vec![],
         dry_run: options.dry_run,
     };
@@ -474,7 +481,11 @@ fn conclude(
     let mut items: BTreeMap<DatabaseName, BackupItem> = BTreeMap::new();
     if !whole.is_empty() {
         services.context.cancel.check().map_err(|_| OperationError::Cancelled)?;
-        for written in writer.commit()?.databases {
+        let report = writer.commit()?;
+        let AfterHeal { healed, lost } = settle::after(services, &report.snapshot);
+        body.healed.extend(healed);
+        body.lost.extend(lost);
+        for written in report.databases {
             let record = written.record;
             if let Some(reasons) = &record.suspect {
                 let measured = whole.remove(&record.database).flatten().map(|suspect| suspect.baseline);

@@ -1,10 +1,16 @@
-//! Checks a repository as a whole.
+//! Checks a repository as a whole, and heals it where that is wanted.
+//!
+//! What is found damaged is kept in the repository, so that nothing new relies on it. A heal that is killed can be
+//! repeated; what it could not bring back, the next backup of the source does.
 
 use crate::report::{Outcome, Report};
-use crate::{OperationError, Services, verify};
+use crate::{OperationError, Services, journaling, verify};
 use flow::{Event, Phase};
 use jiff::Timestamp;
-use repository::{CheckDepth, Damage, ProofRecord};
+use repository::{
+    BackupId, CheckDepth, CheckReport, Damage, HealAction, HealReport, ProofRecord, RepositoryError,
+    RepositoryErrorKind,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -28,17 +34,78 @@ pub struct CheckBody {
     /// Which packs were read: `all`; `rotating`, those that earlier checks left longest; or `random`, where nobody knows
     /// which these are. Null where only the structure was looked at.
     pub selection: Option<&'static str>,
+    /// Whether it was to heal.
+    pub heal: bool,
+    /// What was done about what is damaged, or would be.
+    pub actions: Vec<HealAction>,
+    /// The backups that still lack something after a heal, until a backup of their source brings it back; of a dry run
+    /// those that need what is damaged.
+    pub affected: Vec<BackupId>,
+    /// The snapshots that are gone, since nobody can read what they said.
+    pub removed_snapshots: Vec<String>,
+    /// Whether nothing was done but telling.
+    pub dry_run: bool,
 }
 
 /// Checks. Damage is not an error of this call: it is in the report, whose outcome is then `failed`.
 pub fn run(services: &Services, depth: CheckDepth) -> Result<Report<CheckBody>, OperationError> {
     let started = Timestamp::now();
-    let phase = Phase { name: format!("checking {}", services.repository.location()), total_bytes: None };
-    services.context.observer.event(Event::Phase(phase));
-    let found = services.repository.check(depth, &services.context)?;
+    tell_phase(services, "checking");
+    let found = services.repository.check(depth, &services.context).map_err(interrupted)?;
     remember(services, &found.errors);
     let outcome = if found.errors.is_empty() { Outcome::Complete } else { Outcome::Failed };
-    let body = CheckBody {
+    Ok(Report::new("check", started, outcome, body(found, depth)))
+}
+
+/// Checks, and mends what can be mended. The outcome is `failed` where backups still lack something afterwards, or are
+/// gone; of a dry run where anything is damaged.
+pub fn heal(
+    services: &Services,
+    depth: CheckDepth,
+    dry_run: bool,
+) -> Result<Report<CheckBody>, OperationError> {
+    let started = Timestamp::now();
+    tell_phase(services, "healing");
+    if dry_run {
+        return healed(services, depth, true, started);
+    }
+    let recorded = journaling::begin(services, "heal", None, started);
+    let outcome = healed(services, depth, false, started);
+    journaling::finish(services, &recorded, outcome.as_ref());
+    outcome
+}
+
+fn healed(
+    services: &Services,
+    depth: CheckDepth,
+    dry_run: bool,
+    started: Timestamp,
+) -> Result<Report<CheckBody>, OperationError> {
+    let done = services.repository.heal(depth, dry_run, &services.context).map_err(interrupted)?;
+    let HealReport { found, actions, affected, removed_snapshots } = done;
+    let is_whole = match dry_run {
+        true => found.errors.is_empty(),
+        false => affected.is_empty() && removed_snapshots.is_empty(),
+    };
+    let body = CheckBody { heal: true, actions, affected, removed_snapshots, dry_run, ..body(found, depth) };
+    let outcome = if is_whole { Outcome::Complete } else { Outcome::Failed };
+    Ok(Report::new("check", started, outcome, body))
+}
+
+fn interrupted(error: RepositoryError) -> OperationError {
+    match error.kind {
+        RepositoryErrorKind::Cancelled => OperationError::Cancelled,
+        _ => error.into(),
+    }
+}
+
+fn tell_phase(services: &Services, what: &str) {
+    let phase = Phase { name: format!("{what} {}", services.repository.location()), total_bytes: None };
+    services.context.observer.event(Event::Phase(phase));
+}
+
+fn body(found: CheckReport, depth: CheckDepth) -> CheckBody {
+    CheckBody {
         errors: found.errors,
         remarks: found.remarks,
         snapshots: found.snapshots,
@@ -56,8 +123,12 @@ pub fn run(services: &Services, depth: CheckDepth) -> Result<Report<CheckBody>, 
             (CheckDepth::Share { .. }, Some(true)) => Some("rotating"),
             (CheckDepth::Share { .. }, _) => Some("random"),
         },
-    };
-    Ok(Report::new("check", started, outcome, body))
+        heal: false,
+        actions: vec![],
+        affected: vec![],
+        removed_snapshots: vec![],
+        dry_run: false,
+    }
 }
 
 /// Keeps what was found in the repository: the list shows it, a restore does not try it, and the next backup stores

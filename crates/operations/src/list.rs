@@ -39,6 +39,8 @@ pub struct ListItem {
     pub connection: String,
     /// Why its content is suspect; null where it is not, or was accepted.
     pub suspect: Option<Vec<String>>,
+    /// Why it can never be restored again; null where it can.
+    pub lost: Option<String>,
 }
 
 impl From<BackupRecord> for ListItem {
@@ -58,6 +60,7 @@ impl From<BackupRecord> for ListItem {
             host: record.host,
             connection: record.connection,
             suspect: record.suspect,
+            lost: record.lost,
         }
     }
 }

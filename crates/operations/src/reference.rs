@@ -186,9 +186,14 @@ fn by_id(
     database: Option<&str>,
     text: &str,
 ) -> Result<Vec<BackupRecord>, OperationError> {
-    let found = select(records, |record| {
-        record.snapshot.starts_with(prefix) && database.is_none_or(|name| record.database.as_str() == name)
-    });
+    let of_database = |record: &BackupRecord| database.is_none_or(|name| record.database.as_str() == name);
+    let mut found = select(records, |record| record.snapshot.starts_with(prefix) && of_database(record));
+    if found.is_empty() {
+        // The id of a snapshot that was rewritten since.
+        let is_original =
+            |record: &BackupRecord| record.original.as_deref().is_some_and(|id| id.starts_with(prefix));
+        found = select(records, |record| is_original(record) && of_database(record));
+    }
     let snapshots: BTreeSet<&str> = found.iter().map(|record| record.snapshot.as_str()).collect();
     if snapshots.len() > 1 {
         return Err(ambiguous(text, &found.into_iter().cloned().collect::<Vec<_>>()));
@@ -267,6 +272,8 @@ mod tests {
             unchanged: false,
             proof: None,
             tags: vec![],
+            lost: None,
+            original: None,
             suspect: None,
         }
     }

@@ -14,7 +14,7 @@ use serde::Serialize;
 pub struct ShowBody {
     /// The backup as a list shows it.
     pub backup: ListItem,
-    /// Its manifest; null for files that stock restic stored.
+    /// Its manifest; null for files that stock restic stored, and for what is lost.
     pub manifest: Option<Manifest>,
     /// The files, where stock restic stored it.
     pub files: Option<Vec<StoredFile>>,
@@ -26,7 +26,9 @@ pub fn run(services: &Services, reference: &Reference) -> Result<Report<ShowBody
     let records = candidates::load(services, reference)?;
     unlisted::refuse(services, &records, reference)?;
     let record = resolve_one(&records, reference, &services.host)?;
-    let (manifest, files) = if record.engine.is_some() {
+    let (manifest, files) = if record.lost.is_some() {
+        (None, None)
+    } else if record.engine.is_some() {
         (Some(services.repository.open(&record.id, &services.context)?.manifest().clone()), None)
     } else {
         let files = services.repository.files(&record.snapshot, &services.context)?;

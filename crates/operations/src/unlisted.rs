@@ -64,7 +64,7 @@ pub(crate) fn none_listed(services: &Services, unlisted: &[Unlisted]) -> Operati
         services.repository.location(),
         format!("{} {noun} there and cannot be listed:\n  {}", unlisted.len(), lines.join("\n  ")),
     )
-    .with_hint("`backstay check` names what is damaged; `restic repair index` makes a lost index anew")
+    .with_hint("`backstay check` names what is damaged; `backstay check --heal` makes a lost index anew")
     .into()
 }
 

@@ -129,6 +129,11 @@ fn verify_all(
             body.files.push(item(&record, vec![], None));
             continue;
         }
+        if let Some(reason) = &record.lost {
+            let lost = Check { name: "blobs".to_owned(), passed: false, detail: reason.clone() };
+            body.files.push(item(&record, vec![lost], Some(format!("it is lost: {reason}"))));
+            continue;
+        }
         match verify(services, &record, &mut body) {
             Ok(proof) => proofs.push(proof),
             Err(error) => {

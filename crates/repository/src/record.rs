@@ -90,6 +90,11 @@ pub struct BackupRecord {
     pub proof: Option<Proof>,
     /// The snapshot's tags that are not ours.
     pub tags: Vec<String>,
+    /// Why it can never be restored again: what it held was damaged, and no later backup brought it back. It is listed
+    /// so that nobody misses it in silence, is `suspect` and has no proof.
+    pub lost: Option<String>,
+    /// The snapshot that its snapshot is a rewritten copy of: its backups are found by that id too.
+    pub original: Option<String>,
     /// Why its content is suspect: it lost so much against the last good backup that somebody should look. `None` where
     /// it is not, or was accepted. One that is suspect does not count for retention.
     pub suspect: Option<Vec<String>>,
@@ -107,7 +112,7 @@ pub enum Wanted {
     Database(TargetName, DatabaseName),
     /// Those of what was at a place: of the target of that name, and of databases with that connection.
     Place(String),
-    /// Those of the snapshots whose ids begin with these digits.
+    /// Those of the snapshots whose ids, or whose originals' ids, begin with these digits.
     Snapshot(String),
 }
 
@@ -119,7 +124,10 @@ impl Wanted {
             Wanted::Target(target) => record.target == *target,
             Wanted::Database(target, name) => record.target == *target && record.database == *name,
             Wanted::Place(place) => record.target.as_str() == place || record.connection == *place,
-            Wanted::Snapshot(digits) => record.snapshot.starts_with(digits),
+            Wanted::Snapshot(digits) => {
+                let ids = [Some(&record.snapshot), record.original.as_ref()];
+                ids.into_iter().flatten().any(|id| id.starts_with(digits))
+            }
         }
     }
 }
@@ -144,6 +152,29 @@ pub struct ProofRecord {
     /// Rows of each table as counted then, by table; empty where nobody counted.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rows: BTreeMap<String, u64>,
+}
+
+/// That a pack was found damaged, as it is kept in the repository: nothing new relies on it until it is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackRecord {
+    /// The pack's id.
+    pub pack: String,
+    /// When it was found, or was gone.
+    pub time: Timestamp,
+    /// Whether it is damaged and still there; false once it is gone.
+    pub damaged: bool,
+}
+
+/// That a snapshot needs what no pack holds any more, as it is kept in the repository. The next backup of its target
+/// brings back what the source still has, and settles it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossRecord {
+    /// The snapshot's id.
+    pub snapshot: String,
+    /// When it was found, or settled.
+    pub time: Timestamp,
+    /// What was found; `None` once it is settled.
+    pub problem: Option<String>,
 }
 
 /// A configuration that backups were made by, as it is kept in the repository. It holds no secret.
@@ -390,6 +421,38 @@ pub struct CheckReport {
     pub read_packs: u64,
     /// Where a part was read: whether it goes on where the check before it ended; else it begins anywhere.
     pub rotating: Option<bool>,
+}
+
+/// What is done about a damaged object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealAction {
+    /// The object: `pack 3fa1…`, `index …`, `snapshot …`.
+    pub object: String,
+    /// What is done about it.
+    pub action: String,
+}
+
+/// What a heal came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HealReport {
+    /// What was found before anything was changed.
+    pub found: CheckReport,
+    /// What was done, or would be.
+    pub actions: Vec<HealAction>,
+    /// The backups that still need what no pack holds: until the next backup of their source brings it back. Of a dry
+    /// run those that need what is damaged.
+    pub affected: Vec<BackupId>,
+    /// The snapshots that are gone, since nobody can read what they said.
+    pub removed_snapshots: Vec<String>,
+}
+
+/// What became of backups that a heal left unsettled, after a new backup of their target.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settled {
+    /// Backups whose every byte is there again, and was read back.
+    pub healed: Vec<BackupId>,
+    /// Backups that are lost: their ids as they are listed now, and why.
+    pub lost: Vec<(BackupId, String)>,
 }
 
 /// What a verification of one backup came to.

@@ -1,9 +1,9 @@
 //! The seam between operations and a layout.
 
 use crate::{
-    BackupId, BackupRecord, Baseline, CheckDepth, CheckReport, Keys, LockRecord, ProofRecord, PruneReport,
-    PruneRequest, RecentRuns, RepositoryError, SnapshotReport, SnapshotRequest, State, StoredFile, Unlisted,
-    Usage, VerifyReport, Wanted,
+    BackupId, BackupRecord, Baseline, CheckDepth, CheckReport, HealReport, Keys, LockRecord, ProofRecord,
+    PruneReport, PruneRequest, RecentRuns, RepositoryError, RepositoryErrorKind, Settled, SnapshotReport,
+    SnapshotRequest, State, StoredFile, Unlisted, Usage, VerifyReport, Wanted,
 };
 use flow::{
     BackupReader, Context, DatabaseName, DatabaseRef, Dumped, EntryName, OpenPart, PartRef, Previous,
@@ -134,6 +134,26 @@ pub trait Repository: Send + Sync {
     /// what cannot be listed. A dry run tells the same and changes nothing. Interrupted, fewer backups may have gone
     /// than were to, each of them whole, and the next prune goes on.
     fn prune(&self, request: &PruneRequest, context: &Context) -> Result<PruneReport, RepositoryError>;
+
+    /// Checks, and mends what can be mended: what is good stays or is saved, what is damaged goes, and what backups need
+    /// and nobody holds is remembered until [`Repository::settle`]. With `dry_run` it changes nothing. A layout that
+    /// cannot heal refuses.
+    fn heal(
+        &self,
+        _depth: CheckDepth,
+        _dry_run: bool,
+        _context: &Context,
+    ) -> Result<HealReport, RepositoryError> {
+        let message = "a repository of this layout cannot be healed";
+        Err(RepositoryError::new(RepositoryErrorKind::Unsupported, self.location(), message))
+    }
+
+    /// Settles what a heal left open, after a run of the same target (its snapshot's full id): backups whose every byte
+    /// is there again are whole; those of databases that were backed up now, or are no longer there, and still lack
+    /// something, are lost and listed as such from now on. Costs nothing where nothing is open.
+    fn settle(&self, _run: &str, _context: &Context) -> Result<Settled, RepositoryError> {
+        Ok(Settled::default())
+    }
 
     /// Returns the records of all writers, of each subject the newest.
     fn state(&self, context: &Context) -> Result<State, RepositoryError>;

@@ -3,7 +3,10 @@
 //! Records are added and never changed; a newer one about the same subject takes the place of the older one. So several
 //! writers need not know of each other, and after a crash either all records of an append are there or none.
 
-use crate::{AcceptanceRecord, BackupId, CheckRecord, ConfigurationRecord, ConfirmationRecord, ProofRecord};
+use crate::{
+    AcceptanceRecord, BackupId, CheckRecord, ConfigurationRecord, ConfirmationRecord, LossRecord, PackRecord,
+    ProofRecord,
+};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -38,6 +41,30 @@ impl StateRecord for AcceptanceRecord {
 
     fn subject(&self) -> BackupId {
         self.backup.clone()
+    }
+
+    fn time(&self) -> Timestamp {
+        self.time
+    }
+}
+
+impl StateRecord for PackRecord {
+    type Subject = String;
+
+    fn subject(&self) -> String {
+        self.pack.clone()
+    }
+
+    fn time(&self) -> Timestamp {
+        self.time
+    }
+}
+
+impl StateRecord for LossRecord {
+    type Subject = String;
+
+    fn subject(&self) -> String {
+        self.snapshot.clone()
     }
 
     fn time(&self) -> Timestamp {
@@ -154,6 +181,10 @@ pub struct State {
     pub configurations: Records<ConfigurationRecord>,
     /// The keys of which a copy was seen to open the repository.
     pub confirmations: Records<ConfirmationRecord>,
+    /// The packs that were found damaged.
+    pub packs: Records<PackRecord>,
+    /// The snapshots that need what no pack holds.
+    pub losses: Records<LossRecord>,
 }
 
 impl State {
@@ -164,6 +195,8 @@ impl State {
         self.checks.extend(other.checks);
         self.configurations.extend(other.configurations);
         self.confirmations.extend(other.confirmations);
+        self.packs.extend(other.packs);
+        self.losses.extend(other.losses);
     }
 }
 

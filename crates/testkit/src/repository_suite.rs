@@ -1,5 +1,6 @@
 //! The conformance suite of [`Repository`] and [`SnapshotWriter`]: one check for each promise of their documentation.
 
+mod healing;
 mod history;
 mod pruning;
 
@@ -66,6 +67,7 @@ pub fn broken_repository_promises(make: impl Fn() -> FreshRepository) -> Vec<Bro
         ],
     );
     broken.extend(run(&make, &pruning::CHECKS));
+    broken.extend(run(&make, &healing::CHECKS));
     broken
 }
 

@@ -69,6 +69,11 @@ fn each_mutant_is_caught() {
         (Flaw::HidesUnlisted, "what cannot be listed is unlisted"),
         (Flaw::ForgetsWhoseUnlisted, "what cannot be listed is unlisted"),
         (Flaw::PrunesUnlisted, "prune never removes what cannot be listed"),
+        (Flaw::HealsInDryRun, "a dry run of heal tells and changes nothing"),
+        (Flaw::HealsInSilence, "heal names the backups that still lack something"),
+        (Flaw::NeverSettles, "what the source brings back is whole again"),
+        (Flaw::LosesInSilence, "what nothing brings back is lost, listed and refused"),
+        (Flaw::OpensLost, "what nothing brings back is lost, listed and refused"),
         (Flaw::PlainIds, "ids name the snapshot, and the database where there are several"),
     ];
     std::thread::scope(|scope| {

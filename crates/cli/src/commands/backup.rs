@@ -281,6 +281,8 @@ impl Whole {
                 report.body.suspicions.extend(result.report.body.suspicions);
                 report.body.appeared.extend(result.report.body.appeared);
                 report.body.vanished.extend(result.report.body.vanished);
+                report.body.healed.extend(result.report.body.healed);
+                report.body.lost.extend(result.report.body.lost);
                 report.body.skipped.extend(result.report.body.skipped);
                 if let Some(pruned) = result.report.body.pruned {
                     report.body.pruned.get_or_insert_default().add(pruned);
@@ -337,6 +339,7 @@ fn show(session: &Session, report: &Report<BackupBody>, dry_run: bool) -> Result
     for suspicion in &report.body.suspicions {
         tell_suspicion(session, suspicion);
     }
+    tell_settled(session, &report.body);
     let done: Vec<&BackupItem> = report.body.backups.iter().filter(|item| item.error.is_none()).collect();
     if dry_run {
         for item in &done {
@@ -385,6 +388,21 @@ fn show(session: &Session, report: &Report<BackupBody>, dry_run: bool) -> Result
         console.say(&format!("Removed {old} that the plan does not keep{freed}."));
     }
     Ok(())
+}
+
+/// Says which damaged backups are whole again, and warns of those that nobody brings back.
+fn tell_settled(session: &Session, body: &BackupBody) {
+    if !body.healed.is_empty() {
+        let all = body.healed.iter().map(|id| short(&id.0)).collect();
+        let noun = count(body.healed.len() as u64, "damaged backup is", "damaged backups are");
+        session.console.say(&format!("{noun} whole again: {}.", names(all)));
+    }
+    for lost in &body.lost {
+        session.console.warn(
+            &format!("backup {} is lost: {}", short(&lost.id.0), lost.reason),
+            Some("it stays in the list, and is refused; other backups can be restored as ever"),
+        );
+    }
 }
 
 fn tell_suspicion(session: &Session, suspicion: &Suspicion) {

@@ -16,7 +16,8 @@ use std::path::Path;
 /// List the backups there are
 ///
 /// Oldest first, each with its proof level and how old that proof is. One that is SUSPECT lost much against the last good
-/// backup: `show` tells what, and `accept` takes the mark away.
+/// backup: `show` tells what, and `accept` takes the mark away. One that is DAMAGED lacks something, which `check` names;
+/// one that is LOST nobody can restore any more.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Only the backups of this source
@@ -87,6 +88,7 @@ fn rows(session: &Session, backups: &[ListItem]) -> String {
         let proof = match (item.proof, item.proof_time) {
             (Some(level), Some(time)) => format!("{level}, {}", age(time, now)),
             (Some(level), None) => level.to_string(),
+            (None, _) if item.lost.is_some() => "LOST".to_owned(),
             (None, _) if item.engine.is_none() => "-".to_owned(),
             (None, _) => "DAMAGED".to_owned(),
         };

@@ -42,6 +42,7 @@ fn facts(session: &Session, item: &ListItem) -> String {
     let proof = match (item.proof, item.proof_time) {
         (Some(level), Some(time)) => format!("{level}, as of {}", ago(time, session.started)),
         (Some(level), None) => level.to_string(),
+        (None, _) if item.lost.is_some() => "none: it is lost".to_owned(),
         (None, _) if item.engine.is_none() => "not verified".to_owned(),
         (None, _) => "found damaged".to_owned(),
     };
@@ -57,6 +58,9 @@ fn facts(session: &Session, item: &ListItem) -> String {
         ("rows", item.rows.map_or("not counted".to_owned(), grouped)),
         ("proof", proof),
     ];
+    if let Some(reason) = &item.lost {
+        lines.push(("lost", reason.clone()));
+    }
     if let Some(reasons) = &item.suspect {
         lines.push(("suspect", reasons.join("; ")));
         lines.push(("", format!("`backstay accept {}` takes the mark away", short(&item.id.0))));

@@ -40,7 +40,7 @@ const BACKUP: &str = "id:string target:string database:string engine:string time
                       read_bytes:integer added_bytes:integer rows:integer? unchanged:bool proof:string \
                       elapsed_ms:integer error:object?";
 const LISTED: &str = "id:string target:string database:string engine:string? time:time size_bytes:integer \
-                      added_bytes:integer rows:integer? proof:string? proof_time:time? tags:list";
+                      added_bytes:integer rows:integer? proof:string? proof_time:time? tags:list lost:string?";
 const VERIFIED: &str = "id:string valid:bool size_bytes:integer age_seconds:integer time_source:string \
                         format:string compression:string checks:list error:string?";
 const RESTORED: &str = "backup:string target:string safety_copy:string? verified:bool rolled_back:bool steps:list \
@@ -50,6 +50,9 @@ const PRUNE: &str = "kept:list removed:list snapshots:integer freed_bytes:intege
                      forget_only:bool dry_run:bool";
 const PRUNED: &str = "id:string target:string database:string host:string connection:string plan:string? time:time \
                       size_bytes:integer reasons:list";
+
+const CHECK: &str = "errors:list remarks:list snapshots:integer packs:integer bytes_read:integer packs_read:integer \
+                     heal:bool actions:list affected:list removed_snapshots:list dry_run:bool selection:string?";
 
 /// Runs a command with both, and returns the object that both gave.
 fn object(place: &Place, code: i32, schema: &str, arguments: &[&str]) -> Value {
@@ -77,7 +80,7 @@ fn every_promised_field_is_there() {
     let place = Place::new();
     place.machine.database("app.db", 100);
     let backup = object(&place, 0, "backup", &["backup", "app.db", "--tag", "before-release"]);
-    assert_fields("backup", &backup, "backups:list suspicions:list pruned:object?");
+    assert_fields("backup", &backup, "backups:list suspicions:list pruned:object? healed:list lost:list");
     assert_fields("backup.backups[0]", &backup["backups"][0], BACKUP);
     assert_eq!(backup["backups"][0]["rows"], 100);
     let id = backup["backups"][0]["id"].as_str().unwrap();
@@ -116,7 +119,9 @@ fn every_promised_field_is_there() {
     let id = prune["kept"][0]["id"].as_str().unwrap();
 
     let check = object(&place, 0, "check", &["check", "--read-data"]);
-    assert_fields("check", &check, "errors:list");
+    assert_fields("check", &check, CHECK);
+    let heal = object(&place, 0, "check", &["check", "--heal", "--dry-run"]);
+    assert_fields("check", &heal, CHECK);
 
     let restore = object(&place, 0, "restore", &["restore", "app.db", "--confirm", "app.db"]);
     assert_fields("restore", &restore, RESTORED);

@@ -127,7 +127,8 @@ fn explain(error: OperationError, record: &BackupRecord, next: Option<&BackupRec
                 .to_owned()
         }
     };
-    let text = format!("backup {} is damaged", short(&record.id.0));
+    let state = if record.lost.is_some() { "lost" } else { "damaged" };
+    let text = format!("backup {} is {state}", short(&record.id.0));
     OperationError::Repository(
         repository::RepositoryError::new(repository::RepositoryErrorKind::Damaged, text, error.to_string())
             .with_hint(hint)

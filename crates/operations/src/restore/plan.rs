@@ -80,6 +80,11 @@ pub(super) fn refuse_known_damage(services: &Services, record: &BackupRecord) ->
     if record.proof.is_some() {
         return Ok(());
     }
+    if let Some(reason) = &record.lost {
+        let object = format!("backup {}", short(&record.id.0));
+        let message = format!("what it held is lost: {reason}");
+        return Err(RepositoryError::new(RepositoryErrorKind::Damaged, object, message).into());
+    }
     let proofs = services.repository.proofs(&services.context)?;
     let newest = proofs.iter().filter(|proof| proof.backup == record.id).max_by_key(|proof| proof.time);
     match newest.and_then(|proof| proof.problem.clone()) {

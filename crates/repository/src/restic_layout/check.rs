@@ -104,16 +104,8 @@ pub(super) fn check(
     may_write: bool,
     context: &Context,
 ) -> Result<CheckReport, RepositoryError> {
-    let mut after = None;
-    let share = matches!(depth, CheckDepth::Share { .. });
-    let depth = match depth {
-        CheckDepth::Structure => Depth::Structure,
-        CheckDepth::Data => Depth::Data,
-        CheckDepth::Share { hundredths } => {
-            after = read_until(repository, context);
-            Depth::Share(Share { hundredths, after })
-        }
-    };
+    let rotating = is_rotating(repository, depth, context);
+    let depth = self::depth(repository, depth, context);
     let progress = |bytes| context.observer.event(Event::Bytes(bytes));
     let found =
         restic::check(repository.restic(), depth, &context.cancel, &progress).map_err(repository_error)?;
@@ -123,11 +115,7 @@ pub(super) fn check(
         remarks.extend(kept.err().map(|error| format!("how far this check came cannot be kept: {error}")));
     }
     let affected = if found.errors.is_empty() { None } else { Some(Affected::load(repository, context)?) };
-    let errors = found.errors.into_iter().map(|problem| {
-        let backups = affected.as_ref().map_or_else(Vec::new, |affected| affected.backups(&problem));
-        let packs = damaged_packs(repository, &problem.object);
-        Damage { object: problem.object, problem: problem.problem, backups, packs }
-    });
+    let errors = found.errors.iter().map(|problem| damage(repository, affected.as_ref(), problem));
     Ok(CheckReport {
         errors: errors.collect(),
         remarks,
@@ -135,8 +123,40 @@ pub(super) fn check(
         packs: found.packs,
         read_bytes: found.read_bytes,
         read_packs: found.read_packs,
-        rotating: share.then_some(after.is_some()),
+        rotating,
     })
+}
+
+/// Returns how deep to look; a share begins where the check before it ended.
+pub(super) fn depth(repository: &ResticRepository, depth: CheckDepth, context: &Context) -> Depth {
+    match depth {
+        CheckDepth::Structure => Depth::Structure,
+        CheckDepth::Data => Depth::Data,
+        CheckDepth::Share { hundredths } => {
+            Depth::Share(Share { hundredths, after: read_until(repository, context) })
+        }
+    }
+}
+
+/// Tells of a share whether it is known where the check before it ended.
+pub(super) fn is_rotating(
+    repository: &ResticRepository,
+    depth: CheckDepth,
+    context: &Context,
+) -> Option<bool> {
+    matches!(depth, CheckDepth::Share { .. }).then(|| read_until(repository, context).is_some())
+}
+
+/// Tells which backups a problem affects. Where nothing can be listed, the snapshots stand for theirs.
+pub(super) fn damage(
+    repository: &ResticRepository,
+    affected: Option<&Affected<'_>>,
+    problem: &CheckProblem,
+) -> Damage {
+    let snapshots = || problem.snapshots.iter().map(|id| BackupId(id.to_string())).collect();
+    let backups = affected.map_or_else(snapshots, |affected| affected.backups(problem));
+    let packs = damaged_packs(repository, &problem.object);
+    Damage { object: problem.object.clone(), problem: problem.problem.clone(), backups, packs }
 }
 
 /// Returns the last pack that the check of a part before this one read, where that is known.
@@ -174,14 +194,14 @@ fn damaged_packs(repository: &ResticRepository, object: &str) -> Vec<String> {
 }
 
 /// Tells which databases of an affected snapshot need a damaged object.
-struct Affected<'a> {
+pub(super) struct Affected<'a> {
     repository: &'a ResticRepository,
     snapshots: HashMap<Id, Snapshot>,
     silent: Context,
 }
 
 impl<'a> Affected<'a> {
-    fn load(repository: &'a ResticRepository, context: &Context) -> Result<Self, RepositoryError> {
+    pub(super) fn load(repository: &'a ResticRepository, context: &Context) -> Result<Self, RepositoryError> {
         let silent = Context { observer: std::sync::Arc::new(flow::Silent), ..context.clone() };
         Ok(Self { repository, snapshots: repository.snapshots(&silent)?.into_iter().collect(), silent })
     }
@@ -190,6 +210,10 @@ impl<'a> Affected<'a> {
         let mut affected = BTreeSet::new();
         for id in &problem.snapshots {
             let snapshot = self.snapshots.get(id);
+            if snapshot.is_some_and(state::is_state) {
+                // It holds no backup.
+                continue;
+            }
             let backups = snapshot.map(|snapshot| self.repository.backups_in(id, snapshot, &self.silent));
             let backups = backups.unwrap_or_default();
             if backups.is_empty() {

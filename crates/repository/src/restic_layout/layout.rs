@@ -3,17 +3,19 @@
 use super::care;
 use super::check;
 use super::failure::repository_error;
+use super::heal;
 use super::known::Known;
 use super::memo::Given;
 use super::opened::{ResticOptions, ResticRepository};
 use super::prune;
 use super::reader::{ResticBackup, ResticFiles, as_repository_error};
+use super::settle;
 use super::state;
 use super::writer::ResticSnapshotWriter;
 use crate::{
-    BackupId, BackupRecord, CheckDepth, CheckReport, Keys, LockRecord, PruneReport, PruneRequest, RecentRuns,
-    Repository, RepositoryError, SnapshotRequest, SnapshotWriter, State, StoredFiles, Unlisted, Usage,
-    VerifyReport, Wanted,
+    BackupId, BackupRecord, CheckDepth, CheckReport, HealReport, Keys, LockRecord, PruneReport, PruneRequest,
+    RecentRuns, Repository, RepositoryError, Settled, SnapshotRequest, SnapshotWriter, State, StoredFiles,
+    Unlisted, Usage, VerifyReport, Wanted,
 };
 use flow::{BackupReader, Context, DatabaseName, Previous, Secret, TargetName};
 use restic::{Id, LockKind};
@@ -192,6 +194,19 @@ impl Repository for ResticLayout {
 
     fn prune(&self, request: &PruneRequest, context: &Context) -> Result<PruneReport, RepositoryError> {
         prune::prune(&self.0, request, context)
+    }
+
+    fn heal(
+        &self,
+        depth: CheckDepth,
+        dry_run: bool,
+        context: &Context,
+    ) -> Result<HealReport, RepositoryError> {
+        heal::heal(&self.0, depth, dry_run, context)
+    }
+
+    fn settle(&self, run: &str, context: &Context) -> Result<Settled, RepositoryError> {
+        settle::settle(&self.0, run, context)
     }
 
     fn state(&self, context: &Context) -> Result<State, RepositoryError> {

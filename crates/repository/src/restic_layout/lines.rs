@@ -43,6 +43,10 @@ pub(super) struct Line {
     pub(super) elapsed_ms: u64,
     /// The oldest moment at which a byte of it was last read back and found right.
     pub(super) proof_time: Timestamp,
+    /// Whether it was complete once, and what it held is lost; then `outcome` is `failed`, `error` says why, and all
+    /// else is as it was but for `subtree` and `marks`. Absent where it is not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) lost: bool,
     /// Why its content is suspect; absent where it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) suspect: Option<Vec<String>>,
@@ -72,6 +76,8 @@ impl Line {
             unchanged: self.changed < self.time,
             proof: Some(Proof { level: ProofLevel::Stored, time: self.proof_time }),
             tags,
+            lost: None,
+            original: None,
             suspect: self.suspect.clone(),
         }
     }
@@ -104,6 +110,8 @@ pub(super) struct ListedLine<'a> {
     _elapsed_ms: u64,
     pub(super) proof_time: Timestamp,
     pub(super) suspect: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) lost: bool,
 }
 
 impl ListedLine<'_> {
@@ -125,6 +133,8 @@ impl ListedLine<'_> {
             unchanged: self.changed < self.time,
             proof,
             tags: of.tags.to_vec(),
+            lost: self.lost.then(|| self.error.clone().unwrap_or_default().into_owned()),
+            original: of.original.map(str::to_owned),
             suspect: self.suspect.clone(),
         })
     }
@@ -137,6 +147,8 @@ pub(super) struct Listing<'a> {
     pub(super) alone: bool,
     pub(super) host: &'a str,
     pub(super) tags: &'a [String],
+    /// The snapshot that this one is a rewritten copy of.
+    pub(super) original: Option<&'a str>,
 }
 
 /// Returns the id of a database's backup in a snapshot.
@@ -188,6 +200,17 @@ pub(super) fn scan<'a, E: From<serde_json::Error>>(
         take(serde_json::from_slice(line)?)?;
     }
     Ok(())
+}
+
+impl Line {
+    /// Makes this the line of a backup that is lost.
+    pub(super) fn lose(&mut self, reason: &str) {
+        self.outcome = LineOutcome::Failed;
+        self.error = Some(reason.to_owned());
+        self.lost = true;
+        self.subtree = None;
+        self.marks = None;
+    }
 }
 
 /// What became of a database.

@@ -236,6 +236,7 @@ impl ResticRepository {
         context: &Context,
     ) -> Result<Vec<BackupRecord>, RepositoryError> {
         let (of, tags) = (id.to_string(), foreign_tags(snapshot));
+        let original = snapshot.original.as_ref().map(Id::to_string);
         let of_target = names::tag_value(&snapshot.tags, "target");
         let only = match wanted {
             Wanted::Database(_, name) => Some(Only::new("database", name.as_str())),
@@ -246,11 +247,13 @@ impl ResticRepository {
         };
         let mut records = Vec::new();
         let is_ours = self.scan(id, snapshot, only.as_ref(), context, |lines, line| {
-            if line.outcome == LineOutcome::Complete {
-                let of = Listing { snapshot: &of, alone: lines == 1, host: &snapshot.hostname, tags: &tags };
-                let record = line.record(&of, said.proof(line.subtree, line.proof_time));
+            if line.outcome == LineOutcome::Complete || line.lost {
+                let (alone, original) = (lines == 1, original.as_deref());
+                let of = Listing { snapshot: &of, alone, host: &snapshot.hostname, tags: &tags, original };
+                let proof = said.proof(line.subtree, line.proof_time).filter(|_| !line.lost);
+                let record = line.record(&of, proof);
                 let mut record = record.map_err(|error| damaged_list(id, &error))?;
-                record.suspect.take_if(|_| said.accepts(line.subtree));
+                record.suspect.take_if(|_| line.lost || said.accepts(line.subtree));
                 records.push(record);
             }
             Ok(())
@@ -302,7 +305,7 @@ impl ResticRepository {
         let is_ours = self.scan(id, snapshot, None, context, |_, line| {
             let subtree = line.subtree.filter(|_| line.outcome == LineOutcome::Complete);
             let error = line.error.map(|error| error.into_owned());
-            let folder = Folder { subtree, error, proof_time: line.proof_time };
+            let folder = Folder { subtree, error, lost: line.lost, proof_time: line.proof_time };
             folders.insert(line.database.into_owned(), folder);
             Ok(())
         })?;
@@ -404,7 +407,8 @@ impl ResticRepository {
             None => None,
         };
         let (name, folder) = found.ok_or_else(none)?;
-        let subtree = folder.subtree.ok_or_else(|| failed_then(name, folder.error.as_deref()))?;
+        let subtree =
+            folder.subtree.ok_or_else(|| failed_then(name, folder.error.as_deref(), folder.lost))?;
         Ok((subtree, Some(folder.proof_time)))
     }
 
@@ -434,7 +438,7 @@ impl ResticRepository {
 
     /// Returns a line's folder, or says that its database failed in that run.
     pub(super) fn subtree_of(&self, line: &Line) -> Result<Id, RepositoryError> {
-        let failed = || failed_then(line.database.as_str(), line.error.as_deref());
+        let failed = || failed_then(line.database.as_str(), line.error.as_deref(), line.lost);
         line.subtree.filter(|_| line.outcome == LineOutcome::Complete).ok_or_else(failed)
     }
 
@@ -480,7 +484,10 @@ fn may_hold(wanted: &Wanted, id: &Id, snapshot: &Snapshot) -> bool {
                 None => paths(snapshot) == target.as_str(),
             }
         }
-        Wanted::Snapshot(digits) => id.to_string().starts_with(digits),
+        Wanted::Snapshot(digits) => {
+            let ids = [Some(id), snapshot.original.as_ref()];
+            ids.into_iter().flatten().any(|id| id.to_string().starts_with(digits))
+        }
     }
 }
 
@@ -501,9 +508,13 @@ pub(super) fn damaged_list(id: &Id, problem: &dyn std::error::Error) -> Reposito
     ))
 }
 
-fn failed_then(database: &str, error: Option<&str>) -> RepositoryError {
-    let message = format!("that run did not back it up: {}", error.unwrap_or("no reason was kept"));
-    RepositoryError::new(RepositoryErrorKind::NoBackup, database, message)
+fn failed_then(database: &str, error: Option<&str>, lost: bool) -> RepositoryError {
+    let (kind, what) = match lost {
+        true => (RepositoryErrorKind::Damaged, "what it held is lost"),
+        false => (RepositoryErrorKind::NoBackup, "that run did not back it up"),
+    };
+    let message = format!("{what}: {}", error.unwrap_or("no reason was kept"));
+    RepositoryError::new(kind, database, message)
 }
 
 fn foreign_tags(snapshot: &Snapshot) -> Vec<String> {
@@ -539,6 +550,8 @@ fn foreign(id: &Id, snapshot: &Snapshot, size_bytes: u64, said: &Said) -> Option
         unchanged: false,
         proof,
         tags: snapshot.tags.clone(),
+        lost: None,
+        original: snapshot.original.as_ref().map(Id::to_string),
         suspect: None,
     })
 }

@@ -21,6 +21,8 @@ pub(super) struct Folder {
     pub(super) subtree: Option<Id>,
     /// Why it has none.
     pub(super) error: Option<String>,
+    /// Whether it had one, and what it held is lost.
+    pub(super) lost: bool,
     /// When the run proved it.
     pub(super) proof_time: Timestamp,
 }

@@ -30,7 +30,7 @@ pub(super) struct Latest {
 impl ResticRepository {
     /// Returns the runs of a target by a host, newest first. What was imported is none: it says what a database was in
     /// some file, not what a run found.
-    fn runs(
+    pub(super) fn runs(
         &self,
         target: &TargetName,
         host: &str,
@@ -215,6 +215,6 @@ impl ResticRepository {
 }
 
 /// Returns the one database that a run was of; `None` for a run of the whole target.
-fn only(snapshot: &Snapshot) -> Option<DatabaseName> {
+pub(super) fn only(snapshot: &Snapshot) -> Option<DatabaseName> {
     names::tag_value(&snapshot.tags, names::ONLY).and_then(|name| DatabaseName::new(name).ok())
 }

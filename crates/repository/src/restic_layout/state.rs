@@ -8,8 +8,8 @@ use super::failure::repository_error;
 use super::opened::ResticRepository;
 use super::reader::{Source, as_repository_error};
 use crate::{
-    AcceptanceRecord, BackupId, ProofRecord, Records, RepositoryError, RepositoryErrorKind, State,
-    StateRecord,
+    AcceptanceRecord, BackupId, PackRecord, ProofRecord, Records, RepositoryError, RepositoryErrorKind,
+    State, StateRecord,
 };
 use flow::{Context, ReadError, ReadErrorKind};
 use jiff::Timestamp;
@@ -25,12 +25,14 @@ const PATH: &str = "/backstay-state";
 const UNION_MAX: usize = 16;
 
 /// The files that this release knows, and what of the state each holds.
-fn kinds(state: &mut State) -> [(&'static str, &mut dyn Kind); 5] {
+fn kinds(state: &mut State) -> [(&'static str, &mut dyn Kind); 7] {
     [
         ("accepted.jsonl", &mut state.acceptances),
         ("checks.jsonl", &mut state.checks),
         ("configurations.jsonl", &mut state.configurations),
         ("confirmations.jsonl", &mut state.confirmations),
+        ("damaged.jsonl", &mut state.packs),
+        ("lost.jsonl", &mut state.losses),
         ("proofs.jsonl", &mut state.proofs),
     ]
 }
@@ -72,7 +74,7 @@ pub(super) fn load(repository: &ResticRepository, context: &Context) -> Result<S
     Ok(load_kept(repository, context)?.state)
 }
 
-/// Returns the packs that the newest record of some backup calls damaged.
+/// Returns the packs that are known to be damaged, and not known to be gone.
 pub(super) fn damaged_packs(
     repository: &ResticRepository,
     context: &Context,
@@ -82,8 +84,21 @@ pub(super) fn damaged_packs(
 }
 
 fn damaged_packs_of(state: &State) -> HashSet<Id> {
-    let damaged = state.proofs.iter().filter(|record| record.level.is_none());
-    damaged.flat_map(|record| &record.damaged_packs).filter_map(|pack| pack.parse().ok()).collect()
+    let mut known = State { proofs: state.proofs.clone(), packs: state.packs.clone(), ..State::default() };
+    keep_packs(&mut known);
+    let damaged = known.packs.iter().filter(|record| record.damaged);
+    damaged.filter_map(|record| record.pack.parse().ok()).collect()
+}
+
+/// What a proof says of packs is kept for itself: it holds although a newer proof finds the backup whole, which then
+/// needs them no longer.
+fn keep_packs(records: &mut State) {
+    let damaged = records.proofs.iter().flat_map(|proof| {
+        let record = |pack: &String| PackRecord { pack: pack.clone(), time: proof.time, damaged: true };
+        proof.damaged_packs.iter().map(record).collect::<Vec<_>>()
+    });
+    let damaged: Vec<PackRecord> = damaged.collect();
+    records.packs.extend(damaged);
 }
 
 fn load_kept(repository: &ResticRepository, context: &Context) -> Result<Kept, RepositoryError> {
@@ -148,10 +163,11 @@ fn files(mut kept: Kept) -> Result<BTreeMap<String, Vec<u8>>, RepositoryError> {
 /// Writes all that is known and these. The caller holds a lock.
 pub(super) fn append(
     repository: &ResticRepository,
-    records: State,
+    mut records: State,
     context: &Context,
 ) -> Result<(), RepositoryError> {
     let mut kept = load_kept(repository, context)?;
+    keep_packs(&mut records);
     kept.state.extend(records);
     write(repository, kept, context)
 }
@@ -219,6 +235,8 @@ fn without_lost(state: State, stored: &HashSet<String>) -> State {
         checks: state.checks,
         configurations: state.configurations,
         confirmations: state.confirmations,
+        packs: state.packs,
+        losses: state.losses,
     }
 }
 
@@ -259,7 +277,7 @@ fn write(repository: &ResticRepository, kept: Kept, context: &Context) -> Result
     Ok(())
 }
 
-fn store(blobs: &BlobWriter, name: &str, content: &[u8]) -> Result<Vec<Id>, RepositoryError> {
+pub(super) fn store(blobs: &BlobWriter, name: &str, content: &[u8]) -> Result<Vec<Id>, RepositoryError> {
     let mut rest = content;
     let mut pull = |buffer: &mut [u8]| std::io::Read::read(&mut rest, buffer);
     let stored = blobs.write_stream(&mut pull, &Cut::ContentDefined).map_err(|error| match error {

@@ -9,6 +9,7 @@ use super::known::Known;
 use super::lines::{self, Line, LineOutcome};
 use super::names;
 use super::opened::ResticRepository;
+use super::root;
 use crate::{
     Baseline, PartError, RepositoryError, RepositoryErrorKind, SnapshotReport, SnapshotRequest,
     SnapshotWriter, WrittenDatabase,
@@ -184,6 +185,7 @@ impl ResticSnapshotWriter {
             rows: dumped.facts.rows(),
             elapsed_ms: dumped.elapsed_ms,
             proof_time: self.began,
+            lost: false,
             suspect: None,
         }
     }
@@ -226,23 +228,8 @@ impl ResticSnapshotWriter {
 
     /// Writes the root folder and returns it.
     fn save_root(&self, lines: &[Line]) -> Result<Id, RepositoryError> {
-        let time = self.request.time;
-        let internal = |error: serde_json::Error| {
-            RepositoryError::new(RepositoryErrorKind::Failed, lines::FILE, error.to_string())
-        };
-        let content = lines::write(lines).map_err(internal)?;
-        let (list, _) = self.save_file(lines::FILE, time, &content)?;
-        let mut databases = Tree::default();
-        for line in lines {
-            if let Some(subtree) = line.subtree {
-                databases.nodes.push(Node::dir(names::encode(line.database.as_str()), line.changed, subtree));
-            }
-        }
-        let blob = databases.to_blob().map_err(repository_error)?;
-        let target = self.blobs()?.save_blob(BlobKind::Tree, blob).map_err(repository_error)?;
-        let folder = Node::dir(names::encode(self.request.target.as_str()), time, target.id);
-        let root = Tree { nodes: vec![list, folder] }.to_blob().map_err(repository_error)?;
-        Ok(self.blobs()?.save_blob(BlobKind::Tree, root).map_err(repository_error)?.id)
+        let folders = root::folders(lines);
+        root::save(self.blobs()?, &self.request.target, self.request.time, lines, folders)
     }
 
     fn snapshot(&self, root: Id) -> Snapshot {
@@ -370,6 +357,7 @@ impl SnapshotWriter for ResticSnapshotWriter {
             rows: None,
             elapsed_ms: 0,
             proof_time: self.began,
+            lost: false,
             suspect: None,
         };
         lock(&self.settled).insert(database.name.clone(), Settled::Discarded(Box::new(line)));

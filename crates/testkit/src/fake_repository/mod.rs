@@ -2,6 +2,7 @@
 //!
 //! For tests of operations without cryptography, and as the subject on which the repository suite is proven.
 
+mod healing;
 mod keys;
 mod pruning;
 mod writer;
@@ -10,9 +11,9 @@ use crate::memory_backup::MemoryBackup;
 use flow::{BackupReader, Context, DatabaseName, Marks, Previous, TargetName};
 use jiff::Timestamp;
 use repository::{
-    BackupId, BackupRecord, CheckDepth, CheckReport, Damage, Keys, LastBackup, PruneReport, PruneRequest,
-    RecentRuns, Repository, RepositoryError, RepositoryErrorKind, SnapshotRequest, SnapshotWriter, State,
-    StateRecord, StoredFiles, Unlisted, Usage, VerifyReport,
+    BackupId, BackupRecord, CheckDepth, CheckReport, Damage, HealReport, Keys, LastBackup, PruneReport,
+    PruneRequest, RecentRuns, Repository, RepositoryError, RepositoryErrorKind, Settled, SnapshotRequest,
+    SnapshotWriter, State, StateRecord, StoredFiles, Unlisted, Usage, VerifyReport,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,6 +65,11 @@ pub enum RepositoryFlaw {
     TrustsSuspect,
     ForgetsOthers,
     PartIsWhole,
+    HealsInDryRun,
+    HealsInSilence,
+    NeverSettles,
+    LosesInSilence,
+    OpensLost,
 }
 
 #[derive(Clone)]
@@ -89,6 +95,8 @@ struct Held {
     runs: Vec<Run>,
     damaged: BTreeSet<BackupId>,
     hidden: BTreeSet<String>,
+    /// What a heal left to the next backup.
+    open: BTreeSet<BackupId>,
     kept: State,
     ring: keys::Ring,
     snapshots: u64,
@@ -205,7 +213,9 @@ impl Repository for FakeRepository {
     }
 
     fn open(&self, id: &BackupId, _context: &Context) -> Result<Arc<dyn BackupReader>, RepositoryError> {
-        Ok(self.find(id)?.backup)
+        let found = self.find(id)?;
+        self.refuse_lost(&found)?;
+        Ok(found.backup)
     }
 
     fn files(&self, snapshot: &str, _context: &Context) -> Result<Box<dyn StoredFiles>, RepositoryError> {
@@ -281,6 +291,19 @@ impl Repository for FakeRepository {
         let state = self.0.state();
         let data_bytes = state.stored.iter().map(|stored| stored.record.size_bytes).sum();
         Ok(Usage { data_bytes, all_bytes: data_bytes, ..Usage::default() })
+    }
+
+    fn heal(
+        &self,
+        _depth: CheckDepth,
+        dry_run: bool,
+        context: &Context,
+    ) -> Result<HealReport, RepositoryError> {
+        self.heal_damaged(dry_run, context)
+    }
+
+    fn settle(&self, run: &str, _context: &Context) -> Result<Settled, RepositoryError> {
+        Ok(self.settle_open(run))
     }
 
     fn keys(&self) -> Option<&dyn Keys> {

@@ -152,6 +152,8 @@ impl FakeWriter {
             unchanged,
             proof: Some(Proof { level: ProofLevel::Stored, time }),
             tags: self.request.tags.clone(),
+            lost: None,
+            original: None,
             suspect,
         };
         let old = previous.filter(|_| self.has(Flaw::KeepsOldMarks)).map(|previous| previous.marks);

@@ -1,0 +1,100 @@
+//! What a heal left open: snapshots that need what no pack holds, and the run by which they are measured now.
+//!
+//! Reads the records of the state and the lists of the snapshots; changes nothing.
+
+use super::lines::{Line, LineOutcome};
+use super::opened::ResticRepository;
+use super::{names, runs};
+use crate::{LossRecord, RepositoryError, RepositoryErrorKind, State};
+use flow::{Context, DatabaseName, TargetName};
+use jiff::Timestamp;
+use restic::{Id, Snapshot};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What the run backed up.
+#[derive(Clone)]
+pub(super) struct Run {
+    pub(super) target: TargetName,
+    pub(super) host: String,
+    pub(super) only: Option<DatabaseName>,
+    /// `None` where nothing was backed up since.
+    pub(super) outcomes: Option<BTreeMap<DatabaseName, LineOutcome>>,
+}
+
+impl Run {
+    /// Tells whether a database had its chance: it was backed up, or is no longer there.
+    pub(super) fn had_its_chance(&self, database: &DatabaseName) -> bool {
+        match self.outcomes.as_ref().map(|outcomes| outcomes.get(database)) {
+            Some(Some(outcome)) => *outcome == LineOutcome::Complete,
+            Some(None) => self.only.is_none(),
+            None => false,
+        }
+    }
+}
+
+/// A snapshot that a heal left open.
+pub(super) struct Open {
+    pub(super) id: Id,
+    pub(super) snapshot: Snapshot,
+    /// `None` where the list itself is lost.
+    pub(super) lines: Option<Arc<Vec<Line>>>,
+    pub(super) problem: String,
+}
+
+impl Open {
+    pub(super) fn is_of(&self, run: &Run) -> bool {
+        let target = names::tag_value(&self.snapshot.tags, "target");
+        target.as_deref() == Some(run.target.as_str()) && self.snapshot.hostname == run.host
+    }
+}
+
+pub(super) fn is_open(kept: &State) -> bool {
+    kept.losses.iter().any(|loss| loss.problem.is_some())
+}
+
+pub(super) fn load_run(
+    repository: &ResticRepository,
+    run: &str,
+    context: &Context,
+) -> Result<Option<Run>, RepositoryError> {
+    let snapshots = repository.snapshots(context)?;
+    let Some((id, snapshot)) = snapshots.into_iter().find(|(id, _)| id.to_string() == run) else {
+        return Ok(None);
+    };
+    let target = names::tag_value(&snapshot.tags, "target").and_then(|name| TargetName::new(name).ok());
+    let (Some(target), Some(lines)) = (target, repository.lines(&id, &snapshot, context)?) else {
+        return Ok(None);
+    };
+    let outcomes = lines.iter().map(|line| (line.database.clone(), line.outcome)).collect();
+    let only = runs::only(&snapshot);
+    Ok(Some(Run { target, only, host: snapshot.hostname, outcomes: Some(outcomes) }))
+}
+
+/// Returns the open snapshots. What is open of a snapshot that is gone is settled.
+pub(super) fn load_open(
+    repository: &ResticRepository,
+    kept: &State,
+    records: &mut State,
+    context: &Context,
+) -> Result<Vec<Open>, RepositoryError> {
+    let snapshots: BTreeMap<Id, Snapshot> = repository.snapshots(context)?.into_iter().collect();
+    let mut open = Vec::new();
+    for loss in kept.losses.iter() {
+        let (Some(problem), Ok(id)) = (loss.problem.clone(), loss.snapshot.parse::<Id>()) else { continue };
+        let Some(snapshot) = snapshots.get(&id) else {
+            records.losses.add(closed(&id));
+            continue;
+        };
+        let lines = match repository.lines(&id, snapshot, context) {
+            Err(error) if error.kind == RepositoryErrorKind::Cancelled => return Err(error),
+            lines => lines.ok().flatten(),
+        };
+        open.push(Open { id, snapshot: snapshot.clone(), lines, problem });
+    }
+    Ok(open)
+}
+
+pub(super) fn closed(snapshot: &Id) -> LossRecord {
+    LossRecord { snapshot: snapshot.to_string(), time: Timestamp::now(), problem: None }
+}
