@@ -177,7 +177,15 @@ const OWN_KEYS: &[(&str, &[(&str, Shape)])] = &[
             ("dry_run", Shape::Null),
         ],
     ),
-    ("doctor", &[("databases", Shape::List), ("skipped", Shape::List)]),
+    (
+        "doctor",
+        &[
+            ("repositories", Shape::List),
+            ("databases", Shape::List),
+            ("skipped", Shape::List),
+            ("findings", Shape::List),
+        ],
+    ),
     (
         "init",
         &[

@@ -8,6 +8,7 @@ mod args;
 mod commands;
 mod confirm;
 mod console;
+mod doctor_repositories;
 mod errors;
 mod globals;
 mod json;

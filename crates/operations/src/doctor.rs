@@ -1,10 +1,9 @@
 //! Tells what would stop or spoil a backup, each with its fix.
 
-use crate::report::{Outcome, Report};
+use crate::doctor_repository::{ExaminedRepository, finding};
 use crate::{Engines, OperationError, unfinished};
 use engines::Skipped;
 use flow::{Context, DatabaseName, EngineKind, Finding, Severity, TargetName, TargetRef};
-use jiff::Timestamp;
 use serde::Serialize;
 
 /// What was found of one database.
@@ -27,27 +26,39 @@ pub struct Examined {
 }
 
 /// The report's own part.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct DoctorBody {
+    /// The repositories that were looked at.
+    pub repositories: Vec<ExaminedRepository>,
     /// The databases that were looked at.
     pub databases: Vec<Examined>,
     /// What lay beside them and is none.
     pub skipped: Vec<Skipped>,
+    /// What belongs to no one database or repository.
+    pub findings: Vec<Finding>,
+}
+
+impl DoctorBody {
+    /// Returns all findings.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        let of_repositories = self.repositories.iter().flat_map(|examined| &examined.findings);
+        let of_databases = self.databases.iter().flat_map(|examined| &examined.findings);
+        of_repositories.chain(&self.findings).chain(of_databases)
+    }
 }
 
 /// Examines the databases of a target. With `integrity`, the database system checks their whole content. A problem is
-/// not an error of this call: it is in the report, whose outcome is then `failed`.
+/// not an error of this call: it is among the findings.
 pub fn run(
     engines: &Engines,
     target: &TargetRef,
     only: Option<&DatabaseName>,
     integrity: bool,
     context: &Context,
-) -> Result<Report<DoctorBody>, OperationError> {
-    let started = Timestamp::now();
+) -> Result<DoctorBody, OperationError> {
     let engine = engines.of(target)?;
     let found = engine.databases(target, context)?;
-    let mut body = DoctorBody { databases: vec![], skipped: found.skipped };
+    let mut body = DoctorBody { skipped: found.skipped, ..DoctorBody::default() };
     for database in found.databases {
         if only.is_some_and(|name| database.name != *name) {
             continue;
@@ -71,18 +82,12 @@ pub fn run(
             Err(error) if error.kind == flow::SourceErrorKind::Cancelled => {
                 return Err(OperationError::Cancelled);
             }
-            Err(error) => examined.findings.push(Finding {
-                severity: Severity::Problem,
-                object: error.object,
-                message: error.message,
-                hint: error.hint,
-            }),
+            Err(error) => {
+                examined.findings.push(finding(Severity::Problem, error.object, error.message, error.hint));
+            }
         }
         examined.findings.extend(unfinished::finding(engine, &database, context));
         body.databases.push(examined);
     }
-    let problem =
-        |examined: &Examined| examined.findings.iter().any(|finding| finding.severity == Severity::Problem);
-    let outcome = if body.databases.iter().any(problem) { Outcome::Failed } else { Outcome::Complete };
-    Ok(Report::new("doctor", started, outcome, body))
+    Ok(body)
 }

@@ -8,6 +8,7 @@ pub mod backup;
 pub mod candidates;
 pub mod check;
 pub mod doctor;
+pub mod doctor_repository;
 mod error;
 pub mod export;
 mod hooks;

@@ -315,7 +315,7 @@ fn next(session: &Session, output: &Path, ready: &Ready, host: Option<&HeldHost>
         next.push(format!("backstay restore{options} {backup} --to-new {}", quoted(&format!("./{file}"))));
         next.push(format!("backstay restore{options} {backup} --dry-run"));
     }
-    next.push(format!("backstay verify{options}"));
+    next.push(format!("backstay doctor{options}"));
     next
 }
 
