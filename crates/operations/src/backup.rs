@@ -219,7 +219,8 @@ fn all_targets(
     Ok(BackupResult { report, errors })
 }
 
-/// Lets go what the plan does not keep, once the target is backed up. Where all of it failed, nothing goes.
+/// Lets go what the plan does not keep, once the target is backed up. Where all of it failed, nothing goes. One database
+/// that failed, or is gone, is held to the rules as it is: they keep the newest good backup of each.
 fn retain(
     services: &Services,
     target: &BackupTarget,
@@ -234,13 +235,7 @@ fn retain(
     if !items.iter().any(|item| item.id.is_some()) {
         return;
     }
-    let failed = items.iter().filter(|item| item.error.is_some()).filter_map(|item| item.database.clone());
-    let made = plan_retention::Made {
-        target: &target.target.name,
-        plan,
-        only: target.only.as_ref(),
-        failed: failed.collect(),
-    };
+    let made = plan_retention::Made { target: &target.target.name, plan, only: target.only.as_ref() };
     let pruned = plan_retention::apply(services, retention, made);
     body.pruned.get_or_insert_default().add(pruned);
 }

@@ -51,8 +51,6 @@ pub(crate) struct Made<'a> {
     pub(crate) plan: &'a str,
     /// The one database that the run was for.
     pub(crate) only: Option<&'a DatabaseName>,
-    /// The databases that it failed to back up: of these nothing goes.
-    pub(crate) failed: BTreeSet<DatabaseName>,
 }
 
 /// Removes what the plan lets go.
@@ -61,7 +59,6 @@ pub(crate) fn apply(services: &Services, retention: &Retention, made: Made<'_>) 
         target: Some(made.target.clone()),
         plan: Some(made.plan.to_owned()),
         databases: made.only.map(|only| BTreeSet::from([only.clone()])),
-        except: made.failed,
         ..PruneSelector::default()
     };
     let Retention { rules, zone } = retention.clone();
@@ -109,6 +106,9 @@ fn is_first_of_day(verdicts: &[Verdict], zone: &TimeZone) -> bool {
 fn tell(services: &Services, target: &str, error: &RepositoryError) {
     let next = match error.kind {
         RepositoryErrorKind::Locked => "the next backup of the plan tries again",
+        RepositoryErrorKind::Damaged => {
+            "`backstay check` names what is damaged; `backstay prune --forget-only` removes them and leaves their space"
+        }
         _ => "`backstay prune` does it, or tells what is wrong",
     };
     services.context.observer.event(Event::Finding(Finding {

@@ -185,6 +185,63 @@ fn a_plan_that_cannot_prune_fails_no_backup() {
 }
 
 #[test]
+fn a_tenant_that_fails_again_and_again_keeps_its_last_good_backup_and_no_more() {
+    let place = Place::new();
+    let config = |last: u32| {
+        format!(
+            "[repositories.main]\npath = \"repo\"\n[targets.shops]\nsource = \"shops/{{tenant}}.db\"\n\
+             [targets.shops.plans.often]\nkeep = {{ last = {last} }}\n"
+        )
+    };
+    place.machine.write("backstay.toml", &config(3));
+    let acme = place.machine.database("shops/acme.db", 300);
+    let bolt = place.machine.database("shops/bolt.db", 300);
+    for _ in 0..3 {
+        sql(&acme, "UPDATE t SET text = hex(randomblob(20)) WHERE id % 5 = 0");
+        place.done(&["backup", "shops"]);
+    }
+    std::fs::write(&bolt, "no database, and longer than a header would be").unwrap();
+    // While the rules are the same, nothing of it goes: it has no more than they keep.
+    assert_eq!(place.run(&["backup", "shops"]).code, 3);
+    let of = |name: &str| {
+        let list = place.json(&["list", name]);
+        list["backups"].as_array().unwrap().len()
+    };
+    assert_eq!((of("shops/bolt"), of("shops/acme")), (3, 4), "snapshots that keep the one keep the other");
+    place.machine.write("backstay.toml", &config(1));
+    assert_eq!(place.run(&["backup", "shops"]).code, 3);
+    assert_eq!((of("shops/bolt"), of("shops/acme")), (1, 2));
+    place.done(&["restore", "shops/bolt", "--to-new", "bolt.db"]);
+}
+
+#[test]
+fn where_nobody_can_tell_what_is_needed_the_hint_says_what_helps() {
+    let place = Place::new();
+    let path = place.machine.database("app.db", 500);
+    let packs = || {
+        crate::seams::contents(&place.path("repo/data"))
+            .into_keys()
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    for _ in 0..2 {
+        sql(&path, "UPDATE t SET text = hex(randomblob(20)) WHERE id % 5 = 0");
+        place.done(&["backup", "app.db"]);
+    }
+    let before = packs();
+    sql(&path, "UPDATE t SET text = hex(randomblob(20)) WHERE id % 5 = 0");
+    place.done(&["backup", "app.db"]);
+    for pack in packs().difference(&before) {
+        std::fs::remove_file(place.path("repo/data").join(pack)).unwrap();
+    }
+    let refused = place.run(&["prune", "--keep-last", "1"]);
+    assert_eq!(refused.code, 1, "{}", refused.err);
+    assert!(refused.err.contains("--forget-only"), "{}", refused.err);
+    assert_eq!(listed(&place).len(), 2);
+    place.done(&["prune", "--keep-last", "1", "--forget-only"]);
+    assert_eq!(listed(&place).len(), 1);
+}
+
+#[test]
 fn without_a_rule_or_a_source_that_is_known_nothing_happens() {
     let place = Place::new();
     let states = states(&place, 2);

@@ -15,8 +15,8 @@ use crate::{
 };
 use flow::{Context, Event, Finding, Phase, Severity};
 use restic::{
-    CheckProblem, Id, LockGuard, LockKind, PruneOptions, PrunePlan, PruneStep, ResticErrorKind, Snapshot,
-    plan_prune,
+    CheckProblem, Id, LockGuard, LockKind, PruneOptions, PrunePlan, PruneStep, ResticError, ResticErrorKind,
+    Snapshot, plan_prune,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -154,7 +154,19 @@ fn plan_space(
         ..PruneOptions::default()
     };
     let progress = |bytes| context.observer.event(Event::Bytes(bytes));
-    plan_prune(repository.restic(), remove, &options, &context.cancel, &progress).map_err(repository_error)
+    plan_prune(repository.restic(), remove, &options, &context.cancel, &progress).map_err(not_known)
+}
+
+/// Where nobody can tell what is needed, no space is freed; that backups go needs none of that.
+fn not_known(error: ResticError) -> RepositoryError {
+    let error = repository_error(error);
+    match error.kind {
+        RepositoryErrorKind::Damaged => error.with_hint(
+            "no space is freed while nobody can tell what is needed: `backstay check` names what is damaged; \
+             --forget-only removes the old backups and leaves their space",
+        ),
+        _ => error,
+    }
 }
 
 fn free(

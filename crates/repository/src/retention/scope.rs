@@ -19,8 +19,6 @@ pub struct PruneSelector {
     pub host: Option<String>,
     /// Those that this plan made.
     pub plan: Option<String>,
-    /// None of these databases.
-    pub except: BTreeSet<DatabaseName>,
 }
 
 impl PruneSelector {
@@ -28,7 +26,6 @@ impl PruneSelector {
     pub fn selects(&self, backup: &Candidate) -> bool {
         let place = |place: &String| backup.target.as_str() == place || backup.connection == *place;
         self.target.as_ref().is_none_or(|target| backup.target == *target)
-            && !self.except.contains(&backup.database)
             && self.databases.as_ref().is_none_or(|databases| databases.contains(&backup.database))
             && self.place.as_ref().is_none_or(place)
             && self.host.as_ref().is_none_or(|host| backup.host == *host)
