@@ -33,6 +33,7 @@ struct State {
     hanging: usize,
     released: bool,
     happened: u64,
+    struck: Vec<String>,
 }
 
 /// Passes calls on unless a fault was planned for them.
@@ -72,6 +73,19 @@ impl FaultyStorage {
     /// Returns how many faults have happened.
     pub fn happened(&self) -> u64 {
         self.state().happened
+    }
+
+    /// Returns the objects that faults have struck, of a listing the folder, in their order.
+    pub fn struck(&self) -> Vec<String> {
+        self.state().struck.clone()
+    }
+
+    /// Waits until no call hangs any more; they are released before.
+    pub fn wait_until_none_hangs(&self) {
+        let mut state = self.state();
+        while state.hanging > 0 {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Waits until a call hangs.
@@ -120,6 +134,7 @@ impl FaultyStorage {
             }
         }
         state.happened += u64::from(found.is_some());
+        state.struck.extend(found.map(|_| name.to_owned()));
         if found == Some(Fault::Hang) {
             state.hanging += 1;
             self.changed.notify_all();
@@ -127,6 +142,7 @@ impl FaultyStorage {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             state.hanging -= 1;
+            self.changed.notify_all();
         }
         found
     }
