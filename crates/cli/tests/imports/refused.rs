@@ -80,6 +80,7 @@ fn a_damaged_image_is_refused() {
         assert_eq!(item["status"], "failed", "{item}");
         let message = item["error"]["message"].as_str().unwrap();
         assert!(message.contains(item["path"].as_str().unwrap()) && !message.contains("scratch"), "{item}");
+        assert!(!item["error"]["hint"].as_str().unwrap().contains("restore"), "{item}");
     }
     assert!(backups(&place).is_empty());
 }

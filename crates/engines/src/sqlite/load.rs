@@ -54,7 +54,13 @@ pub(super) fn load(request: LoadRequest<'_>, context: &Context) -> Result<PathBu
         }
     }
     // What is wrong is told of the file, not of its copy.
-    check(&database, context).map_err(|error| SourceError { object: object.to_owned(), ..error })?;
+    check(&database, context).map_err(|error| {
+        let hint = match error.kind {
+            SourceErrorKind::Damaged => Some("take another dump file".to_owned()),
+            _ => error.hint,
+        };
+        SourceError { object: object.to_owned(), hint, ..error }
+    })?;
     Ok(database)
 }
 
@@ -109,8 +115,7 @@ fn check(database: &Path, context: &Context) -> Result<(), SourceError> {
         .map_err(|error| opened.error(error))?;
     match found.as_str() {
         "ok" => Ok(()),
-        problem => Err(failure::damaged(database, format!("integrity check: {problem}"))
-            .with_hint("take another dump file; what is left can be looked at with `sqlite3 FILE .recover`")),
+        problem => Err(failure::damaged(database, format!("integrity check: {problem}"))),
     }
 }
 
