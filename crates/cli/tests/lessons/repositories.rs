@@ -54,8 +54,11 @@ fn what_is_missing_is_stored_again_by_the_next_backup_that_has_it() {
     assert!(found.out.contains(&first), "the backups that it affects are named: {}", found.out);
     assert_ne!(place.run(&["restore", &first, "--to-new", "./lost.db"]).code, 0, "what is lost is refused");
     assert!(!place.path("lost.db").exists());
+    let healed = place.run(&["check", "--heal"]);
+    assert_eq!(healed.code, 21, "only the source has it: {}", healed.err);
     let second = place.backup("app.db");
     assert!(restored(&place, &second) == content);
+    place.restic(&["check", "--read-data"]);
     // The older one shares what was lost: it has come back, and counts again once that was seen.
     place.done(&["verify", &first]);
     assert!(restored(&place, &first) == content);
