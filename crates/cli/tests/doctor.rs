@@ -73,6 +73,8 @@ fn what_is_well_is_said_so_and_nothing_is_changed() {
     let shown = machine.done(&["doctor"]);
     assert!(shown.out.contains("erp: 1 database, the newest backup of"), "{}", shown.out);
     assert!(shown.err.contains("1 repository and 1 database: nothing stands in the way"), "{}", shown.err);
+    assert!(!shown.out.contains("notice:"), "{}", shown.out);
+    assert!(machine.done(&["doctor", "--verbose"]).out.contains("notice:"));
     assert_eq!(tree(&machine.path("repo")), before);
     // Of a source as ever: its databases alone.
     assert_eq!(machine.done(&["doctor", "erp", "--json"]).json()["repositories"], Value::Array(vec![]));
@@ -102,7 +104,7 @@ fn keys_and_locks_that_need_somebody_are_named() {
     unconfirmed.write("repo.key", &format!("{PASSWORD}\n"));
     unconfirmed.write("backstay.toml", &CONFIGURATION.replace("main.key", "repo.key"));
     unconfirmed.database("erp.db", 1);
-    assert_found(&unconfirmed, 0, "warning", &["no copy of the key", "backstay key confirm"]);
+    assert_found(&unconfirmed, 0, "warning", &["no copy of a key", "backstay key confirm"]);
     assert_found(&unconfirmed, 0, "warning", &["target erp", "no backup yet", "backstay backup erp"]);
 }
 

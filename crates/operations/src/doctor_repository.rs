@@ -50,7 +50,7 @@ pub struct ExaminedRepository {
     pub needed_bytes: Option<u64>,
     /// The key file that opened it; null where something else did.
     pub key_file: Option<String>,
-    /// Whether a copy of the key was seen to open it.
+    /// Whether a copy of any of its keys was seen to open it.
     pub key_confirmed: Option<bool>,
     /// How many locks lie there, stale ones too.
     pub locks: Option<u64>,
@@ -141,14 +141,18 @@ fn locks(services: &Services, examined: &mut ExaminedRepository) -> Result<(), O
 }
 
 fn key(services: &Services, examined: &mut ExaminedRepository) -> Result<(), OperationError> {
-    let confirmed = keys::is_confirmed(services)?;
+    let has_keys = services.repository.keys().is_some();
+    let any = |report: crate::report::Report<keys::KeyBody>| {
+        report.body.keys.iter().any(|key| key.confirmed.is_some())
+    };
+    // A copy of whichever key opens it.
+    let confirmed = !has_keys || any(keys::list(services)?);
     examined.key_confirmed = Some(confirmed);
     if !confirmed {
         examined.findings.push(finding(
             Severity::Warning,
             services.repository.location(),
-            "no copy of the key was seen to open it: where this machine is lost, so are the backups"
-                .to_owned(),
+            "no copy of a key was seen to open it: where this machine is lost, so are the backups".to_owned(),
             Some("copy the key to a safe place, then: backstay key confirm COPY".to_owned()),
         ));
     }
@@ -315,6 +319,8 @@ mod tests {
                 proof: Some(Proof { level: ProofLevel::Stored, time }),
                 tags: vec![],
                 suspect: None,
+                lost: None,
+                original: None,
             };
             let mut examined = ExaminedRepository::default();
             ages(&[record], now, &mut examined);

@@ -147,6 +147,10 @@ fn open(session: &Session, options: &Options) -> Result<Opened, Failure> {
         exit::NO_REPOSITORY => failure.with_hint(
             "name the folder that has `config`, `keys` and `snapshots` in it; or is its disk not mounted?",
         ),
+        exit::WRONG_PASSWORD => failure.with_hint(format!(
+            "give its key file, as in: BACKSTAY_PASSWORD_FILE=/path/of/the.key backstay adopt {}",
+            quoted(&text)
+        )),
         _ => failure,
     })
 }

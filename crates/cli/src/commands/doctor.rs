@@ -16,7 +16,7 @@ use operations::report::{Outcome, Report};
 ///
 /// Without a SOURCE: every configured target, and the repositories: whether they can be opened and written to, whether there is
 /// space for the next backup, how old the newest one of each target is, whether a copy of the key was confirmed, what is
-/// locked, damaged or dated in the future.
+/// locked, damaged or dated in the future. Notices about single databases are shown with --verbose.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -111,7 +111,9 @@ fn of_all(session: &Session, options: &Options) -> Result<DoctorBody, Failure> {
 
 /// Shows a database; of many only what was found.
 fn show(session: &Session, examined: &Examined, brief: bool) -> Result<(), Failure> {
-    if brief && examined.findings.is_empty() && !session.globals.verbose {
+    let brief = brief && !session.globals.verbose;
+    let matters = |finding: &&Finding| !brief || finding.severity != Severity::Notice;
+    if brief && !examined.findings.iter().any(|finding| matters(&finding)) {
         return Ok(());
     }
     let name =
@@ -119,7 +121,7 @@ fn show(session: &Session, examined: &Examined, brief: bool) -> Result<(), Failu
     let version = examined.engine_version.as_deref().unwrap_or("of unknown version");
     let bytes = examined.size_bytes.map_or("of unknown size".to_owned(), size);
     session.console.data(&format!("{name}: {} {version}, {bytes}", examined.engine))?;
-    for finding in &examined.findings {
+    for finding in examined.findings.iter().filter(matters) {
         session.console.data(&session.console.finding(finding))?;
     }
     Ok(())
