@@ -1,9 +1,10 @@
 //! Progress: a bar with bytes, rate and time left on a terminal; elsewhere a plain line at most every few seconds;
-//! nothing where the person wants quiet. Findings are always shown.
+//! nothing where the person wants quiet. Findings are always shown, and the same one once.
 
 use crate::wording::{duration, size};
 use flow::{Event, Finding, Observer, Phase, Severity, Stall};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::HashSet;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -22,6 +23,8 @@ struct State {
     total_bytes: Option<u64>,
     began: Instant,
     last_line: Instant,
+    /// What was said, and of what: a list that is read twice in a run finds the same twice.
+    told: HashSet<(String, String)>,
 }
 
 /// Takes the events of the work and shows them on standard error.
@@ -36,7 +39,14 @@ pub(crate) struct Progress {
 impl Progress {
     pub(crate) fn new(quiet: bool, on_terminal: bool) -> Self {
         let now = Instant::now();
-        let state = State { bar: None, phase: String::new(), total_bytes: None, began: now, last_line: now };
+        let state = State {
+            bar: None,
+            phase: String::new(),
+            total_bytes: None,
+            began: now,
+            last_line: now,
+            told: HashSet::new(),
+        };
         Self {
             quiet,
             on_terminal,
@@ -105,8 +115,11 @@ impl Progress {
     }
 
     fn finding(&self, finding: &Finding) {
+        let mut state = self.lock();
+        if !state.told.insert((finding.object.clone(), finding.message.clone())) {
+            return;
+        }
         self.findings.fetch_add(1, Ordering::Relaxed);
-        let state = self.lock();
         let show = || {
             let word = match finding.severity {
                 Severity::Notice if self.quiet => return,
