@@ -49,8 +49,7 @@ impl Table {
     /// Returns the lines, without blanks at their ends.
     pub(crate) fn finish(self) -> String {
         let columns = self.widths.len();
-        let mut lines =
-            String::with_capacity(self.ends.len() / columns.max(1) * self.widths.iter().sum::<usize>());
+        let mut lines = String::new();
         let (mut begin, mut blanks) = (0, 0);
         for (at, end) in self.ends.iter().enumerate() {
             let column = at % columns;

@@ -177,6 +177,12 @@ pub trait Engine: Send + Sync {
         context: &Context,
     ) -> Result<Vec<RestoreState>, SourceError>;
 
+    /// Returns those of the databases of a target, named by their true places, beside which something of a restore
+    /// lies. Of thousands it is cheaper to ask than to look beside each; one too many does no harm.
+    fn with_restores<'a>(&self, databases: &'a [DatabaseRef]) -> Vec<&'a DatabaseRef> {
+        databases.iter().collect()
+    }
+
     /// Takes up an unfinished restore, to run its remaining steps or to roll it back. Fails while its owner lives.
     fn resume_restore(&self, state: RestoreState, context: Context)
     -> Result<Box<dyn Restore>, RestoreError>;

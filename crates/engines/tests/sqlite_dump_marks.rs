@@ -141,7 +141,7 @@ fn in_a_folder_only_what_changed_is_looked_into() {
     };
     assert_eq!(names(&BTreeMap::new()), ["app.db"]);
     let mut marks = known.marks.clone();
-    marks.value = marks_of(&text, &known);
+    marks.value = marks_of(&text, &known).into();
     let as_if_known = Previous::of(marks, known.manifest().unwrap());
     let previous = BTreeMap::from([
         (DatabaseName::new("app.db").unwrap(), known.clone()),
@@ -162,7 +162,7 @@ fn in_a_folder_only_what_changed_is_looked_into() {
 fn marks_of(path: &Path, like: &Previous) -> serde_json::Value {
     use std::os::unix::fs::MetadataExt;
     let metadata = fs::metadata(path).unwrap();
-    let mut value = like.marks.value.clone();
+    let mut value = like.marks.value.as_ref().clone();
     let fields = value.as_object_mut().unwrap();
     fields["path"] = path.canonicalize().unwrap().display().to_string().into();
     fields["inode"] = metadata.ino().into();

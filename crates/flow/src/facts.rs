@@ -2,9 +2,10 @@
 
 use crate::EngineKind;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// A 128-bit digest of a table's rows that does not depend on their order. Guards against accidents and bugs, not
 /// against someone who owns the source.
@@ -98,6 +99,15 @@ impl Facts {
 pub struct Marks {
     /// When they were read. Marks that were younger than two seconds then count as changed: file times are coarse.
     pub read_at: Timestamp,
-    /// The engine's own.
-    pub value: serde_json::Value,
+    /// The engine's own. Thousands of them are passed around in a run: they are shared.
+    #[serde(serialize_with = "write_shared", deserialize_with = "read_shared")]
+    pub value: Arc<serde_json::Value>,
+}
+
+fn write_shared<S: Serializer>(value: &Arc<serde_json::Value>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.serialize(serializer)
+}
+
+fn read_shared<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<serde_json::Value>, D::Error> {
+    serde_json::Value::deserialize(deserializer).map(Arc::new)
 }

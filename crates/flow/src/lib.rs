@@ -17,6 +17,7 @@ mod observer;
 mod quoting;
 mod secret;
 mod source_error;
+mod text;
 
 pub use backup::{BackupReader, ReadError, ReadErrorKind};
 pub use cancel::{Cancel, CancelGuard, Cancelled};
@@ -34,3 +35,4 @@ pub use observer::{Event, Observer, Phase, Silent, Stall};
 pub use quoting::quoted;
 pub use secret::{NoSecrets, Secret, SecretRef, Secrets};
 pub use source_error::{SourceError, SourceErrorKind};
+pub use text::Text;

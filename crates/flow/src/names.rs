@@ -3,7 +3,9 @@
 //! A name is text: it may hold blanks, slashes, quotes and any Unicode, because database names do. Whoever stores
 //! it somewhere narrower (a path, a tag) encodes it there.
 
+use crate::text::Text;
 use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
 use std::fmt;
 
 /// A name that cannot be used.
@@ -22,8 +24,8 @@ macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $type(String);
+        #[serde(try_from = "String", into = "Text")]
+        pub struct $type(Text);
 
         impl $type {
             /// Takes a name: not empty and without a NUL byte.
@@ -34,7 +36,7 @@ macro_rules! name {
                 } else if name.contains('\0') {
                     "holds a NUL byte"
                 } else {
-                    return Ok(Self(name));
+                    return Ok(Self(name.into()));
                 };
                 Err(NameError { what: $what, name, problem })
             }
@@ -58,8 +60,20 @@ macro_rules! name {
             }
         }
 
+        impl Borrow<str> for $type {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
         impl From<$type> for String {
             fn from(name: $type) -> String {
+                name.0.to_string()
+            }
+        }
+
+        impl From<$type> for Text {
+            fn from(name: $type) -> Text {
                 name.0
             }
         }

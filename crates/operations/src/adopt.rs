@@ -2,7 +2,7 @@
 //! by. Reads only; whoever called writes the configuration.
 
 use crate::{OperationError, Services};
-use flow::{DatabaseName, TargetName};
+use flow::{DatabaseName, TargetName, Text};
 use jiff::Timestamp;
 use repository::{BackupRecord, ConfigurationRecord};
 use serde::Serialize;
@@ -66,7 +66,7 @@ pub fn held(services: &Services) -> Result<Held, OperationError> {
     let mut hosts: BTreeMap<String, HeldHost> = BTreeMap::new();
     let empty = |host: &str| HeldHost { host: host.to_owned(), targets: vec![], configurations: vec![] };
     for ((host, _), target) in by_target(records) {
-        hosts.entry(host.clone()).or_insert_with(|| empty(&host)).targets.push(target);
+        hosts.entry(host.to_string()).or_insert_with(|| empty(&host)).targets.push(target);
     }
     for record in state.configurations {
         let held = HeldConfiguration { file: record.file.clone(), time: record.time, record: record.clone() };
@@ -80,9 +80,9 @@ pub fn held(services: &Services) -> Result<Held, OperationError> {
 }
 
 /// The records are in the order of their times, so that the last one of a database is its newest.
-fn by_target(records: Vec<BackupRecord>) -> BTreeMap<(String, TargetName), HeldTarget> {
-    let mut newest: BTreeMap<(String, TargetName), BTreeMap<DatabaseName, BackupRecord>> = BTreeMap::new();
-    let mut counts: BTreeMap<(String, TargetName), u64> = BTreeMap::new();
+fn by_target(records: Vec<BackupRecord>) -> BTreeMap<(Text, TargetName), HeldTarget> {
+    let mut newest: BTreeMap<(Text, TargetName), BTreeMap<DatabaseName, BackupRecord>> = BTreeMap::new();
+    let mut counts: BTreeMap<(Text, TargetName), u64> = BTreeMap::new();
     for record in records.into_iter().filter(|record| record.engine.is_some()) {
         let key = (record.host.clone(), record.target.clone());
         *counts.entry(key.clone()).or_default() += 1;

@@ -152,8 +152,32 @@ pub fn run(services: &Services, options: &BackupOptions) -> Result<BackupResult,
     {
         kept_configuration::keep(services, configuration);
     }
-    journaling::finish(services, &recorded, outcome.as_ref().map(|result| &result.report));
+    match &outcome {
+        Ok(result) => {
+            journaling::finish(services, &recorded, Ok(&result.report.with(abridged(&result.report.body))))
+        }
+        Err(error) => journaling::finish::<BackupBody>(services, &recorded, Err(error)),
+    }
     outcome
+}
+
+/// Returns what the journal keeps of a run: of very many databases those that failed, then those that changed.
+fn abridged(body: &BackupBody) -> BackupBody {
+    let kept = journaling::ITEMS_KEPT;
+    let failed = body.backups.iter().filter(|item| item.error.is_some());
+    let changed = body.backups.iter().filter(|item| item.error.is_none() && item.unchanged != Some(true));
+    let unchanged = body.backups.iter().filter(|item| item.error.is_none() && item.unchanged == Some(true));
+    BackupBody {
+        backups: failed.chain(changed).chain(unchanged).take(kept).cloned().collect(),
+        suspicions: body.suspicions.iter().take(kept).cloned().collect(),
+        appeared: body.appeared.iter().take(kept).cloned().collect(),
+        vanished: body.vanished.iter().take(kept).cloned().collect(),
+        pruned: body.pruned.clone(),
+        healed: body.healed.iter().take(kept).cloned().collect(),
+        lost: body.lost.iter().take(kept).cloned().collect(),
+        skipped: body.skipped.iter().take(kept).cloned().collect(),
+        dry_run: body.dry_run,
+    }
 }
 
 /// By how much a backup steps back where others want the processor too.
@@ -315,7 +339,7 @@ fn back_up_target(
 
 /// Says which databases an unfinished restore lies beside: what is backed up of them may not be what was meant.
 fn tell_unfinished(services: &Services, engine: &dyn engines::Engine, databases: &[DatabaseRef]) {
-    for database in databases {
+    for database in engine.with_restores(databases) {
         if let Some(finding) = unfinished::finding(engine, database, &services.context) {
             services.context.observer.event(Event::Finding(finding));
         }

@@ -236,7 +236,7 @@ fn needed(services: &Services, records: &[BackupRecord], expected: &[TargetRef])
     for record in records.iter().filter(|record| record.host == services.host) {
         let runs = runs.entry(&record.target).or_default();
         match runs.last_mut() {
-            Some((snapshot, added)) if *snapshot == record.snapshot => *added += record.added_bytes,
+            Some((snapshot, added)) if record.snapshot == *snapshot => *added += record.added_bytes,
             _ => runs.push((&record.snapshot, record.added_bytes)),
         }
     }
@@ -304,12 +304,12 @@ mod tests {
             let time = Timestamp::from_second(1_000_000 + ahead).unwrap();
             let record = BackupRecord {
                 id: BackupId("ab".repeat(32)),
-                snapshot: "ab".repeat(32),
+                snapshot: "ab".repeat(32).into(),
                 target: TargetName::new("erp").unwrap(),
                 database: DatabaseName::new("erp.db").unwrap(),
-                host: "h".to_owned(),
+                host: "h".into(),
                 engine: Some(EngineKind::Sqlite),
-                connection: "/erp.db".to_owned(),
+                connection: "/erp.db".into(),
                 time,
                 changed: time,
                 size_bytes: 1,
@@ -318,9 +318,9 @@ mod tests {
                 unchanged: false,
                 proof: Some(Proof { level: ProofLevel::Stored, time }),
                 tags: vec![],
-                suspect: None,
                 lost: None,
                 original: None,
+                suspect: None,
             };
             let mut examined = ExaminedRepository::default();
             ages(&[record], now, &mut examined);

@@ -21,6 +21,10 @@ pub(crate) fn begin(
     Recorded(services.journal.as_ref().and_then(|journal| tolerate(services, journal.begin_run(&start))))
 }
 
+/// How many items of a report the journal keeps of each kind: it has a thousand runs, and a run may have thousands of
+/// databases.
+pub(crate) const ITEMS_KEPT: usize = 100;
+
 /// Records how a run ended.
 pub(crate) fn finish<T: Serialize>(
     services: &Services,

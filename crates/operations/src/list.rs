@@ -3,7 +3,7 @@
 use crate::report::{Outcome, Report};
 use crate::unlisted::none_listed;
 use crate::{OperationError, Services};
-use flow::{DatabaseName, EngineKind, TargetName};
+use flow::{DatabaseName, EngineKind, TargetName, Text};
 use jiff::Timestamp;
 use repository::{BackupId, BackupRecord, ProofLevel, Wanted};
 use serde::Serialize;
@@ -34,9 +34,9 @@ pub struct ListItem {
     /// The tags that its run was given.
     pub tags: Vec<String>,
     /// The host whose run it was.
-    pub host: String,
+    pub host: Text,
     /// Where the database was.
-    pub connection: String,
+    pub connection: Text,
     /// Why its content is suspect; null where it is not, or was accepted.
     pub suspect: Option<Vec<String>>,
     /// Why it can never be restored again; null where it can.

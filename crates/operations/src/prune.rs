@@ -6,11 +6,12 @@
 use crate::journaling;
 use crate::report::{Outcome, Report};
 use crate::{OperationError, Services};
-use flow::{DatabaseName, TargetName};
+use flow::{DatabaseName, TargetName, Text};
 use jiff::Timestamp;
 use repository::retention::{PruneScope, Reason, Verdict};
 use repository::{BackupId, PruneReport, PruneRequest, RepositoryError, RepositoryErrorKind};
 use serde::Serialize;
+use std::sync::Arc;
 
 /// What to prune, and how.
 #[derive(Debug, Clone)]
@@ -33,11 +34,11 @@ pub struct PruneItem {
     /// The database.
     pub database: DatabaseName,
     /// The host whose run it was.
-    pub host: String,
+    pub host: Text,
     /// Where the database was.
-    pub connection: String,
+    pub connection: Text,
     /// The plan that made it; null where there was none.
-    pub plan: Option<String>,
+    pub plan: Option<Text>,
     /// The consistency point.
     pub time: Timestamp,
     /// How large it is when it is restored.
@@ -48,7 +49,7 @@ pub struct PruneItem {
 
 impl From<Verdict> for PruneItem {
     fn from(verdict: Verdict) -> Self {
-        let backup = verdict.backup;
+        let backup = Arc::unwrap_or_clone(verdict.backup);
         Self {
             id: backup.id,
             target: backup.target,
@@ -92,8 +93,26 @@ pub fn run(services: &Services, options: &PruneOptions) -> Result<Report<PruneBo
     }
     let recorded = journaling::begin(services, "prune", None, started);
     let outcome = prune(services, options, started);
-    journaling::finish(services, &recorded, outcome.as_ref());
+    match &outcome {
+        Ok(report) => journaling::finish(services, &recorded, Ok(&report.with(abridged(&report.body)))),
+        Err(error) => journaling::finish::<PruneBody>(services, &recorded, Err(error)),
+    }
     outcome
+}
+
+/// Returns what the journal keeps of a prune that decided on very many backups.
+fn abridged(body: &PruneBody) -> PruneBody {
+    let some = |items: &[PruneItem]| items.iter().take(journaling::ITEMS_KEPT).cloned().collect();
+    PruneBody {
+        kept: some(&body.kept),
+        removed: some(&body.removed),
+        snapshots: body.snapshots,
+        freed_bytes: body.freed_bytes,
+        foreign: body.foreign,
+        unlisted: body.unlisted,
+        forget_only: body.forget_only,
+        dry_run: body.dry_run,
+    }
 }
 
 fn prune(

@@ -234,13 +234,13 @@ pub fn short(id: &str) -> String {
 }
 
 fn nothing(reference: &Reference, records: &[BackupRecord]) -> OperationError {
-    let databases: BTreeSet<String> = records.iter().map(|record| record.connection.clone()).collect();
+    let databases: BTreeSet<flow::Text> = records.iter().map(|record| record.connection.clone()).collect();
     let hint = if databases.is_empty() {
         "nothing is listed: `backstay backup SOURCE` makes a backup; where there was one, `backstay check` tells what \
          is damaged"
             .to_owned()
     } else {
-        let shown: Vec<_> = databases.iter().take(5).cloned().collect();
+        let shown: Vec<_> = databases.iter().take(5).map(flow::Text::as_str).collect();
         format!("`backstay list` shows what there is; there are backups of {}", shown.join(", "))
     };
     OperationError::usage(format!("`{}` names no backup of this repository", reference.text), hint)
@@ -258,12 +258,12 @@ mod tests {
         let time = Timestamp::from_second(i64::from(id)).unwrap();
         BackupRecord {
             id: BackupId(format!("{id:064x}")),
-            snapshot: format!("{id:064x}"),
+            snapshot: format!("{id:064x}").into(),
             target: TargetName::new(target).unwrap(),
             database: DatabaseName::new("app.db").unwrap(),
-            host: host.to_owned(),
+            host: host.into(),
             engine,
-            connection: "/srv/app.db".to_owned(),
+            connection: "/srv/app.db".into(),
             time,
             changed: time,
             size_bytes: 1,
@@ -305,7 +305,7 @@ mod tests {
             let foreign = [records[0].clone(), records[3].clone()];
             assert_eq!(chosen(&foreign, selector.clone(), Moment::Newest), Ok(4), "{selector:?}");
         }
-        let by_id = Selector::Id { prefix: records[3].snapshot.clone(), database: None };
+        let by_id = Selector::Id { prefix: records[3].snapshot.to_string(), database: None };
         assert_eq!(chosen(&records, by_id, Moment::Newest), Ok(4));
         // Not even one of this host before ours of another one.
         let moved = [record(1, path, "there", ours), record(2, path, "here", None)];

@@ -56,6 +56,21 @@ impl<T> Report<T> {
     }
 }
 
+impl<T> Report<T> {
+    /// Returns the same report of another body.
+    pub(crate) fn with<U>(&self, body: U) -> Report<U> {
+        Report {
+            schema: self.schema.clone(),
+            started: self.started,
+            finished: self.finished,
+            elapsed_ms: self.elapsed_ms,
+            outcome: self.outcome,
+            error: self.error.clone(),
+            body,
+        }
+    }
+}
+
 /// Returns the milliseconds between two moments; 0 where the clock jumped back.
 pub fn elapsed_ms(started: Timestamp, finished: Timestamp) -> u64 {
     u64::try_from(finished.as_millisecond() - started.as_millisecond()).unwrap_or(0)

@@ -99,8 +99,21 @@ pub fn run(
     }
     let recorded = journaling::begin(services, "verify", None, started);
     let outcome = verify_all(services, references, false, started);
-    journaling::finish(services, &recorded, outcome.as_ref());
+    match &outcome {
+        Ok(report) => journaling::finish(services, &recorded, Ok(&report.with(abridged(&report.body)))),
+        Err(error) => journaling::finish::<VerifyBody>(services, &recorded, Err(error)),
+    }
     outcome
+}
+
+/// Returns what the journal keeps of a verification of very many backups: those that are damaged first.
+fn abridged(body: &VerifyBody) -> VerifyBody {
+    let (damaged, right): (Vec<_>, Vec<_>) = body.files.iter().partition(|item| item.error.is_some());
+    VerifyBody {
+        summary: body.summary.clone(),
+        files: damaged.into_iter().chain(right).take(journaling::ITEMS_KEPT).cloned().collect(),
+        performance: body.performance.clone(),
+    }
 }
 
 fn verify_all(

@@ -1,6 +1,6 @@
 //! The values that cross the seam between operations and a repository.
 
-use flow::{DatabaseName, EngineKind, Facts, TargetName};
+use flow::{DatabaseName, EngineKind, Facts, TargetName, Text};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,17 +63,17 @@ pub struct BackupRecord {
     /// Its id.
     pub id: BackupId,
     /// The snapshot that holds it.
-    pub snapshot: String,
+    pub snapshot: Text,
     /// The target.
     pub target: TargetName,
     /// The database.
     pub database: DatabaseName,
     /// The host whose run it was.
-    pub host: String,
+    pub host: Text,
     /// The engine; `None` for files that stock restic stored.
     pub engine: Option<EngineKind>,
     /// Where the database was.
-    pub connection: String,
+    pub connection: Text,
     /// The run's consistency point.
     pub time: Timestamp,
     /// When the content last changed, as far as the runs tell.
@@ -125,7 +125,7 @@ impl Wanted {
             Wanted::Database(target, name) => record.target == *target && record.database == *name,
             Wanted::Place(place) => record.target.as_str() == place || record.connection == *place,
             Wanted::Snapshot(digits) => {
-                let ids = [Some(&record.snapshot), record.original.as_ref()];
+                let ids = [Some(record.snapshot.as_str()), record.original.as_deref()];
                 ids.into_iter().flatten().any(|id| id.starts_with(digits))
             }
         }

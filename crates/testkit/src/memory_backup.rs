@@ -27,7 +27,7 @@ pub fn fake_facts(size_bytes: u64) -> Facts {
 
 /// Marks that hold one number.
 pub fn fake_marks(version: u64) -> Marks {
-    Marks { read_at: Timestamp::UNIX_EPOCH, value: version.into() }
+    Marks { read_at: Timestamp::UNIX_EPOCH, value: serde_json::Value::from(version).into() }
 }
 
 /// A part of bytes in memory, given in pieces of odd length; it may end with an error or tell another size.

@@ -310,12 +310,15 @@ fn next(session: &Session, output: &Path, ready: &Ready, host: Option<&HeldHost>
     if let Some(newest) = newest {
         let session = Session { settings: ready.settings.clone(), ..session.clone() };
         let name = match newest.target.as_str() {
-            target if target.starts_with('/') => newest.connection.clone(),
+            target if target.starts_with('/') => newest.connection.to_string(),
             target => session.label(target, Some(newest.database.as_str()), None),
         };
         let backup = quoted(&format!("{name}@latest"));
-        let file =
-            Path::new(&newest.connection).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let file = Path::new(newest.connection.as_str())
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         next.push(format!("backstay restore{options} {backup} --to-new {}", quoted(&format!("./{file}"))));
         next.push(format!("backstay restore{options} {backup} --dry-run"));
     }

@@ -315,7 +315,10 @@ impl Whole {
     }
 }
 
-/// Shows each failure of several and returns the one that decides the exit code.
+/// How many databases are shown one by one where a run has very many; `--verbose` shows them all.
+const LINES_SHOWN: usize = 20;
+
+/// Shows the failures of several and returns the one that decides the exit code.
 fn verdict(session: &Session, errors: Vec<OperationError>, all: usize) -> Option<Failure> {
     let failed = errors.len();
     let first_code = errors.first().map(exit_code)?;
@@ -323,8 +326,11 @@ fn verdict(session: &Session, errors: Vec<OperationError>, all: usize) -> Option
     if all == 1 && failures.len() == 1 {
         return failures.pop();
     }
-    for failure in &failures {
+    for failure in failures.iter().take(LINES_SHOWN) {
         failure.show(&session.console);
+    }
+    if let Some(more) = failures.len().checked_sub(LINES_SHOWN).filter(|more| *more > 0) {
+        session.console.note(&format!("… and {more} more: `--json` names them all"));
     }
     let code = if failed >= all { first_code } else { exit::INCOMPLETE };
     Some(Failure::new(code, format!("{failed} of {all} databases failed")))
@@ -336,23 +342,28 @@ fn show(session: &Session, report: &Report<BackupBody>, dry_run: bool) -> Result
         console.detail(&format!("Passed over {}: {}.", skipped.object, skipped.reason));
     }
     tell_comings_and_goings(session, &report.body);
-    for suspicion in &report.body.suspicions {
+    for suspicion in report.body.suspicions.iter().take(LINES_SHOWN) {
         tell_suspicion(session, suspicion);
+    }
+    if let Some(more) = report.body.suspicions.len().checked_sub(LINES_SHOWN).filter(|more| *more > 0) {
+        console.warn(&format!("{more} more backups are suspect: `--json` names them all"), None);
     }
     tell_settled(session, &report.body);
     let done: Vec<&BackupItem> = report.body.backups.iter().filter(|item| item.error.is_none()).collect();
+    let (shown, more) = shown(session, &done);
     if dry_run {
-        for item in &done {
+        for item in shown {
             console.data(&format!(
                 "would back up {} ({})",
                 label(session, item),
                 size(item.size_bytes.unwrap_or(0))
             ))?;
         }
+        tell_more(session, more);
         console.say("Nothing was backed up: this was a dry run.");
         return Ok(());
     }
-    for item in &done {
+    for item in shown {
         if let Some(id) = &item.id {
             let proof = item.proof.map(|level| level.to_string()).unwrap_or_default();
             let change = match item.unchanged {
@@ -368,6 +379,7 @@ fn show(session: &Session, report: &Report<BackupBody>, dry_run: bool) -> Result
             console.data(&line)?;
         }
     }
+    tell_more(session, more);
     if !done.is_empty() {
         let added = done.iter().filter_map(|item| item.added_bytes).sum();
         let unchanged = done.iter().filter(|item| item.unchanged == Some(true)).count() as u64;
@@ -402,6 +414,23 @@ fn tell_settled(session: &Session, body: &BackupBody) {
             &format!("backup {} is lost: {}", short(&lost.id.0), lost.reason),
             Some("it stays in the list, and is refused; other backups can be restored as ever"),
         );
+    }
+}
+
+/// Returns the databases that are shown one by one, and how many are not: of very many only the first that changed.
+fn shown<'a>(session: &Session, done: &[&'a BackupItem]) -> (Vec<&'a BackupItem>, usize) {
+    if done.len() <= LINES_SHOWN || session.globals.verbose {
+        return (done.to_vec(), 0);
+    }
+    let changed: Vec<&BackupItem> =
+        done.iter().copied().filter(|item| item.unchanged != Some(true)).collect();
+    let more = changed.len().saturating_sub(LINES_SHOWN);
+    (changed.into_iter().take(LINES_SHOWN).collect(), more)
+}
+
+fn tell_more(session: &Session, more: usize) {
+    if more > 0 {
+        session.console.say(&format!("… and {more} more; `--verbose` shows them all."));
     }
 }
 

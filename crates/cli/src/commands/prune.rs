@@ -164,6 +164,9 @@ fn add(whole: &mut PruneBody, body: PruneBody) {
     whole.unlisted += body.unlisted;
 }
 
+/// How many databases have their table where a prune decides on very many; `--verbose` shows them all.
+const TABLES_SHOWN: usize = 20;
+
 /// Shows a table for each database that loses a backup; in a dry run, or where more is asked for, of every one.
 fn show(session: &Session, body: &PruneBody) -> Result<(), Failure> {
     let mut databases: BTreeMap<_, Vec<(&PruneItem, bool)>> = BTreeMap::new();
@@ -173,12 +176,18 @@ fn show(session: &Session, body: &PruneBody) -> Result<(), Failure> {
         let host = item.target.as_str().starts_with('/').then_some(item.host.as_str());
         databases.entry((&item.target, &item.database, host, plan)).or_default().push((item, kept));
     }
-    let mut unchanged = 0_u64;
+    let (mut unchanged, mut tables, mut more) = (0_u64, 0, 0_u64);
+    let verbose = session.globals.verbose;
     for ((target, database, host, _), mut items) in databases {
-        if items.iter().all(|(_, kept)| *kept) && !body.dry_run && !session.globals.verbose {
+        if items.iter().all(|(_, kept)| *kept) && !body.dry_run && !verbose {
             unchanged += 1;
             continue;
         }
+        if tables >= TABLES_SHOWN && !verbose {
+            more += 1;
+            continue;
+        }
+        tables += 1;
         items.sort_by_key(|(item, _)| std::cmp::Reverse(item.time));
         let place = items.first().map(|(item, _)| item.connection.as_str());
         let mut title = session.label(target.as_str(), Some(database.as_str()), place);
@@ -186,6 +195,10 @@ fn show(session: &Session, body: &PruneBody) -> Result<(), Failure> {
             title.push_str(&format!(" on {host}"));
         }
         session.console.data(&format!("{title}\n{}\n\n", rows(session, &items)))?;
+    }
+    if more > 0 {
+        let databases = count(more, "more database", "more databases");
+        session.console.say(&format!("… and {databases}; `--verbose` shows them all."));
     }
     if unchanged > 0 {
         let all = count(unchanged, "database keeps", "databases keep");

@@ -150,7 +150,7 @@ fn choose(
 
 fn exactly(record: &BackupRecord) -> Selector {
     let database = record.id.0.split_once(':').map(|(_, database)| database.to_owned());
-    Selector::Id { prefix: record.snapshot.clone(), database }
+    Selector::Id { prefix: record.snapshot.to_string(), database }
 }
 
 fn database_restore(
@@ -177,7 +177,7 @@ fn database_restore(
         dry_run: options.dry_run.dry_run,
     };
     let place = match &verb.destination {
-        Destination::Origin => record.connection.clone(),
+        Destination::Origin => record.connection.to_string(),
         Destination::Target(target, _) => target.connection.clone(),
         Destination::New(path) => path.clone(),
     };
@@ -476,7 +476,7 @@ fn files(
         ));
     };
     let verb = FilesOptions {
-        snapshot: record.snapshot.clone(),
+        snapshot: record.snapshot.to_string(),
         path,
         folder: session.absolute(folder),
         dry_run: options.dry_run.dry_run,

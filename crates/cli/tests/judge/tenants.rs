@@ -77,3 +77,38 @@ fn of_hundreds_of_databases_only_those_that_changed_or_are_meant_are_opened() {
     assert!(restored.is_subset(&meant), "{restored:?}");
     assert_eq!(tree(&tenants.folder), before, "the one is back and no other was touched");
 }
+
+#[test]
+fn of_hundreds_of_databases_a_run_tells_in_a_few_lines_which_failed_vanished_and_are_new() {
+    let tenants = Tenants::new();
+    let place = &tenants.place;
+    place.machine.write("backstay.toml", "[targets.shops]\nsource = \"./shops/*.db\"\n");
+    std::thread::sleep(Duration::from_millis(2100));
+    let first = place.done(&["backup", "shops"]);
+    assert_eq!(first.out.lines().count(), 20, "{}", first.out);
+    assert!(first.err.contains("480 more") && first.err.contains("Backed up 500 databases"), "{}", first.err);
+
+    sql(&tenants.folder.join("t123.db"), "UPDATE t SET text = 'other' WHERE id = 7");
+    std::fs::write(tenants.folder.join("t200.db"), "this is text, no database\n").unwrap();
+    std::fs::remove_file(tenants.folder.join("t300.db")).unwrap();
+    std::fs::copy(tenants.folder.join("t000.db"), tenants.folder.join("t500.db")).unwrap();
+    let outcome = place.run(&["backup", "shops"]);
+    assert_eq!(outcome.code, 3, "{}", outcome.err);
+    let shown: Vec<&str> = outcome.out.lines().collect();
+    assert_eq!(shown.len(), 2, "{shown:?}");
+    assert!(shown[0].contains("shops/t123.db") && shown[1].contains("shops/t500.db"), "{shown:?}");
+    assert!(outcome.err.lines().count() < 12, "{}", outcome.err);
+    for told in ["1 new: shops/t500.db", "1 vanished: shops/t300.db", "t200.db", "1 of 500 databases failed"]
+    {
+        assert!(outcome.err.contains(told), "{told}: {}", outcome.err);
+    }
+
+    let report = place.run(&["backup", "shops", "--json"]).json();
+    let backups = report["backups"].as_array().unwrap();
+    assert_eq!(backups.len(), 500, "each of them");
+    let failed: Vec<_> = backups.iter().filter(|backup| !backup["error"].is_null()).collect();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert_eq!(failed[0]["database"], "t200.db");
+    assert_eq!(report["vanished"][0]["database"], "t300.db", "{}", report["vanished"]);
+    place.restic(&["check"]);
+}

@@ -76,14 +76,14 @@ pub(super) fn take(path: &Path) -> Result<Marks, SourceError> {
         wal,
     };
     let value = serde_json::to_value(&marks).unwrap_or(serde_json::Value::Null);
-    Ok(Marks { read_at, value })
+    Ok(Marks { read_at, value: value.into() })
 }
 
 /// Tells whether nothing has happened to the database between the two looks, and the earlier look came long enough
 /// after the last change for file times to tell.
 pub(super) fn unchanged(previous: &Marks, now: &Marks) -> bool {
-    let Ok(before) = serde_json::from_value::<FileMarks>(previous.value.clone()) else { return false };
-    let Ok(after) = serde_json::from_value::<FileMarks>(now.value.clone()) else { return false };
+    let Ok(before) = FileMarks::deserialize(&*previous.value) else { return false };
+    let Ok(after) = FileMarks::deserialize(&*now.value) else { return false };
     let settled = |time_ns: i64| previous.read_at.as_nanosecond() - i128::from(time_ns) > SETTLED_NS;
     // SQLite as root sets the owner of a `-wal` whenever it opens it, which renews its change time; its frames renew
     // the other one.
@@ -110,7 +110,7 @@ mod tests {
             wal: wal_changed.map(mark),
         };
         let read_at = Timestamp::from_second(read_second).unwrap_or_default();
-        Marks { read_at, value: serde_json::to_value(value).unwrap_or_default() }
+        Marks { read_at, value: serde_json::to_value(value).unwrap_or_default().into() }
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
     fn another_time_or_a_new_wal_is_a_change() {
         assert!(!unchanged(&marks(103, 99, None), &marks(500, 100, None)));
         assert!(!unchanged(&marks(103, 99, None), &marks(500, 99, Some(99))));
-        let alien = Marks { read_at: Timestamp::now(), value: serde_json::Value::Null };
+        let alien = Marks { read_at: Timestamp::now(), value: serde_json::Value::Null.into() };
         assert!(!unchanged(&alien, &alien));
     }
 }

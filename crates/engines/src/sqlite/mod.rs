@@ -119,6 +119,10 @@ impl Engine for SqliteEngine {
         restore::pending(database, context)
     }
 
+    fn with_restores<'a>(&self, databases: &'a [DatabaseRef]) -> Vec<&'a DatabaseRef> {
+        restore::beside_which(databases)
+    }
+
     fn resume_restore(
         &self,
         state: RestoreState,

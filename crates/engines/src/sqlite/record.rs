@@ -194,10 +194,13 @@ impl Look {
     }
 }
 
+/// What the name of a record adds to that of its database.
+pub(crate) const RECORD_ENDING: &str = ".backstay-restore";
+
 /// Returns the path of the record of a database file.
 pub(crate) fn record_path(target: &Path) -> PathBuf {
     let mut name = target.as_os_str().to_owned();
-    name.push(".backstay-restore");
+    name.push(RECORD_ENDING);
     PathBuf::from(name)
 }
 

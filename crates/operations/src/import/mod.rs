@@ -419,7 +419,7 @@ impl Import<'_> {
                 let origin = serde_json::to_value(origin).unwrap_or_default();
                 dumped.facts.properties.insert(PROPERTY.to_owned(), origin);
                 // Marks of scratch would make nothing known again.
-                dumped.marks.value = serde_json::Value::Null;
+                dumped.marks.value = serde_json::Value::Null.into();
                 Ok(writer.done(&self.file.database, dumped)?)
             }
             Step::Done(_, Err(error)) => Err(named(error).into()),

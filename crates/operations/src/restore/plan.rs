@@ -107,7 +107,7 @@ pub(super) fn plan(
     let origin = DatabaseRef {
         target: record.target.clone(),
         name: record.database.clone(),
-        connection: record.connection.clone(),
+        connection: record.connection.to_string(),
     };
     let (target, mode) = match &options.destination {
         Destination::Origin => {

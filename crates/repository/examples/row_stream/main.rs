@@ -131,7 +131,7 @@ fn dumped() -> Result<Dumped, Box<dyn Error>> {
         properties: BTreeMap::new(),
         tools: BTreeMap::new(),
     };
-    let marks = Marks { read_at: now, value: serde_json::Value::Null };
+    let marks = Marks { read_at: now, value: serde_json::Value::Null.into() };
     let entries = BTreeMap::from([(EntryName::new(ENTRY)?, (Layout::Rows, 1))]);
     Ok(Dumped { facts, marks, entries, elapsed_ms: 0 })
 }

@@ -57,7 +57,7 @@ impl Known {
 
     /// Returns the previous line of a database.
     pub(super) fn line(&self, database: &DatabaseName) -> Option<&Line> {
-        self.latest.get(database).map(|latest| &latest.line)
+        self.latest.get(database).map(|latest| &*latest.line)
     }
 
     /// Returns why the previous backup of a database is suspect, unless that was accepted.

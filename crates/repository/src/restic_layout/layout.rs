@@ -116,8 +116,9 @@ impl Repository for ResticLayout {
         let sound = self.0.sound_index(&state::damaged_packs(&self.0, context)?)?;
         let source = self.0.source(context)?;
         let known = self.0.latest(target, host, context)?.into_iter();
-        let known = known
-            .filter_map(|(name, known)| Some((name, known.snapshot, known.line.marks?, known.line.subtree?)));
+        let known = known.filter_map(|(name, known)| {
+            Some((name, known.snapshot, known.line.marks.clone()?, known.line.subtree?))
+        });
         let known: Vec<_> = known.collect();
         let folders: Vec<Id> = known.iter().map(|(_, _, _, subtree)| *subtree).collect();
         let verdicts = self.0.restic().folders_are_sound(&source.index, &sound, &folders, THREADS);

@@ -1,12 +1,16 @@
 //! `databases.jsonl`: one line for each database of a snapshot. `list` and the next run read nothing else.
 
 use crate::{BackupId, BackupRecord, Proof, ProofLevel};
-use flow::{DatabaseName, EngineKind, Marks, NameError, TargetName};
+use flow::{DatabaseName, EngineKind, Marks, NameError, TargetName, Text};
 use jiff::Timestamp;
 use memchr::memmem::Finder;
 use restic::Id;
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
 
 /// The file's name, at the root of each snapshot.
 pub(super) const FILE: &str = "databases.jsonl";
@@ -62,12 +66,12 @@ impl Line {
     pub(super) fn record(&self, snapshot: &Id, alone: bool, host: &str, tags: Vec<String>) -> BackupRecord {
         BackupRecord {
             id: self.id(snapshot, alone),
-            snapshot: snapshot.to_string(),
+            snapshot: snapshot.to_string().into(),
             target: self.target.clone(),
             database: self.database.clone(),
-            host: host.to_owned(),
+            host: host.into(),
             engine: self.engine,
-            connection: self.connection.clone(),
+            connection: self.connection.as_str().into(),
             time: self.time,
             changed: self.changed,
             size_bytes: self.size_bytes,
@@ -118,13 +122,13 @@ impl ListedLine<'_> {
     /// Returns the list's record, with the proof that is known by now. A name that no system can hold is damage.
     pub(super) fn record(&self, of: &Listing<'_>, proof: Option<Proof>) -> Result<BackupRecord, NameError> {
         Ok(BackupRecord {
-            id: backup_id(of.snapshot, of.alone, &self.database),
-            snapshot: of.snapshot.to_owned(),
-            target: TargetName::new(self.target.as_ref())?,
-            database: DatabaseName::new(self.database.as_ref())?,
-            host: of.host.to_owned(),
+            id: backup_id(&of.snapshot, of.alone, &self.database),
+            snapshot: of.snapshot.clone(),
+            target: of.names.target(&self.target)?,
+            database: of.names.database(&self.database)?,
+            host: of.host.clone(),
             engine: self.engine,
-            connection: self.connection.clone().into_owned(),
+            connection: of.names.place(&self.connection),
             time: self.time,
             changed: self.changed,
             size_bytes: self.size_bytes,
@@ -142,13 +146,51 @@ impl ListedLine<'_> {
 
 /// What all backups of a snapshot have in common.
 pub(super) struct Listing<'a> {
-    pub(super) snapshot: &'a str,
+    pub(super) snapshot: Text,
     /// Whether the snapshot has one line.
     pub(super) alone: bool,
-    pub(super) host: &'a str,
+    pub(super) host: Text,
     pub(super) tags: &'a [String],
     /// The snapshot that this one is a rewritten copy of.
     pub(super) original: Option<&'a str>,
+    pub(super) names: &'a Names,
+}
+
+/// The names that lists have in common: the same thousands in each of them, and here once.
+#[derive(Default)]
+pub(super) struct Names {
+    targets: Mutex<HashSet<TargetName>>,
+    databases: Mutex<HashSet<DatabaseName>>,
+    places: Mutex<HashSet<Text>>,
+}
+
+impl Names {
+    fn target(&self, name: &str) -> Result<TargetName, NameError> {
+        one_of(&self.targets, name, |name| TargetName::new(name))
+    }
+
+    fn database(&self, name: &str) -> Result<DatabaseName, NameError> {
+        one_of(&self.databases, name, |name| DatabaseName::new(name))
+    }
+
+    fn place(&self, place: &str) -> Text {
+        one_of(&self.places, place, |place| Ok::<Text, Infallible>(place.into()))
+            .unwrap_or_else(|no| match no {})
+    }
+}
+
+fn one_of<T: Clone + Eq + Hash + Borrow<str>, E>(
+    known: &Mutex<HashSet<T>>,
+    text: &str,
+    new: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<T, E> {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = known.get(text) {
+        return Ok(found.clone());
+    }
+    let made = new(text)?;
+    known.insert(made.clone());
+    Ok(made)
 }
 
 /// Returns the id of a database's backup in a snapshot.
@@ -180,13 +222,23 @@ impl Only {
 
 /// Reads those lines that are meant, as [`read`] does.
 pub(super) fn read_only(content: &[u8], only: &Only) -> Result<Vec<Line>, serde_json::Error> {
-    let lines = content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    lines.filter(|line| only.may_be(line)).map(serde_json::from_slice).collect()
+    each(content).filter(|line| only.may_be(line)).map(serde_json::from_slice).collect()
 }
 
 /// Returns how many lines a file has.
 pub(super) fn count(content: &[u8]) -> usize {
-    content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count()
+    each(content).count()
+}
+
+fn each(content: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut begin = 0;
+    let ends = memchr::memchr_iter(b'\n', content).chain([content.len()]);
+    let lines = ends.map(move |end| {
+        let line = content.get(begin..end).unwrap_or_default();
+        begin = end + 1;
+        line
+    });
+    lines.filter(|line| !line.is_empty())
 }
 
 /// Reads the file line by line, as [`read`] does, and keeps none. Lines that are not meant are passed over unread.
@@ -195,8 +247,7 @@ pub(super) fn scan<'a, E: From<serde_json::Error>>(
     only: Option<&Only>,
     mut take: impl FnMut(ListedLine<'a>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let lines = content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    for line in lines.filter(|line| only.is_none_or(|only| only.may_be(line))) {
+    for line in each(content).filter(|line| only.is_none_or(|only| only.may_be(line))) {
         take(serde_json::from_slice(line)?)?;
     }
     Ok(())

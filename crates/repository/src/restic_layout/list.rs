@@ -175,12 +175,29 @@ impl ResticRepository {
         said: &Said,
         context: &Context,
     ) -> Result<Vec<BackupRecord>, RepositoryError> {
-        let lists = self
-            .each_list(wanted, context, |id, snapshot| self.records(id, snapshot, wanted, said, context))?;
-        let mut records = Vec::with_capacity(lists.iter().map(Vec::len).sum());
-        records.extend(lists.into_iter().flatten());
+        let mut records = self.backups_as(wanted, said, context, |record| record)?;
+        // Each list is sorted already, and seldom does one reach into the next.
         records.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
         Ok(records)
+    }
+
+    /// Loads the backups that are asked for as what somebody needs of them: of hundreds of thousands only that is kept.
+    /// Those of a snapshot come in the order of their times.
+    pub(super) fn backups_as<R: Send>(
+        &self,
+        wanted: &Wanted,
+        said: &Said,
+        context: &Context,
+        needed: impl Fn(BackupRecord) -> R + Sync,
+    ) -> Result<Vec<R>, RepositoryError> {
+        let names = lines::Names::default();
+        let lists = self.each_list(wanted, context, |id, snapshot| {
+            let records = self.records(id, snapshot, wanted, (said, &names), context)?;
+            Ok(records.into_iter().map(&needed).collect::<Vec<R>>())
+        })?;
+        let mut all = Vec::with_capacity(lists.iter().map(Vec::len).sum());
+        all.extend(lists.into_iter().flatten());
+        Ok(all)
     }
 
     /// Returns the oldest time at which what a listed backup needs was last read.
@@ -232,11 +249,19 @@ impl ResticRepository {
         id: &Id,
         snapshot: &Snapshot,
         wanted: &Wanted,
-        said: &Said,
+        (said, names): (&Said, &lines::Names),
         context: &Context,
     ) -> Result<Vec<BackupRecord>, RepositoryError> {
-        let (of, tags) = (id.to_string(), foreign_tags(snapshot));
+        let tags = foreign_tags(snapshot);
         let original = snapshot.original.as_ref().map(Id::to_string);
+        let mut of = Listing {
+            snapshot: id.to_string().into(),
+            alone: false,
+            host: snapshot.hostname.as_str().into(),
+            tags: &tags,
+            original: original.as_deref(),
+            names,
+        };
         let of_target = names::tag_value(&snapshot.tags, "target");
         let only = match wanted {
             Wanted::Database(_, name) => Some(Only::new("database", name.as_str())),
@@ -248,8 +273,7 @@ impl ResticRepository {
         let mut records = Vec::new();
         let is_ours = self.scan(id, snapshot, only.as_ref(), context, |lines, line| {
             if line.outcome == LineOutcome::Complete || line.lost {
-                let (alone, original) = (lines == 1, original.as_deref());
-                let of = Listing { snapshot: &of, alone, host: &snapshot.hostname, tags: &tags, original };
+                of.alone = lines == 1;
                 let proof = said.proof(line.subtree, line.proof_time).filter(|_| !line.lost);
                 let record = line.record(&of, proof);
                 let mut record = record.map_err(|error| damaged_list(id, &error))?;
@@ -262,6 +286,7 @@ impl ResticRepository {
             records.extend(foreign(id, snapshot, self.size(&snapshot.tree, context), said));
         }
         records.retain(|record| wanted.fits(record));
+        records.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
         Ok(records)
     }
 
@@ -328,7 +353,8 @@ impl ResticRepository {
             None => None,
         };
         let lines = content.map(|content| lines::read(&content)).transpose();
-        let lines = lines.map_err(|error| damaged_list(id, &error))?.map(Arc::new);
+        let lines = lines.map_err(|error| damaged_list(id, &error))?;
+        let lines = lines.map(|lines| Arc::new(lines.into_iter().map(Arc::new).collect()));
         let mut kept = self.memo().lines.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= LISTS_KEPT {
             kept.clear();
@@ -536,12 +562,12 @@ fn foreign(id: &Id, snapshot: &Snapshot, size_bytes: u64, said: &Said) -> Option
     let (target, database) = (TargetName::new(paths.clone()).ok()?, DatabaseName::new(last).ok()?);
     Some(BackupRecord {
         id: BackupId(id.to_string()),
-        snapshot: id.to_string(),
+        snapshot: id.to_string().into(),
         target,
         database,
-        host: snapshot.hostname.clone(),
+        host: snapshot.hostname.as_str().into(),
         engine: None,
-        connection: paths,
+        connection: paths.into(),
         time: snapshot.time,
         changed: snapshot.time,
         size_bytes,

@@ -38,7 +38,7 @@ pub(super) struct Open {
     pub(super) id: Id,
     pub(super) snapshot: Snapshot,
     /// `None` where the list itself is lost.
-    pub(super) lines: Option<Arc<Vec<Line>>>,
+    pub(super) lines: Option<Arc<Vec<Arc<Line>>>>,
     pub(super) problem: String,
 }
 

@@ -4,6 +4,7 @@
 //! folder is whose. Whole lines are kept of the few runs that the next one compares itself with.
 
 use super::lines::Line;
+use crate::State;
 use flow::{DatabaseName, TargetName};
 use jiff::Timestamp;
 use restic::{Id, Snapshot};
@@ -11,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The lines of a snapshot; `None` for one that stock restic wrote.
-pub(super) type Lines = Option<Arc<Vec<Line>>>;
+pub(super) type Lines = Option<Arc<Vec<Arc<Line>>>>;
 
 /// The folders of a snapshot's databases, by name; `None` for one that stock restic wrote.
 pub(super) type Folders = Option<Arc<HashMap<String, Folder>>>;
@@ -46,6 +47,8 @@ pub(super) struct Memo {
     pub(super) folders: Mutex<HashMap<Id, Folders>>,
     pub(super) lines: Mutex<HashMap<Id, Lines>>,
     pub(super) sizes: Mutex<HashMap<Id, u64>>,
+    /// What the state snapshots of these ids say.
+    pub(super) state: Mutex<Option<(Vec<Id>, State)>>,
     given: Mutex<HashMap<(TargetName, String), GivenOfTarget>>,
 }
 

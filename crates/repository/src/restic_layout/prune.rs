@@ -5,6 +5,7 @@
 //! and packs that the next prune removes. What was said of a backup that goes is kept for those with the same folder.
 
 use super::failure::repository_error;
+use super::list::Said;
 use super::names;
 use super::opened::ResticRepository;
 use super::state;
@@ -13,7 +14,7 @@ use crate::{
     BackupId, BackupRecord, ProofLevel, PruneReport, PruneRequest, RepositoryError, RepositoryErrorKind,
     Wanted,
 };
-use flow::{Context, Event, Finding, Phase, Severity};
+use flow::{Context, Event, Finding, Phase, Severity, Text};
 use restic::{
     CheckProblem, Id, LockGuard, LockKind, PruneOptions, PrunePlan, PruneStep, ResticError, ResticErrorKind,
     Snapshot, plan_prune,
@@ -36,15 +37,14 @@ pub(super) fn prune(
     let snapshots = repository.snapshots(context)?;
     let known = state::load(repository, context)?;
     let said = repository.said(&known, context)?;
-    let records = repository.backups(&Wanted::All, &said, context)?;
-    let foreign = records.iter().filter(|record| record.engine.is_none()).count() as u64;
-    let candidates = candidates(&snapshots, records);
+    let (candidates, foreign) = candidates(repository, &snapshots, &said, context)?;
     let decision = plan(&candidates, &request.scopes, request.now);
     let unlisted = repository.unlisted(&Wanted::All, context)?.len() as u64;
     if context.cancel.is_cancelled() {
         return Err(cancelled(repository));
     }
-    let mut remove: HashSet<Id> = decision.snapshots.iter().filter_map(|id| id.parse().ok()).collect();
+    let mut remove: HashSet<Id> =
+        decision.snapshots.iter().filter_map(|id| id.as_str().parse().ok()).collect();
     if !request.dry_run {
         let says_nothing = known.proofs.is_empty() && known.acceptances.is_empty();
         let heirs =
@@ -76,14 +76,19 @@ fn cancelled(repository: &ResticRepository) -> RepositoryError {
     RepositoryError::new(RepositoryErrorKind::Cancelled, repository.location_text(), "interrupted")
 }
 
-/// Returns what retention decides on: our backups. What stock restic wrote is not among them.
-fn candidates(snapshots: &[(Id, Snapshot)], records: Vec<BackupRecord>) -> Vec<Candidate> {
-    let plan_of = |snapshot: &Snapshot| names::tag_value(&snapshot.tags, "plan");
-    let plans: HashMap<String, Option<String>> =
-        snapshots.iter().map(|(id, snapshot)| (id.to_string(), plan_of(snapshot))).collect();
-    let ours = records.into_iter().filter(|record| record.engine.is_some());
-    ours.map(|record| Candidate {
-        plan: plans.get(&record.snapshot).cloned().flatten(),
+/// Returns what retention decides on, our backups, and how many snapshots stock restic wrote, which are not among them.
+fn candidates(
+    repository: &ResticRepository,
+    snapshots: &[(Id, Snapshot)],
+    said: &Said,
+    context: &Context,
+) -> Result<(Vec<Arc<Candidate>>, u64), RepositoryError> {
+    let plans: HashMap<String, Option<Text>> = snapshots
+        .iter()
+        .map(|(id, snapshot)| (id.to_string(), names::tag_value(&snapshot.tags, "plan").map(Text::from)))
+        .collect();
+    let candidate = |record: BackupRecord| Candidate {
+        plan: plans.get(record.snapshot.as_str()).cloned().flatten(),
         proven: record.proof.is_some_and(|proof| proof.level >= ProofLevel::Stored),
         suspect: record.suspect.is_some(),
         id: record.id,
@@ -94,8 +99,12 @@ fn candidates(snapshots: &[(Id, Snapshot)], records: Vec<BackupRecord>) -> Vec<C
         connection: record.connection,
         time: record.time,
         size_bytes: record.size_bytes,
-    })
-    .collect()
+    };
+    let all = repository.backups_as(&Wanted::All, said, context, |record| {
+        record.engine.is_some().then(|| Arc::new(candidate(record)))
+    })?;
+    let foreign = all.iter().filter(|candidate| candidate.is_none()).count() as u64;
+    Ok((all.into_iter().flatten().collect(), foreign))
 }
 
 /// Returns, for each folder, the newest backup that stays and has it: what was said of one that goes holds for it.
@@ -107,7 +116,7 @@ fn heirs(
 ) -> BTreeMap<BackupId, BackupId> {
     let (mut staying, mut going) = (HashMap::new(), Vec::new());
     for (id, snapshot) in snapshots {
-        let goes = decision.snapshots.contains(&id.to_string());
+        let goes = decision.snapshots.contains(id.to_string().as_str());
         for (id, folder) in repository.backups_in(id, snapshot, context) {
             match goes {
                 true => going.push((id, folder)),

@@ -13,6 +13,7 @@ use crate::{Baseline, IMPORTED_TAG, LastBackup, RecentRuns, RepositoryError};
 use flow::{Context, DatabaseName, ReadErrorKind, TargetName};
 use restic::{Id, Snapshot};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// How many full runs are looked at.
 const RUNS_MAX: usize = 20;
@@ -24,7 +25,7 @@ const LINES_MAX: usize = 20_000;
 pub(super) struct Latest {
     pub(super) snapshot: Id,
     pub(super) alone: bool,
-    pub(super) line: Line,
+    pub(super) line: Arc<Line>,
 }
 
 impl ResticRepository {
@@ -92,7 +93,8 @@ impl ResticRepository {
         let snapshots = self.snapshots(context)?;
         let Some((_, snapshot)) = snapshots.iter().find(|(stored, _)| stored == id) else { return Ok(None) };
         let line = self.line_of(id, snapshot, database, context)?;
-        Ok(line.and_then(|(line, lines)| Some(Latest { snapshot: *id, alone: lines == 1, line: line? })))
+        Ok(line
+            .and_then(|(line, lines)| Some(Latest { snapshot: *id, alone: lines == 1, line: line?.into() })))
     }
 
     /// Returns what the recent runs of a target by a host found.

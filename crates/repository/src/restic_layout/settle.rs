@@ -14,6 +14,7 @@ use super::{names, proving, relist, root, state};
 use crate::{AcceptanceRecord, BackupId, ProofRecord, RepositoryError, Settled, State};
 use flow::{Context, TargetName};
 use restic::{BlobWriter, Id, LockGuard, LockKind, Node, NodeKind, Snapshot, Tree};
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -110,11 +111,15 @@ impl<'a> Settling<'a> {
 
     /// Of a snapshot's whole backups that were said to be damaged: reads them, each blob once, and says that they are
     /// right, under the id of their snapshot from now on.
-    fn prove(&mut self, lines: &[Line], old: &Id, new: &Id) -> Result<(), RepositoryError> {
+    fn prove(&mut self, lines: &[impl Borrow<Line>], old: &Id, new: &Id) -> Result<(), RepositoryError> {
         let alone = lines.len() == 1;
         let is_damaged =
             |line: &&Line| self.kept.proofs.get(&line.id(old, alone)).is_some_and(|one| one.level.is_none());
-        let damaged = lines.iter().filter(is_damaged).filter(|line| line.outcome == LineOutcome::Complete);
+        let damaged = lines
+            .iter()
+            .map(Borrow::borrow)
+            .filter(is_damaged)
+            .filter(|line| line.outcome == LineOutcome::Complete);
         let folders = damaged.filter_map(|line| Some((line.id(new, alone), line.subtree?))).collect();
         let proofs = proving::read_back(self.repository, self.whole.source(), folders, self.context)?;
         self.settled.healed.extend(proofs.iter().map(|proof| proof.backup.clone()));
@@ -127,7 +132,7 @@ impl<'a> Settling<'a> {
     fn lose(&mut self, run: &Run, open: &Open) -> Result<(), RepositoryError> {
         let reason = format!("{}; no later backup brought it back", open.problem);
         let mut lines = match &open.lines {
-            Some(lines) => lines.to_vec(),
+            Some(lines) => lines.iter().map(|line| Line::clone(line)).collect(),
             None => relist::lines(self.repository, run, open, &self.whole, self.context)?,
         };
         let is_broken = |line: &Line| {

@@ -15,7 +15,7 @@ use flow::{Context, ReadError, ReadErrorKind};
 use jiff::Timestamp;
 use restic::{BlobKind, BlobWriter, Cut, Id, Node, NodeKind, Snapshot, StreamError, Tree};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 /// The tag of a snapshot that keeps state.
 const TAG: &str = "backstay-state";
@@ -62,6 +62,15 @@ struct Kept {
     state: State,
     /// The lines of files that this release does not know.
     others: BTreeMap<String, BTreeSet<Vec<u8>>>,
+    /// Whether something could not be read.
+    passed_over: bool,
+}
+
+impl Kept {
+    fn pass_over(&mut self, error: ReadError) -> Result<(), RepositoryError> {
+        self.passed_over = true;
+        pass_over(error)
+    }
 }
 
 /// Tells whether a snapshot keeps state, and no backup.
@@ -71,7 +80,23 @@ pub(super) fn is_state(snapshot: &Snapshot) -> bool {
 
 /// Returns what is known. A file of state that cannot be read is passed over: the others say what they know.
 pub(super) fn load(repository: &ResticRepository, context: &Context) -> Result<State, RepositoryError> {
-    Ok(load_kept(repository, context)?.state)
+    let ids: Vec<Id> = newest(&repository.snapshots(context)?).map(|(id, _)| *id).collect();
+    let memo = &repository.memo().state;
+    if let Some((of, state)) = &*memo.lock().unwrap_or_else(PoisonError::into_inner)
+        && *of == ids
+    {
+        return Ok(state.clone());
+    }
+    let kept = load_kept(repository, context)?;
+    if !kept.passed_over {
+        *memo.lock().unwrap_or_else(PoisonError::into_inner) = Some((ids, kept.state.clone()));
+    }
+    Ok(kept.state)
+}
+
+/// Returns the state snapshots that a reader looks at, newest first.
+fn newest(snapshots: &[(Id, Snapshot)]) -> impl Iterator<Item = &(Id, Snapshot)> {
+    snapshots.iter().rev().filter(|(_, snapshot)| is_state(snapshot)).take(UNION_MAX)
 }
 
 /// Returns the packs that are known to be damaged, and not known to be gone.
@@ -103,8 +128,7 @@ fn keep_packs(records: &mut State) {
 
 fn load_kept(repository: &ResticRepository, context: &Context) -> Result<Kept, RepositoryError> {
     let snapshots = repository.snapshots(context)?;
-    let states: Vec<_> =
-        snapshots.iter().rev().filter(|(_, snapshot)| is_state(snapshot)).take(UNION_MAX).collect();
+    let states: Vec<_> = newest(&snapshots).collect();
     let mut kept = Kept::default();
     if states.is_empty() {
         return Ok(kept);
@@ -113,7 +137,7 @@ fn load_kept(repository: &ResticRepository, context: &Context) -> Result<Kept, R
     for (_, snapshot) in states {
         match source.read_tree(&snapshot.tree) {
             Ok(tree) => read_files(&mut kept, &source, &tree)?,
-            Err(error) => pass_over(error)?,
+            Err(error) => kept.pass_over(error)?,
         }
     }
     Ok(kept)
@@ -121,7 +145,9 @@ fn load_kept(repository: &ResticRepository, context: &Context) -> Result<Kept, R
 
 fn read_files(kept: &mut Kept, source: &Source, tree: &Tree) -> Result<(), RepositoryError> {
     for node in tree.nodes.iter().filter(|node| node.kind == NodeKind::File) {
-        read_one(kept, source, node).or_else(pass_over)?;
+        if let Err(error) = read_one(kept, source, node) {
+            kept.pass_over(error)?;
+        }
     }
     Ok(())
 }

@@ -2,8 +2,9 @@
 
 use super::reason::Reason;
 use crate::BackupId;
-use flow::{DatabaseName, TargetName};
+use flow::{DatabaseName, TargetName, Text};
 use jiff::Timestamp;
+use std::sync::Arc;
 
 /// A backup that retention may decide on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,17 +12,17 @@ pub struct Candidate {
     /// Its id.
     pub id: BackupId,
     /// The snapshot that holds it, which goes or stays as a whole.
-    pub snapshot: String,
+    pub snapshot: Text,
     /// The target.
     pub target: TargetName,
     /// The database.
     pub database: DatabaseName,
     /// The host whose run it was.
-    pub host: String,
+    pub host: Text,
     /// Where the database was.
-    pub connection: String,
+    pub connection: Text,
     /// The plan that made it.
-    pub plan: Option<String>,
+    pub plan: Option<Text>,
     /// The consistency point.
     pub time: Timestamp,
     /// How large it is when it is restored.
@@ -43,7 +44,7 @@ impl Candidate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// The backup.
-    pub backup: Candidate,
+    pub backup: Arc<Candidate>,
     /// Whether it stays.
     pub kept: bool,
     /// Why; never empty.

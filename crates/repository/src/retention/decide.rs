@@ -11,10 +11,11 @@ use super::rules::Rules;
 use super::scope::PruneScope;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use std::sync::Arc;
 
 /// A backup while it is decided on.
 struct Open<'a> {
-    backup: &'a Candidate,
+    backup: &'a Arc<Candidate>,
     kept: Vec<Reason>,
     removed: Vec<Reason>,
     /// Whether not even the size may remove it.
@@ -23,15 +24,18 @@ struct Open<'a> {
 
 /// Decides on the backups of one database; the order in which they come means nothing. Returns the verdicts, newest
 /// first.
-pub(super) fn decide(candidates: &[&Candidate], scope: &PruneScope, now: Timestamp) -> Vec<Verdict> {
+pub(super) fn decide(candidates: &[&Arc<Candidate>], scope: &PruneScope, now: Timestamp) -> Vec<Verdict> {
     let PruneScope { rules, zone, .. } = scope;
-    let mut sorted: Vec<&Candidate> = candidates.to_vec();
+    let mut sorted: Vec<&Arc<Candidate>> = candidates.to_vec();
     sorted.sort_by(|a, b| (b.time, &b.id).cmp(&(a.time, &a.id)));
     let unsettled = sorted.first().is_some_and(|newest| !newest.is_good());
     if scope.settled_only && unsettled {
         let reasons = vec![Reason::Unsettled];
-        let kept =
-            |backup: &&Candidate| Verdict { backup: (*backup).clone(), kept: true, reasons: reasons.clone() };
+        let kept = |backup: &&Arc<Candidate>| Verdict {
+            backup: Arc::clone(backup),
+            kept: true,
+            reasons: reasons.clone(),
+        };
         return sorted.iter().map(kept).collect();
     }
     let mut open = by_rules(&sorted, rules, zone, now);
@@ -43,13 +47,20 @@ pub(super) fn decide(candidates: &[&Candidate], scope: &PruneScope, now: Timesta
     open.into_iter()
         .map(|open| {
             let kept = !open.kept.is_empty();
-            let reasons = if kept { open.kept } else { open.removed };
-            Verdict { backup: open.backup.clone(), kept, reasons }
+            let mut reasons = if kept { open.kept } else { open.removed };
+            // There may be hundreds of thousands of them.
+            reasons.shrink_to_fit();
+            Verdict { backup: Arc::clone(open.backup), kept, reasons }
         })
         .collect()
 }
 
-fn by_rules<'a>(sorted: &[&'a Candidate], rules: &Rules, zone: &TimeZone, now: Timestamp) -> Vec<Open<'a>> {
+fn by_rules<'a>(
+    sorted: &[&'a Arc<Candidate>],
+    rules: &Rules,
+    zone: &TimeZone,
+    now: Timestamp,
+) -> Vec<Open<'a>> {
     let marks = |wanted: &dyn Fn(&Candidate) -> bool| -> Vec<Marks> {
         let times: Vec<Timestamp> =
             sorted.iter().filter(|backup| wanted(backup)).map(|backup| backup.time).collect();

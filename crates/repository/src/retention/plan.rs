@@ -7,8 +7,10 @@ use super::candidate::{Candidate, Verdict};
 use super::decide::decide;
 use super::reason::Reason;
 use super::scope::PruneScope;
+use flow::Text;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// What is to become of the backups that were asked about.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -16,7 +18,7 @@ pub struct Decision {
     /// What stays and what goes: by target, database and host, newest first.
     pub verdicts: Vec<Verdict>,
     /// The snapshots that go.
-    pub snapshots: BTreeSet<String>,
+    pub snapshots: BTreeSet<Text>,
 }
 
 /// Decides which of the backups of a repository go. `candidates` are all of them: what no scope selects is left alone,
@@ -26,9 +28,9 @@ pub struct Decision {
 /// any rule keeps stays, with `max_age` whatever is not older too; the newest good backup, all that is newer than it,
 /// and at least `min_keep` stay in any case. Where no rule says what to keep, everything is kept before the size acts.
 /// Rules that say nothing at all keep everything.
-pub fn plan(candidates: &[Candidate], scopes: &[PruneScope], now: Timestamp) -> Decision {
-    let mut databases: BTreeMap<_, Vec<&Candidate>> = BTreeMap::new();
-    let mut staying: HashMap<&str, Staying> = HashMap::new();
+pub fn plan(candidates: &[Arc<Candidate>], scopes: &[PruneScope], now: Timestamp) -> Decision {
+    let mut databases: BTreeMap<_, Vec<&Arc<Candidate>>> = BTreeMap::new();
+    let mut staying: HashMap<Text, Staying> = HashMap::new();
     for backup in candidates {
         match scopes.iter().position(|scope| scope.selector.selects(backup)) {
             Some(scope) => {
@@ -36,7 +38,7 @@ pub fn plan(candidates: &[Candidate], scopes: &[PruneScope], now: Timestamp) -> 
                 let host = in_place.then_some(backup.host.as_str());
                 databases.entry((&backup.target, &backup.database, host, scope)).or_default().push(backup);
             }
-            None => staying.entry(&backup.snapshot).or_default().add(backup),
+            None => staying.entry(backup.snapshot.clone()).or_default().add(backup),
         }
     }
     let mut verdicts = Vec::new();
@@ -44,10 +46,10 @@ pub fn plan(candidates: &[Candidate], scopes: &[PruneScope], now: Timestamp) -> 
         let Some(scope) = scopes.get(*scope) else { continue };
         verdicts.extend(decide(backups, scope, now));
     }
-    let kept: Vec<Candidate> =
+    let kept: Vec<Arc<Candidate>> =
         verdicts.iter().filter(|verdict| verdict.kept).map(|verdict| verdict.backup.clone()).collect();
     for backup in &kept {
-        staying.entry(&backup.snapshot).or_default().add(backup);
+        staying.entry(backup.snapshot.clone()).or_default().add(backup);
     }
     let mut snapshots = BTreeSet::new();
     for verdict in verdicts.iter_mut().filter(|verdict| !verdict.kept) {

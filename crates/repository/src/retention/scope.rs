@@ -29,7 +29,7 @@ impl PruneSelector {
             && self.databases.as_ref().is_none_or(|databases| databases.contains(&backup.database))
             && self.place.as_ref().is_none_or(place)
             && self.host.as_ref().is_none_or(|host| backup.host == *host)
-            && self.plan.as_ref().is_none_or(|plan| backup.plan.as_ref() == Some(plan))
+            && self.plan.as_ref().is_none_or(|plan| backup.plan.as_deref() == Some(plan.as_str()))
     }
 }
 

@@ -1,9 +1,9 @@
 //! Single rules, by example.
 
-use crate::history::{backups, decide, everything, ids, kept, now, told};
+use crate::history::{backups, decide, everything, ids, kept, now, planned, told};
 use flow::{DatabaseName, TargetName};
 use jiff::tz::TimeZone;
-use repository::retention::{PruneScope, PruneSelector, Rules, plan};
+use repository::retention::{PruneScope, PruneSelector, Rules};
 use std::collections::BTreeSet;
 
 /// One backup a day from the 1st to the 20th; number 0 is the oldest.
@@ -147,13 +147,13 @@ fn what_nobody_asked_about_is_left_alone_and_keeps_its_snapshot() {
     shops.extend(others);
     let mut scopes = everything(Rules { last: 1, ..Rules::default() });
     scopes[0].selector.databases = Some(BTreeSet::from([DatabaseName::new("erp.db").unwrap()]));
-    let decision = plan(&shops, &scopes, now());
+    let decision = planned(&shops, &scopes, now());
     assert!(decision.snapshots.is_empty());
     assert!(
         decision.verdicts.iter().all(|verdict| verdict.kept && verdict.backup.database.as_str() == "erp.db")
     );
     scopes[0].selector.databases = None;
-    assert_eq!(plan(&shops, &scopes, now()).snapshots.len(), 19);
+    assert_eq!(planned(&shops, &scopes, now()).snapshots.len(), 19);
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn a_path_is_another_database_on_another_host() {
     let mut hosts = daily();
     for (number, backup) in hosts.iter_mut().enumerate() {
         backup.target = TargetName::new("/srv/erp.db").unwrap();
-        backup.host = ["one", "two"][number % 2].to_owned();
+        backup.host = ["one", "two"][number % 2].into();
     }
     let rules = Rules { last: 3, ..Rules::default() };
     assert_eq!(kept(&hosts, &rules).len(), 6);
@@ -171,9 +171,9 @@ fn a_path_is_another_database_on_another_host() {
 
 #[test]
 fn each_plan_has_its_own_rules_and_the_rest_is_left_alone() {
-    let mut planned = daily();
-    for (number, backup) in planned.iter_mut().enumerate() {
-        backup.plan = [Some("nightly"), Some("weekly"), None][number % 3].map(str::to_owned);
+    let mut by_plan = daily();
+    for (number, backup) in by_plan.iter_mut().enumerate() {
+        backup.plan = [Some("nightly"), Some("weekly"), None][number % 3].map(flow::Text::from);
     }
     let scope = |name: &str, last| PruneScope {
         selector: PruneSelector { plan: Some(name.to_owned()), ..PruneSelector::default() },
@@ -181,7 +181,7 @@ fn each_plan_has_its_own_rules_and_the_rest_is_left_alone() {
         zone: TimeZone::UTC,
         settled_only: false,
     };
-    let decision = plan(&planned, &[scope("nightly", 1), scope("weekly", 2)], now());
+    let decision = planned(&by_plan, &[scope("nightly", 1), scope("weekly", 2)], now());
     assert_eq!(ids(&decision, true).len(), 3);
     assert_eq!(ids(&decision, false).len(), 7 + 7 - 3);
     assert!(decision.verdicts.iter().all(|verdict| verdict.backup.plan.is_some()));
@@ -191,9 +191,9 @@ fn each_plan_has_its_own_rules_and_the_rest_is_left_alone() {
 fn days_begin_in_the_zone_of_the_rules() {
     let two = backups(&["2026-11-19T22:30:00Z", "2026-11-19T23:30:00Z"]);
     let mut scopes = everything(Rules { daily: 2, ..Rules::default() });
-    assert_eq!(ids(&plan(&two, &scopes, now()), true).len(), 1);
+    assert_eq!(ids(&planned(&two, &scopes, now()), true).len(), 1);
     scopes[0].zone = TimeZone::fixed(jiff::tz::offset(1));
-    assert_eq!(ids(&plan(&two, &scopes, now()), true).len(), 2);
+    assert_eq!(ids(&planned(&two, &scopes, now()), true).len(), 2);
 }
 
 #[test]
@@ -201,9 +201,9 @@ fn while_the_newest_is_not_settled_nothing_goes_where_that_was_asked() {
     let mut shops = daily();
     shops[19].suspect = true;
     let mut scopes = everything(Rules { last: 1, ..Rules::default() });
-    assert_eq!(ids(&plan(&shops, &scopes, now()), true).len(), 2);
+    assert_eq!(ids(&planned(&shops, &scopes, now()), true).len(), 2);
     scopes[0].settled_only = true;
-    assert_eq!(ids(&plan(&shops, &scopes, now()), true).len(), 20);
+    assert_eq!(ids(&planned(&shops, &scopes, now()), true).len(), 20);
     shops[19].suspect = false;
-    assert_eq!(ids(&plan(&shops, &scopes, now()), true).len(), 1);
+    assert_eq!(ids(&planned(&shops, &scopes, now()), true).len(), 1);
 }

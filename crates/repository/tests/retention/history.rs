@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use repository::BackupId;
 use repository::retention::{Candidate, Decision, PruneScope, PruneSelector, Rules, plan};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// The moment at which all these tests run.
 pub(crate) fn now() -> Timestamp {
@@ -15,11 +16,11 @@ pub(crate) fn now() -> Timestamp {
 pub(crate) fn backup(number: usize, time: Timestamp) -> Candidate {
     Candidate {
         id: BackupId(format!("{number:08}")),
-        snapshot: format!("{number:08}"),
+        snapshot: format!("{number:08}").into(),
         target: TargetName::new("erp").unwrap(),
         database: DatabaseName::new("erp.db").unwrap(),
-        host: "host".to_owned(),
-        connection: "/srv/erp.db".to_owned(),
+        host: "host".into(),
+        connection: "/srv/erp.db".into(),
         plan: None,
         time,
         size_bytes: 100,
@@ -38,7 +39,12 @@ pub(crate) fn everything(rules: Rules) -> [PruneScope; 1] {
 }
 
 pub(crate) fn decide(candidates: &[Candidate], rules: &Rules) -> Decision {
-    plan(candidates, &everything(rules.clone()), now())
+    planned(candidates, &everything(rules.clone()), now())
+}
+
+pub(crate) fn planned(candidates: &[Candidate], scopes: &[PruneScope], now: Timestamp) -> Decision {
+    let candidates: Vec<_> = candidates.iter().cloned().map(Arc::new).collect();
+    plan(&candidates, scopes, now)
 }
 
 pub(crate) fn ids(decision: &Decision, kept: bool) -> BTreeSet<String> {

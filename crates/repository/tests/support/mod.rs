@@ -184,7 +184,7 @@ pub(crate) fn dumped(entries: &[(&str, Layout, u32)]) -> Dumped {
             properties: BTreeMap::new(),
             tools: BTreeMap::new(),
         },
-        marks: Marks { read_at: now, value: serde_json::Value::Null },
+        marks: Marks { read_at: now, value: serde_json::Value::Null.into() },
         entries: entries.iter().map(|(name, layout, count)| (entry(name), (*layout, *count))).collect(),
         elapsed_ms: 1,
     }

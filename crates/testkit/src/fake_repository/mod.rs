@@ -94,7 +94,7 @@ struct Held {
     stored: Vec<Stored>,
     runs: Vec<Run>,
     damaged: BTreeSet<BackupId>,
-    hidden: BTreeSet<String>,
+    hidden: BTreeSet<flow::Text>,
     /// What a heal left to the next backup.
     open: BTreeSet<BackupId>,
     kept: State,

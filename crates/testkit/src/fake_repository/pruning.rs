@@ -5,6 +5,7 @@ use super::{FakeRepository, Held, RepositoryFlaw as Flaw, Stored};
 use repository::retention::{Candidate, plan};
 use repository::{PruneReport, PruneRequest, State, Unlisted};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 impl FakeRepository {
     /// Hides the snapshot of a backup from the list, as damage would.
@@ -18,13 +19,13 @@ impl FakeRepository {
     pub(super) fn hidden_snapshots(&self) -> Vec<Unlisted> {
         let state = self.0.state();
         let hidden = state.hidden.iter().filter(|_| !self.0.has(Flaw::HidesUnlisted));
-        let of = |snapshot: &String| {
+        let of = |snapshot: &flow::Text| {
             let first = state.stored.iter().find(|stored| stored.record.snapshot == *snapshot)?;
             let known = !self.0.has(Flaw::ForgetsWhoseUnlisted);
             Some(Unlisted {
-                snapshot: snapshot.clone(),
+                snapshot: snapshot.to_string(),
                 target: known.then(|| first.record.target.clone()),
-                host: known.then(|| first.record.host.clone()),
+                host: known.then(|| first.record.host.to_string()),
                 time: known.then_some(first.record.time),
                 problem: "it is hidden".to_owned(),
             })
@@ -42,7 +43,7 @@ impl FakeRepository {
             database: record.database.clone(),
             host: record.host.clone(),
             connection: record.connection.clone(),
-            plan: stored.plan.clone(),
+            plan: stored.plan.as_deref().map(flow::Text::from),
             time: record.time,
             size_bytes: record.size_bytes,
             proven: !damaged || self.0.has(Flaw::PrunesTheNewest),
@@ -55,14 +56,14 @@ impl FakeRepository {
         let listed = |stored: &&Stored| {
             self.0.has(Flaw::PrunesUnlisted) || !state.hidden.contains(&stored.record.snapshot)
         };
-        let candidates: Vec<Candidate> =
-            state.stored.iter().filter(listed).map(|stored| self.candidate(stored, &state)).collect();
+        let candidate = |stored| Arc::new(self.candidate(stored, &state));
+        let candidates: Vec<Arc<Candidate>> = state.stored.iter().filter(listed).map(candidate).collect();
         let mut scopes = request.scopes.clone();
         if self.0.has(Flaw::PrunesAnyTarget) {
             scopes.iter_mut().for_each(|scope| scope.selector = Default::default());
         }
         let decision = plan(&candidates, &scopes, request.now);
-        let mut going: BTreeSet<String> = decision.snapshots.clone();
+        let mut going: BTreeSet<flow::Text> = decision.snapshots.clone();
         if self.0.has(Flaw::PrunesSharedSnapshots) {
             let shared = |reason: &repository::retention::Reason| reason.to_string().starts_with("shares");
             let sharing = decision.verdicts.iter().filter(|verdict| verdict.reasons.iter().any(shared));

@@ -138,12 +138,12 @@ impl FakeWriter {
         let keeps_time = unchanged && !self.has(Flaw::ForgetsChangedTime);
         let record = BackupRecord {
             id: BackupId(id),
-            snapshot: snapshot.to_owned(),
+            snapshot: snapshot.into(),
             target: self.request.target.clone(),
             database: database.name.clone(),
-            host: self.request.host.clone(),
+            host: self.request.host.as_str().into(),
             engine: Some(dumped.facts.engine),
-            connection: database.connection.clone(),
+            connection: database.connection.as_str().into(),
             time,
             changed: changed(previous.as_ref(), keeps_time, time),
             size_bytes,

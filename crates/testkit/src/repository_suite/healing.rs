@@ -89,7 +89,7 @@ fn lost(subject: &FreshRepository) -> Outcome {
     ensure!(!reason.is_empty(), "no reason is told");
     let listed = record(subject, gone)?;
     ensure!(listed.lost.is_some() && listed.proof.is_none(), "it is listed as {listed:?}");
-    let found_by = [Some(&listed.snapshot), listed.original.as_ref()];
+    let found_by = [Some(listed.snapshot.as_str()), listed.original.as_deref()];
     ensure!(found_by.contains(&Some(&id.0)), "it is not found by its old id: {listed:?}");
     let opened = (subject.reopen)().open(gone, &subject.context).map(drop).map_err(|error| error.kind);
     ensure!(opened == Err(RepositoryErrorKind::Damaged), "to open it gives {opened:?}");

@@ -25,9 +25,11 @@ mod unbuffered;
 use crate::restore::{
     Restore, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreState, RestoreStep, Standing,
 };
-use crate::sqlite::record::{self, Record};
+use crate::sqlite::record::{self, RECORD_ENDING, Record, record_path};
 use flow::{BackupReader, Context, DatabaseRef, EngineKind, Manifest, SourceError, SourceErrorKind, quoted};
 use job::{Job, Place, Work};
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
 
 /// Plans a restore, and changes nothing.
 pub(crate) fn begin(
@@ -102,6 +104,33 @@ pub(crate) fn pending(database: &DatabaseRef, _context: &Context) -> Result<Vec<
         })
         .into_iter()
         .collect())
+}
+
+/// Returns the databases that may have a record beside them, with one look into each folder. Where a folder cannot be
+/// read, that is all in it.
+pub(crate) fn beside_which(databases: &[DatabaseRef]) -> Vec<&DatabaseRef> {
+    let mut folders: BTreeMap<&Path, Option<HashSet<PathBuf>>> = BTreeMap::new();
+    let mut found = Vec::new();
+    for database in databases {
+        let path = Path::new(&database.connection);
+        let folder = files::folder_of(path);
+        let records = folders.entry(folder).or_insert_with(|| records_in(folder).ok());
+        if records.as_ref().is_none_or(|records| records.contains(&record_path(path))) {
+            found.push(database);
+        }
+    }
+    found
+}
+
+fn records_in(folder: &Path) -> std::io::Result<HashSet<PathBuf>> {
+    let mut records = HashSet::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(RECORD_ENDING) {
+            records.insert(path);
+        }
+    }
+    Ok(records)
 }
 
 /// Takes up an unfinished restore. What is recorded counts, not what `state` says of its progress.
