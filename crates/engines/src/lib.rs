@@ -3,6 +3,7 @@
 //! through a [`flow::BackupReader`].
 
 mod engine;
+pub mod postgres;
 mod restore;
 pub mod sqlite;
 

@@ -1,0 +1,3 @@
+//! PostgreSQL: what its own tools write, read and write as they do.
+
+pub mod archive;

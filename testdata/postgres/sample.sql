@@ -1,0 +1,14 @@
+CREATE SCHEMA "Odd schema";
+CREATE TABLE "Odd schema"."Täble ""x""" (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text, doc jsonb, n numeric, twice numeric GENERATED ALWAYS AS (n * 2) STORED);
+INSERT INTO "Odd schema"."Täble ""x""" (body, doc, n) SELECT 'row ' || i || E'\t\\ tab', jsonb_build_object('i', i), i / 3.0 FROM generate_series(1, 500) i;
+CREATE TABLE empty (a int);
+CREATE TABLE nocolumns ();
+CREATE TABLE parts (d date, v int) PARTITION BY RANGE (d);
+CREATE TABLE parts_2025 PARTITION OF parts FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
+INSERT INTO parts SELECT date '2025-01-01' + i, i FROM generate_series(0, 99) i;
+CREATE MATERIALIZED VIEW sums AS SELECT d, sum(v) FROM parts GROUP BY d;
+CREATE SEQUENCE loose START 42; SELECT nextval('loose');
+CREATE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT $1 + 1';
+CREATE TYPE mood AS ENUM ('sad', 'ok');
+SELECT lo_from_bytea(0, decode(repeat('00ff10', 5000), 'hex')); SELECT lo_from_bytea(4000000000, 'x'); SELECT lo_create(0);
+COMMENT ON TABLE empty IS 'nothing in it';
