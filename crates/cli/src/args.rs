@@ -13,6 +13,7 @@ const AFTER_HELP: &str = "\
 Examples:
   backstay demo                              see it all happen with a sample database
   backstay backup /srv/shop/shop.db          back up a SQLite database
+  backstay backup postgres://backup@db1/erp  back up a PostgreSQL database
   backstay list                              the backups there are
   backstay restore /srv/shop/shop.db@latest  put the newest one back
   backstay verify                            read back the newest backup of each database

@@ -5,7 +5,7 @@ use crate::errors::{Failure, exit};
 use crate::globals::Globals;
 use crate::places::Places;
 use config::{Arguments, Settings, SourceArgument};
-use flow::{Cancel, Context, Environment, NoSecrets, ScratchDir};
+use flow::{Cancel, Context, EngineKind, Environment, NoSecrets, ScratchDir};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use operations::Engines;
@@ -126,12 +126,15 @@ impl Session {
     ) -> String {
         let Some(database) = database else { return target.to_owned() };
         match self.settings.targets.get(target) {
+            Some(configured) if configured.target.engine != EngineKind::Sqlite => target.to_owned(),
             Some(configured) if !has_many => {
                 // What is gone may have been a folder: of a file the database has the name.
                 let source = Path::new(&configured.target.connection);
                 let one = source.file_name().is_some_and(|name| name == database) || source.exists();
                 if one { target.to_owned() } else { format!("{target}/{database}") }
             }
+            // One database each, which the URL names.
+            None if target.starts_with("postgres://") => target.to_owned(),
             None if target.starts_with('/') => match connection {
                 Some(connection) => connection.to_owned(),
                 None if has_many => format!("{target}: {database}"),

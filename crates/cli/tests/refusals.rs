@@ -64,7 +64,7 @@ fn sources_that_cannot_be_backed_up() {
         ("truncated", &["backup", "cut.db"], 20, "cut.db"),
         ("encrypted", &["backup", "sealed.db"], 20, "sealed.db"),
         ("other systems", &["backup", "postgres://app:geheim@db/erp"], 2, "password"),
-        ("other systems without password", &["backup", "postgres://db/erp"], 2, "SQLite"),
+        ("other systems without password", &["backup", "neo4j://db/erp"], 2, "SQLite"),
         ("nothing named", &["backup"], 2, "nothing to back up"),
         ("nothing configured", &["backup", "--all"], 2, "no target"),
         ("a tag of ours", &["backup", "app.db", "--tag", "plan=x"], 2, "plan=x"),

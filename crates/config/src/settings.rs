@@ -5,10 +5,11 @@ use crate::keep::rules;
 use crate::problem::Problem;
 use crate::source::{SourceTextError, normal, source};
 use crate::written::{Written, WrittenPlan, WrittenRepository, WrittenRestore, WrittenTarget};
-use flow::{SecretRef, TargetName, TargetRef};
+use flow::{EngineKind, SecretRef, TargetName, TargetRef};
 use jiff::tz::TimeZone;
 use repository::retention::Rules;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// A configuration, ready to use. Without a file it is empty, and everything is named in arguments.
@@ -232,8 +233,11 @@ fn target_settings(
         ));
     }
     let target_name = TargetName::new(name).map_err(|error| Problem::new(&at, error.to_string(), None))?;
-    let target = source(Some(target_name), &written.source, folder)
+    let mut target = source(Some(target_name), &written.source, folder)
         .map_err(|error| Problem::source(&["targets", name, "source"], error))?;
+    if let Some(passfile) = written.passfile {
+        add_passfile(&mut target, &passfile, folder, &["targets", name, "passfile"])?;
+    }
     let hooks = |key| ["targets", name, "hooks", key];
     let mut plans = BTreeMap::new();
     for (plan_name, plan) in written.plans {
@@ -247,6 +251,28 @@ fn target_settings(
         restore: restore_settings(name, written.restore, folder)?,
         plans,
     })
+}
+
+/// A password file goes with the connection, as libpq's own parameter.
+fn add_passfile(target: &mut TargetRef, text: &str, folder: &Path, at: &[&str]) -> Result<(), Problem> {
+    if target.engine != EngineKind::Postgres {
+        let hint = "take the key out".to_owned();
+        return Err(Problem::new(at, "a password file is for PostgreSQL, and this source is none", hint));
+    }
+    let path = local_path(text, folder, at)?;
+    let mut encoded = String::new();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' => {
+                encoded.push(char::from(*byte));
+            }
+            // Writing to a string cannot fail.
+            other => drop(write!(encoded, "%{other:02X}")),
+        }
+    }
+    let separator = if target.connection.contains('?') { '&' } else { '?' };
+    target.connection = format!("{}{separator}passfile={encoded}", target.connection);
+    Ok(())
 }
 
 fn restore_settings(name: &str, written: WrittenRestore, folder: &Path) -> Result<RestoreSettings, Problem> {

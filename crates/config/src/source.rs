@@ -1,4 +1,4 @@
-//! A source as text: a path, a folder, a glob, a template with `{tenant}`, or a URL. The canonical form of a path is
+//! A source as text: a path, a folder, a glob, a template with `{tenant}`, or a URL of a server. The canonical form of a path is
 //! a target's name where no configuration gives it one, so the same file has one name from everywhere.
 
 use flow::{EngineKind, TargetName, TargetRef};
@@ -21,6 +21,9 @@ fn refuse<T>(message: impl Into<String>, hint: impl Into<Option<String>>) -> Res
 /// Returns the target behind a text. Relative paths are meant from `folder`, which is absolute. A target without a
 /// `name` is named after its canonical path.
 pub fn source(name: Option<TargetName>, text: &str, folder: &Path) -> Result<TargetRef, SourceTextError> {
+    if let Some((scheme @ ("postgres" | "postgresql"), rest)) = text.split_once("://") {
+        return postgres(name, scheme, rest);
+    }
     let path = match text.split_once("://") {
         Some((scheme, rest)) if scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+') => {
             PathBuf::from(url_path(scheme, rest)?)
@@ -47,7 +50,37 @@ pub fn source(name: Option<TargetName>, text: &str, folder: &Path) -> Result<Tar
     Ok(TargetRef { name, engine: EngineKind::Sqlite, connection, secret: None })
 }
 
-fn url_path<'a>(scheme: &str, rest: &'a str) -> Result<&'a str, SourceTextError> {
+/// Returns the target behind a PostgreSQL URL, which is named by it without the user where it has no other name.
+fn postgres(name: Option<TargetName>, scheme: &str, rest: &str) -> Result<TargetRef, SourceTextError> {
+    refuse_password(rest)?;
+    let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
+    let (authority, path) = place.split_once('/').map_or((place, None), |(place, path)| (place, Some(path)));
+    if path.is_none_or(str::is_empty) && !query.is_some_and(|query| query.contains("dbname=")) {
+        return refuse(
+            "the URL names no database",
+            format!("write {scheme}://HOST/DATABASE; a cluster on this machine: {scheme}:///DATABASE"),
+        );
+    }
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let kept = query.into_iter().flat_map(|query| query.split('&'));
+    let kept: Vec<&str> =
+        kept.filter(|pair| !pair.starts_with("user=") && !pair.starts_with("passfile=")).collect();
+    let mut shown = format!("postgres://{host}/{}", path.unwrap_or_default());
+    if !kept.is_empty() {
+        shown = format!("{shown}?{}", kept.join("&"));
+    }
+    let name = match name {
+        Some(name) => name,
+        None => match TargetName::new(shown) {
+            Ok(name) => name,
+            Err(error) => return refuse(error.to_string(), None),
+        },
+    };
+    let connection = format!("postgres://{rest}");
+    Ok(TargetRef { name, engine: EngineKind::Postgres, connection, secret: None })
+}
+
+fn refuse_password(rest: &str) -> Result<(), SourceTextError> {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
     let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
     let query = rest.split_once('?').map_or("", |(_, query)| query).to_ascii_lowercase();
@@ -57,15 +90,21 @@ fn url_path<'a>(scheme: &str, rest: &'a str) -> Result<&'a str, SourceTextError>
             "take it out: the database's own password file or a command gives it".to_owned(),
         );
     }
+    Ok(())
+}
+
+fn url_path<'a>(scheme: &str, rest: &'a str) -> Result<&'a str, SourceTextError> {
+    refuse_password(rest)?;
     match scheme {
         "sqlite" if rest.starts_with('/') => Ok(rest),
         "sqlite" => refuse("a SQLite URL has three slashes", "write sqlite:///path/of/app.db".to_owned()),
-        "postgres" | "postgresql" | "neo4j" | "neo4j+s" | "bolt" | "bolt+s" => {
-            refuse("this version backs up SQLite only", "name a SQLite file, a folder or a glob".to_owned())
-        }
+        "neo4j" | "neo4j+s" | "bolt" | "bolt+s" => refuse(
+            "this version backs up SQLite and PostgreSQL only",
+            "name a SQLite file, a folder or a glob, or a postgres:// URL".to_owned(),
+        ),
         _ => refuse(
             format!("{scheme}:// is no kind of source"),
-            "name a SQLite file, a folder or a glob".to_owned(),
+            "name a SQLite file, a folder or a glob, or a postgres:// URL".to_owned(),
         ),
     }
 }
@@ -168,7 +207,22 @@ mod tests {
             assert!(error.message.contains("password"), "{error:?}");
             assert!(!format!("{error:?}").contains("geheim"), "{error:?}");
         }
-        let error = source(None, "postgres://u@db/erp", Path::new("/")).unwrap_err();
-        assert_eq!(error.message, "this version backs up SQLite only");
+        let error = source(None, "neo4j://u@db/erp", Path::new("/")).unwrap_err();
+        assert_eq!(error.message, "this version backs up SQLite and PostgreSQL only");
+    }
+
+    #[test]
+    fn a_server_is_named_without_its_user() {
+        for (text, name) in [
+            ("postgres://backup@db1/erp", "postgres://db1/erp"),
+            ("postgresql://backup@db1:5433/erp?sslmode=require", "postgres://db1:5433/erp?sslmode=require"),
+            ("postgres:///erp?host=/run/pg&user=backup", "postgres:///erp?host=/run/pg"),
+        ] {
+            let target = source(None, text, Path::new("/")).unwrap();
+            assert_eq!((target.name.as_str(), target.engine), (name, EngineKind::Postgres));
+            assert_eq!(target.connection, text.replace("postgresql://", "postgres://"));
+        }
+        let error = source(None, "postgres://backup@db1", Path::new("/")).unwrap_err();
+        assert!(error.message.contains("names no database"), "{error:?}");
     }
 }

@@ -28,6 +28,7 @@ pub(crate) struct WrittenRepository {
 #[serde(deny_unknown_fields)]
 pub(crate) struct WrittenTarget {
     pub(crate) source: String,
+    pub(crate) passfile: Option<String>,
     #[serde(default)]
     pub(crate) hooks: WrittenHooks,
     #[serde(default)]
@@ -83,7 +84,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("objectives", "watch objectives"),
     ("checks", "run checks of your own"),
     ("form", "write plain dump files in a plan"),
-    ("passfile", "back up PostgreSQL"),
     ("safety_keep", "remove safety copies"),
     ("notify", "send messages"),
     ("validation", "read the settings of folder tools"),

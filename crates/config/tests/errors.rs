@@ -86,14 +86,19 @@ const TOML: &[(&str, &str, &str)] = &[
         "take the key out",
     ),
     (
+        "[targets.erp]\nsource = \"/x.db\"\npassfile = \"/etc/pgpass\"\n",
+        "c.toml:3:1: `targets.erp.passfile`: a password file is for PostgreSQL, and this source is none",
+        "take the key out",
+    ),
+    (
         "[targets.erp]\nsource = \"postgres://u:geheim@db1/erp\"\n",
         "c.toml:2:1: `targets.erp.source`: the URL holds a password, which does not belong here",
         "take it out: the database's own password file or a command gives it",
     ),
     (
-        "[targets.erp]\nsource = \"postgres://u@db1/erp\"\n",
-        "c.toml:2:1: `targets.erp.source`: this version backs up SQLite only",
-        "name a SQLite file, a folder or a glob",
+        "[targets.erp]\nsource = \"neo4j://u@db1/erp\"\n",
+        "c.toml:2:1: `targets.erp.source`: this version backs up SQLite and PostgreSQL only",
+        "name a SQLite file, a folder or a glob, or a postgres:// URL",
     ),
     (
         "[targets.erp]\nsource = \"/x.db\"\n[targets.erp.plans.a]\nrepository = \"man\"\n[repositories.main]\npath = \"/b\"\n",

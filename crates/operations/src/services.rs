@@ -18,7 +18,7 @@ impl Engines {
 
     /// Returns all engines of this release.
     pub fn all() -> Self {
-        Self(vec![Arc::new(engines::sqlite::SqliteEngine)])
+        Self(vec![Arc::new(engines::sqlite::SqliteEngine), Arc::new(engines::postgres::PostgresEngine)])
     }
 
     /// Returns the engines.

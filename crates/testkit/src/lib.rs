@@ -19,6 +19,7 @@ mod fresh_repository;
 mod keys_suite;
 mod memory;
 mod memory_backup;
+mod postgres;
 mod reader_suite;
 mod recording;
 #[cfg(feature = "repository")]
@@ -40,6 +41,7 @@ pub use faulty::{Fault, FaultyStorage};
 pub use fresh_repository::{DamageBackup, FreshRepository};
 pub use memory::MemoryStorage;
 pub use memory_backup::{DamagedBackup, MemoryBackup, MemoryPart, fake_facts, fake_marks};
+pub use postgres::{Cluster, POSTGRES_VERSIONS, postgres_programs};
 pub use reader_suite::{StoredBackup, broken_reader_promises, reader_conformance};
 pub use recording::{Call, RecordingStorage, Verb};
 #[cfg(feature = "repository")]

@@ -28,7 +28,7 @@ Examples:
   backstay backup erp shops/acme          configured targets
   backstay backup --all --json            everything configured, for a script")]
 pub(crate) struct Options {
-    /// What to back up: a configured target, one tenant of it (shops/acme), a SQLite file, a folder, or a glob
+    /// What to back up: a configured target, one tenant of it (shops/acme), a SQLite file, a folder, a glob, or a postgres:// URL
     #[arg(value_name = "SOURCE")]
     sources: Vec<String>,
 
@@ -132,7 +132,7 @@ fn sources<'a>(session: &'a Session, options: &Options) -> Result<Vec<SourceArgu
         } else if configured.is_empty() {
             Failure::usage(
                 "nothing to back up is named",
-                "name a SQLite file: backstay backup /path/of/app.db",
+                "name a SQLite file or a PostgreSQL database: backstay backup /path/of/app.db, backstay backup postgres:///erp",
             )
         } else {
             Failure::usage(

@@ -24,7 +24,7 @@ Examples:
   backstay doctor --repository /mnt/backups     that repository
   backstay doctor erp --integrity               one target, its content too")]
 pub(crate) struct Options {
-    /// A configured target, one tenant of it, a SQLite file, a folder, or a glob
+    /// A configured target, one tenant of it, a SQLite file, a folder, a glob, or a postgres:// URL
     #[arg(value_name = "SOURCE")]
     source: Option<String>,
 

@@ -12,7 +12,7 @@ use crate::wording::{duration, moment, size};
 use clap::Args;
 use config::SourceArgument;
 use engines::{RestorePlan, Safety};
-use flow::{DatabaseRef, EngineKind, quoted};
+use flow::{DatabaseRef, quoted};
 use operations::import;
 use operations::reference::{Moment, Reference, Selector, resolve_one, short};
 use operations::report::Report;
@@ -260,7 +260,7 @@ fn destination(
         target.target = record.target.clone();
         target.name = record.database.clone();
     }
-    Ok(Destination::Target(target, EngineKind::Sqlite))
+    Ok(Destination::Target(target, source.target.engine))
 }
 
 /// Returns where a backup came from, or where its target is now: a configured one may have moved since.
@@ -280,7 +280,10 @@ fn origin(session: &Session, reference: &Reference, record: &BackupRecord) -> De
                 "The backup came from {}; the configuration has its target at {}.",
                 record.connection, now.connection
             ));
-            Destination::Target(DatabaseRef { name: record.database.clone(), ..now }, EngineKind::Sqlite)
+            Destination::Target(
+                DatabaseRef { name: record.database.clone(), ..now },
+                configured.target.engine,
+            )
         }
         _ => Destination::Origin,
     }

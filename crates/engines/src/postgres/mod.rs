@@ -1,4 +1,113 @@
-//! PostgreSQL: what its own tools write, read and write as they do.
+//! PostgreSQL: one snapshot, rows by our own parallel `COPY`, everything else by `pg_dump`; together a standard archive
+//! in a folder, which stock `pg_restore` loads.
+//!
+//! Nothing of the source is ever changed. A crash leaves nothing at the server: its transactions end with their
+//! connections.
 
 pub mod archive;
+mod catalog;
 pub mod connection;
+mod contents;
+mod digest;
+mod dump;
+mod failure;
+mod live;
+mod probe;
+mod session;
+mod snapshot;
+mod targets;
+mod tools;
+
+use crate::restore::{Restore, RestoreError, RestoreRequest, RestoreState};
+use crate::{Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, Query};
+use flow::{
+    BackupReader, Context, DatabaseRef, Dump, DumpRequest, EngineKind, Facts, Manifest, SourceError,
+    SourceErrorKind, TargetRef,
+};
+use std::io::Write;
+
+/// The engine for PostgreSQL servers. Holds no state: calls may come from any thread.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PostgresEngine;
+
+impl Engine for PostgresEngine {
+    fn kind(&self) -> EngineKind {
+        EngineKind::Postgres
+    }
+
+    fn databases(&self, target: &TargetRef, context: &Context) -> Result<Enumeration, SourceError> {
+        targets::databases(target, context)
+    }
+
+    fn probe(
+        &self,
+        database: &DatabaseRef,
+        integrity: bool,
+        context: &Context,
+    ) -> Result<DatabaseInfo, SourceError> {
+        probe::probe(database, integrity, context)
+    }
+
+    fn facts(
+        &self,
+        database: &DatabaseRef,
+        depth: FactsDepth,
+        context: &Context,
+    ) -> Result<Facts, SourceError> {
+        live::facts(database, depth, context)
+    }
+
+    fn query(&self, database: &DatabaseRef, query: &Query, context: &Context) -> Result<Answer, SourceError> {
+        live::query(database, query, context)
+    }
+
+    fn begin_dump(&self, request: &DumpRequest, context: Context) -> Result<Box<dyn Dump>, SourceError> {
+        dump::begin(request, context)
+    }
+
+    fn begin_restore(
+        &self,
+        request: &RestoreRequest,
+        _manifest: &Manifest,
+        _context: Context,
+    ) -> Result<Box<dyn Restore>, RestoreError> {
+        Err(by_stock_programs(request.target.connection.as_str(), "restore a PostgreSQL database").into())
+    }
+
+    fn pending_restores(
+        &self,
+        _database: &DatabaseRef,
+        _context: &Context,
+    ) -> Result<Vec<RestoreState>, SourceError> {
+        Ok(Vec::new())
+    }
+
+    fn resume_restore(
+        &self,
+        state: RestoreState,
+        _context: Context,
+    ) -> Result<Box<dyn Restore>, RestoreError> {
+        let target = state.request.target.connection.as_str();
+        Err(by_stock_programs(target, "restore a PostgreSQL database").into())
+    }
+
+    fn export(
+        &self,
+        backup: &dyn BackupReader,
+        _form: ExportForm,
+        _out: &mut (dyn Write + Send),
+        _context: &Context,
+    ) -> Result<ExportSummary, RestoreError> {
+        let origin = backup.manifest().connection.as_str();
+        Err(by_stock_programs(origin, "export a PostgreSQL backup as one file").into())
+    }
+}
+
+/// What this version does not do by itself, stock programs do with what is stored.
+fn by_stock_programs(object: &str, what: &str) -> SourceError {
+    SourceError::new(SourceErrorKind::Unsupported, object, format!("this version does not {what} by itself"))
+        .with_hint(
+            "`restic restore SNAPSHOT --target FOLDER` writes a directory archive; `createdb NEW` and \
+             `pg_restore -j 4 --exit-on-error -d NEW FOLDER/TARGET/DATABASE` load it",
+        )
+}

@@ -93,6 +93,9 @@ impl<R: Read> BlockReader<R> {
 
     /// Reads what is left of the current block.
     fn pass_over(&mut self) -> Result<(), ArchiveError> {
+        if matches!(self.open, Open::Nothing) {
+            return Ok(());
+        }
         let mut buffer = vec![0; 64 << 10];
         loop {
             match self.open {
@@ -103,7 +106,8 @@ impl<R: Read> BlockReader<R> {
         }
     }
 
-    fn read_chunks(&mut self, buffer: &mut [u8]) -> Result<usize, ArchiveError> {
+    /// Reads on in the data of the current block or large object; 0 at its end.
+    pub(crate) fn read_chunks(&mut self, buffer: &mut [u8]) -> Result<usize, ArchiveError> {
         let (left, of_object) = match self.open {
             Open::Chunks(left) => (left, false),
             Open::ObjectChunks(left) => (left, true),
@@ -133,10 +137,13 @@ impl<R: Read> BlockReader<R> {
         Ok(count)
     }
 
-    fn next_object(&mut self) -> Result<Option<u32>, ArchiveError> {
-        let mut buffer = vec![0; 64 << 10];
-        while matches!(self.open, Open::ObjectChunks(_)) {
-            self.read_chunks(&mut buffer)?;
+    /// Goes to the next object of the current block of large objects; `None` at its end.
+    pub(crate) fn next_object(&mut self) -> Result<Option<u32>, ArchiveError> {
+        if matches!(self.open, Open::ObjectChunks(_)) {
+            let mut buffer = vec![0; 64 << 10];
+            while matches!(self.open, Open::ObjectChunks(_)) {
+                self.read_chunks(&mut buffer)?;
+            }
         }
         if !matches!(self.open, Open::Objects) {
             return Ok(None);

@@ -39,7 +39,8 @@ pub enum DataPlace {
         /// The offset from the archive's beginning.
         offset: u64,
     },
-    /// In a file of a folder or a member of a tar archive; `None` or empty where there are no data.
+    /// In a file of a folder or a member of a tar archive; empty where there are no data (`None` too, which
+    /// `pg_restore` does not survive).
     File(Option<Vec<u8>>),
 }
 

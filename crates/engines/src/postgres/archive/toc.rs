@@ -51,6 +51,13 @@ impl TableOfContents {
         Ok(output.at)
     }
 
+    /// Returns how many bytes stand before the entries: what differs in each archive of the same database.
+    pub fn header_bytes(&self) -> Result<u64, ArchiveError> {
+        let mut output = Output::new(std::io::sink(), self.header.int_bytes, self.header.offset_bytes);
+        self.header.write(&mut output)?;
+        Ok(output.at)
+    }
+
     /// Returns the same table of contents for a folder of plain files: each entry with data gets the file name that
     /// `pg_dump` would give it (`4711.dat`; `blobs.toc` or `blobs_4711.toc` for large objects).
     pub fn for_directory(&self) -> Self {
@@ -59,15 +66,16 @@ impl TableOfContents {
         toc.header.format = ArchiveFormat::Tar;
         toc.header.compression = Compression::none(toc.header.version);
         for entry in &mut toc.entries {
-            entry.place = DataPlace::File(entry.had_dumper.then(|| {
-                let number = entry.dump_id;
-                // Since 1.16 large objects come in groups, each with a list of its own.
-                match (entry.is("BLOBS"), self.header.version.is_at_least(16)) {
-                    (false, _) => format!("{number}.dat").into_bytes(),
-                    (true, true) => format!("blobs_{number}.toc").into_bytes(),
-                    (true, false) => b"blobs.toc".to_vec(),
-                }
-            }));
+            let number = entry.dump_id;
+            // Since 1.16 large objects come in groups, each with a list of its own. Where there are no data the name is
+            // empty: pg_restore crashes on one that is not there.
+            let name = match (entry.had_dumper, entry.is("BLOBS"), self.header.version.is_at_least(16)) {
+                (false, _, _) => String::new(),
+                (true, false, _) => format!("{number}.dat"),
+                (true, true, true) => format!("blobs_{number}.toc"),
+                (true, true, false) => "blobs.toc".to_owned(),
+            };
+            entry.place = DataPlace::File(Some(name.into_bytes()));
         }
         toc
     }

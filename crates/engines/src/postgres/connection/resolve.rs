@@ -109,7 +109,14 @@ fn settings(mut keywords: Keywords, around: &Surroundings<'_>) -> Result<Setting
         Some(password) => hosts.iter().map(|_| Some(password.clone())).collect(),
         None => passwords(&hosts, &database, &user, file.map(PathBuf::from), around)?,
     };
+    // `system` means the roots that the machine trusts, and then the name counts: anybody can have their signature.
+    let root = keywords.remove("sslrootcert");
+    let by_system = root.as_deref() == Some("system");
     let ssl_mode = match keywords.remove("sslmode") {
+        None if by_system => SslMode::VerifyFull,
+        Some(word) if by_system && word != "verify-full" => {
+            return refuse(format!("`sslmode` is {word:?}, and `sslrootcert=system` needs `verify-full`"));
+        }
         None if keywords.remove("requiressl").is_some_and(|word| word == "1") => SslMode::Require,
         None => SslMode::Prefer,
         Some(word) => match SslMode::parse(&word) {
@@ -121,9 +128,7 @@ fn settings(mut keywords: Keywords, around: &Surroundings<'_>) -> Result<Setting
     let file = |given: Option<String>, name: &str| {
         given.map(PathBuf::from).or_else(|| in_home(name).filter(|file| file.exists()))
     };
-    // `system` means the roots that the machine trusts.
-    let root = keywords.remove("sslrootcert");
-    let ssl_root = if root.as_deref() == Some("system") { None } else { file(root, "root.crt") };
+    let ssl_root = if by_system { None } else { file(root, "root.crt") };
     let certificate = file(keywords.remove("sslcert"), "postgresql.crt");
     let key = file(keywords.remove("sslkey"), "postgresql.key");
     let connect_timeout = match keywords.remove("connect_timeout").map(|text| text.trim().parse::<i64>()) {

@@ -1,0 +1,167 @@
+//! The table of contents of the directory archive that we make: that of `pg_dump`, with what it was told to leave out
+//! put back: the data of every table, the value of every sequence, the filling of materialized views.
+//!
+//! Entries stand where `pg_dump` has them, for a restore without `-j` follows their order: rows before indexes and
+//! constraints, views filled last of all. A file is named after its table's oid, so that it keeps its name from backup to
+//! backup.
+
+use super::archive::{DataPlace, Entry, Section, TableOfContents};
+use super::catalog::{Catalog, Names, Table};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The oid of `pg_class` and `pg_extension`, the same in every database.
+const CLASS: &[u8] = b"1259";
+const EXTENSION: &[u8] = b"3079";
+
+/// The kinds of entries that make what others depend on.
+const DEFINING: [&str; 4] = ["TABLE", "SEQUENCE", "MATERIALIZED VIEW", "EXTENSION"];
+
+/// What ends the rows in a file.
+pub(super) const TRAILER: &[u8] = b"\\.\n\n\n";
+
+/// Returns the name of the file with a table's rows.
+pub(super) fn data_file(oid: u32) -> String {
+    format!("{oid}.dat")
+}
+
+/// The numbers of entries, by catalog and oid.
+struct Numbers<'a>(BTreeMap<(&'a [u8], u32), i32>);
+
+impl<'a> Numbers<'a> {
+    fn of(toc: &'a TableOfContents) -> Self {
+        let number = |entry: &'a Entry| {
+            // What else is said of an object has its oid too: comments, rights.
+            DEFINING.iter().find(|kind| entry.is(kind))?;
+            let oid = std::str::from_utf8(entry.oid.as_deref()?).ok()?.parse().ok()?;
+            Some(((entry.table_oid.as_deref()?, oid), entry.dump_id))
+        };
+        Self(toc.entries.iter().filter_map(number).collect())
+    }
+
+    fn get(&self, catalog: &[u8], oid: u32) -> Option<i32> {
+        self.0.get(&(catalog, oid)).copied()
+    }
+}
+
+/// Returns the tables whose rows are to be read. Fails where the archive and the catalog do not agree on which tables
+/// there are: then one of them is wrong, and rows would be missing.
+pub(super) fn agreed<'a>(toc: &TableOfContents, catalog: &'a Catalog) -> Result<Vec<&'a Table>, String> {
+    let tables = |entry: &&Entry| entry.is("TABLE") && entry.table_oid.as_deref() == Some(CLASS);
+    let archived: BTreeSet<u32> = toc
+        .entries
+        .iter()
+        .filter(tables)
+        .filter_map(|entry| std::str::from_utf8(entry.oid.as_deref()?).ok()?.parse().ok())
+        .collect();
+    let listed: BTreeSet<u32> =
+        catalog.tables.iter().filter(|table| table.extension.is_none()).map(|table| table.oid).collect();
+    if let Some(oid) = archived.difference(&listed).next() {
+        return Err(format!("pg_dump defines a table with the oid {oid}, which the catalog does not list"));
+    }
+    if let Some(oid) = listed.difference(&archived).next() {
+        let name = catalog.tables.iter().find(|table| table.oid == *oid).map_or("?", |table| &table.shown);
+        return Err(format!("pg_dump left out the table {name}"));
+    }
+    Ok(catalog.tables.iter().filter(|table| table.kind == 'r').collect())
+}
+
+/// Returns the table of contents of the whole archive. `with_data` are the tables whose rows were read, `values` those
+/// of the catalog's sequences in their order.
+pub(super) fn complete(
+    toc: &TableOfContents,
+    catalog: &Catalog,
+    with_data: &BTreeSet<u32>,
+    values: &[(i64, bool)],
+) -> Result<TableOfContents, String> {
+    let mut whole = toc.for_directory();
+    let numbers = Numbers::of(toc);
+    let mut next = toc.next_dump_id();
+    let mut number = || {
+        let given = next;
+        next = next.saturating_add(1);
+        given
+    };
+    let mut data = Vec::new();
+    let mut loaded = BTreeMap::new();
+    for table in catalog.tables.iter().filter(|table| with_data.contains(&table.oid)) {
+        let above = match &table.extension {
+            None => numbers.get(CLASS, table.oid),
+            Some((extension, _)) => numbers.get(EXTENSION, *extension),
+        };
+        let above = above.ok_or_else(|| format!("the archive does not define the table {}", table.shown))?;
+        let mut entry = table_data(table, number(), above);
+        let after = table.after.iter().filter_map(|oid| loaded.get(oid));
+        entry.dependencies.extend(after.map(|number: &i32| number.to_string().into_bytes()));
+        loaded.insert(table.oid, entry.dump_id);
+        data.push(entry);
+    }
+    for (sequence, (value, called)) in catalog.sequences.iter().zip(values) {
+        let above = match sequence.extension {
+            None => numbers.get(CLASS, sequence.oid),
+            Some(extension) => numbers.get(EXTENSION, extension),
+        };
+        let above =
+            above.ok_or_else(|| format!("the archive does not define the sequence {}", sequence.shown))?;
+        let mut definition = b"SELECT pg_catalog.setval(".to_vec();
+        definition.extend_from_slice(&sequence.names.literal);
+        definition.extend_from_slice(format!(", {value}, {called});\n").as_bytes());
+        data.push(Entry {
+            definition: Some(definition),
+            ..blank("SEQUENCE SET", &sequence.names, number(), above)
+        });
+    }
+    let mut filled = BTreeMap::new();
+    let mut filling = Vec::new();
+    for view in &catalog.views {
+        let Some(above) = numbers.get(CLASS, view.oid) else {
+            return Err("the archive does not define a materialized view".to_owned());
+        };
+        let mut entry = blank("MATERIALIZED VIEW DATA", &view.names, number(), above);
+        entry.oid = Some(view.oid.to_string().into_bytes());
+        entry.section = Section::PostData;
+        let after = view.made_from.iter().filter_map(|oid| filled.get(oid));
+        entry.dependencies.extend(after.map(|number: &i32| number.to_string().into_bytes()));
+        let statement = [&b"REFRESH MATERIALIZED VIEW "[..], &view.names.quoted[..], &b";\n"[..]].concat();
+        entry.definition = Some(statement);
+        filled.insert(view.oid, entry.dump_id);
+        filling.push(entry);
+    }
+    let after_definitions = |entry: &Entry| matches!(entry.section, Section::Data | Section::PostData);
+    let at = whole.entries.iter().position(after_definitions).unwrap_or(whole.entries.len());
+    whole.entries.splice(at..at, data);
+    whole.entries.extend(filling);
+    Ok(whole)
+}
+
+fn table_data(table: &Table, number: i32, above: i32) -> Entry {
+    let mut entry = blank("TABLE DATA", &table.names, number, above);
+    entry.oid = Some(table.oid.to_string().into_bytes());
+    entry.had_dumper = true;
+    let words: [&[u8]; 5] = [b"COPY ", &table.names.quoted, b" ", &table.names.columns, b" FROM stdin;\n"];
+    entry.copy = Some(words.concat());
+    entry.place = DataPlace::File(Some(data_file(table.oid).into_bytes()));
+    entry
+}
+
+fn blank(kind: &str, names: &Names, dump_id: i32, above: i32) -> Entry {
+    Entry {
+        dump_id,
+        had_dumper: false,
+        table_oid: Some(b"0".to_vec()),
+        oid: Some(b"0".to_vec()),
+        tag: Some(names.relation.clone()),
+        kind: Some(kind.as_bytes().to_vec()),
+        section: Section::Data,
+        definition: None,
+        drop: None,
+        copy: None,
+        schema: Some(names.schema.clone()),
+        tablespace: None,
+        access_method: None,
+        relation_kind: 0,
+        owner: Some(names.owner.clone()),
+        with_oids: Some(b"false".to_vec()),
+        dependencies: vec![above.to_string().into_bytes()],
+        place: DataPlace::File(Some(Vec::new())),
+    }
+}

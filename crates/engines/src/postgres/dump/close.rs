@@ -1,0 +1,192 @@
+//! The end of a database's dump, once all rows and large objects were read: sequence values, the table of contents, roles
+//! and tablespaces, facts. The locks are let go with the holder's session, after the last of it.
+
+use super::ground::Ground;
+use super::state::{Reading, ReadyPart};
+use crate::postgres::archive::{Entry, Section, TableOfContents};
+use crate::postgres::catalog::{self, Table};
+use crate::postgres::contents;
+use crate::postgres::session::Session;
+use flow::{
+    ConsistencyPoint, Context, Digest128, Dumped, EngineKind, EntryName, Event, Facts, Finding, Layout,
+    Marks, SchemaObject, Severity, SourceError, SourceErrorKind, TableFacts,
+};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::time::Instant;
+
+/// The table of contents of the archive.
+pub(super) const TOC_ENTRY: &str = "toc.dat";
+/// Roles and tablespaces, as SQL.
+const GLOBALS_ENTRY: &str = "globals.sql";
+/// More is no list of roles.
+const GLOBALS_MAX_BYTES: u64 = 256 << 20;
+
+/// Ends the dump of a database; `toc` is what `pg_dump` wrote. Returns what is left to be stored, and the facts.
+pub(super) fn close(
+    reading: Reading,
+    toc: &TableOfContents,
+    started: Instant,
+    context: &Context,
+) -> Result<(Vec<ReadyPart>, Dumped), SourceError> {
+    let Reading { ground, tables, holder, sessions, globals, mut entries, sums, size_bytes, objects, .. } =
+        reading;
+    drop(sessions);
+    let object = ground.object.as_str();
+    let failed = |message: String| SourceError::new(SourceErrorKind::Failed, object, message);
+    let mut holder = holder.ok_or_else(|| failed("the session that holds the locks is gone".to_owned()))?;
+    let values = catalog::sequence_values(&mut holder, &ground.catalog.sequences, object)?;
+    let with_data: BTreeSet<u32> = tables.iter().map(|table| table.oid).collect();
+    let whole = contents::complete(toc, &ground.catalog, &with_data, &values).map_err(failed)?;
+    end(holder)?;
+    let mut parts = toc_parts(&whole, object)?;
+    if let Some((program, output)) = globals {
+        let mut bytes = Vec::new();
+        let read = output.take(GLOBALS_MAX_BYTES).read_to_end(&mut bytes);
+        match (read, program.finish()) {
+            (Ok(_), Ok(_)) => parts.push(ReadyPart {
+                entry: entry_name(GLOBALS_ENTRY, object)?,
+                index: 0,
+                bytes: without_commands(&bytes),
+            }),
+            (_, Err(ended)) => {
+                let error = ended.into_error();
+                tell(
+                    context,
+                    object,
+                    format!("its roles and tablespaces are not in the backup: {}", error.message),
+                );
+            }
+            (Err(error), Ok(_)) => {
+                tell(context, object, format!("its roles and tablespaces are not in the backup: {error}"));
+            }
+        }
+    }
+    for part in &parts {
+        let count = entries.get(&part.entry).map_or(0, |(_, count)| *count);
+        entries.insert(part.entry.clone(), (Layout::Opaque, count + 1));
+    }
+    let more: u64 = parts.iter().map(|part| part.bytes.len() as u64).sum();
+    let facts = facts(&ground, &whole, &tables, &sums, size_bytes + more, objects);
+    let marks = Marks { read_at: ground.moment.time, value: json!({}).into() };
+    let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok((parts, Dumped { facts, marks, entries, elapsed_ms }))
+}
+
+/// Ends the transaction that held the locks. A server that went away meanwhile is told here at the latest.
+fn end(mut holder: Session) -> Result<(), SourceError> {
+    holder.execute("COMMIT")
+}
+
+pub(super) fn tell(context: &Context, object: &str, message: String) {
+    context.observer.event(Event::Finding(Finding {
+        severity: Severity::Warning,
+        object: object.to_owned(),
+        message,
+        hint: None,
+    }));
+}
+
+pub(super) fn entry_name(name: &str, object: &str) -> Result<EntryName, SourceError> {
+    EntryName::new(name).map_err(|error| SourceError::new(SourceErrorKind::Failed, object, error.to_string()))
+}
+
+/// The header, which holds the time, is a part of its own: what follows stays the same from backup to backup.
+fn toc_parts(whole: &TableOfContents, object: &str) -> Result<Vec<ReadyPart>, SourceError> {
+    let failed = |error| {
+        let message = "the table of contents cannot be written";
+        SourceError::new(SourceErrorKind::Failed, object, message).with_source(error)
+    };
+    let mut bytes = Vec::new();
+    whole.write(&mut bytes).map_err(failed)?;
+    let header = usize::try_from(whole.header_bytes().map_err(failed)?).unwrap_or(0);
+    let rest = bytes.split_off(header);
+    let entry = entry_name(TOC_ENTRY, object)?;
+    Ok(vec![ReadyPart { entry: entry.clone(), index: 0, bytes }, ReadyPart { entry, index: 1, bytes: rest }])
+}
+
+/// Leaves out what is for psql alone: the key of `\restrict` is another one each time, and a plain list of SQL
+/// statements can be read by anything.
+fn without_commands(script: &[u8]) -> Vec<u8> {
+    let command = |line: &&[u8]| !line.starts_with(b"\\restrict ") && !line.starts_with(b"\\unrestrict ");
+    script.split_inclusive(|byte| *byte == b'\n').filter(command).flatten().copied().collect()
+}
+
+fn facts(
+    ground: &Ground,
+    toc: &TableOfContents,
+    tables: &[Table],
+    sums: &[(u64, u128)],
+    size_bytes: u64,
+    objects: u64,
+) -> Facts {
+    let moment = &ground.moment;
+    let mut position = BTreeMap::from([("transactions".to_owned(), json!(moment.transactions))]);
+    if let Some(lsn) = &moment.lsn {
+        position.insert("lsn".to_owned(), json!(lsn));
+    }
+    if let Some(timeline) = moment.timeline {
+        position.insert("timeline".to_owned(), json!(timeline));
+    }
+    let mut table_facts: Vec<TableFacts> = tables
+        .iter()
+        .zip(sums)
+        .map(|(table, (rows, sum))| TableFacts {
+            name: table.shown.clone(),
+            rows: Some(*rows),
+            digest: Some(Digest128(*sum)),
+        })
+        .collect();
+    table_facts.sort_by(|a, b| a.name.cmp(&b.name));
+    let shown: BTreeMap<u32, &str> = tables.iter().map(|table| (table.oid, table.shown.as_str())).collect();
+    Facts {
+        engine: EngineKind::Postgres,
+        engine_version: moment.server_version.clone(),
+        form: "archive".to_owned(),
+        consistency: ConsistencyPoint { time: moment.time, position },
+        size_bytes,
+        tables: table_facts,
+        schema: toc.entries.iter().filter_map(|entry| schema_object(entry, &shown)).collect(),
+        properties: BTreeMap::from([
+            ("encoding".to_owned(), json!(moment.encoding)),
+            ("database_bytes".to_owned(), json!(moment.database_bytes)),
+            ("large_objects".to_owned(), json!(objects)),
+            ("on_standby".to_owned(), json!(moment.on_standby)),
+            ("server_major".to_owned(), json!(ground.server_major)),
+        ]),
+        tools: BTreeMap::from([("pg_dump".to_owned(), ground.pg_dump.version.clone())]),
+    }
+}
+
+/// Of tables the statement is kept too: by it a table is known that got another name.
+fn schema_object(entry: &Entry, shown: &BTreeMap<u32, &str>) -> Option<SchemaObject> {
+    let text = |bytes: &Option<Vec<u8>>| {
+        bytes.as_deref().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
+    };
+    if !matches!(entry.section, Section::PreData | Section::PostData) {
+        return None;
+    }
+    let kind = text(&entry.kind).to_ascii_lowercase();
+    let oid = || std::str::from_utf8(entry.oid.as_deref()?).ok()?.parse::<u32>().ok();
+    let name = match (kind.as_str(), oid().and_then(|oid| shown.get(&oid))) {
+        ("table", Some(shown)) => (*shown).to_owned(),
+        _ => match text(&entry.schema) {
+            schema if schema.is_empty() => text(&entry.tag),
+            schema => format!("{schema}.{}", text(&entry.tag)),
+        },
+    };
+    let sql = (kind == "table").then(|| text(&entry.definition));
+    Some(SchemaObject { kind, name, sql })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_for_psql_are_left_out() {
+        let script = b"--\n\\restrict x1y2\n\nCREATE ROLE a;\n\\unrestrict x1y2\n\n-- \\restrict z\n";
+        assert_eq!(without_commands(script), b"--\n\nCREATE ROLE a;\n\n-- \\restrict z\n");
+    }
+}

@@ -1,0 +1,325 @@
+//! A dump of PostgreSQL databases, pulled by workers: rows by `COPY` on one snapshot, a table in several parts where it
+//! is large; everything else by `pg_dump`, whose archive is turned into a folder's as it passes.
+//!
+//! Dropping the dump ends the programs, the statements and the transactions; a crash closes their connections, and the
+//! server ends them then. Nothing is left behind but, after a crash, a password file in the scratch folder.
+
+mod close;
+mod ground;
+mod jobs;
+mod parts;
+mod state;
+mod stream;
+mod tickets;
+mod verdict;
+
+use crate::postgres::archive::TableOfContents;
+use crate::postgres::catalog::Table;
+use crate::postgres::session::Session;
+use crate::postgres::{contents, failure};
+use close::{entry_name, tell};
+use flow::{
+    CancelGuard, Context, Dump, DumpOptions, DumpRequest, Layout, OpenPart, PartReader, SourceError,
+    SourceErrorKind, Step, TargetRef,
+};
+use ground::{Ground, Opened};
+use jobs::Job;
+use parts::{CopyPart, MemoryPart, ObjectPart, Ticket};
+use state::{Errand, Reading, ReadyPart, Shared, Stage};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use stream::{ArchiveStream, End, Next};
+use tokio_postgres::error::SqlState;
+
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Begins a dump. Connects to nothing yet.
+pub(super) fn begin(request: &DumpRequest, context: Context) -> Result<Box<dyn Dump>, SourceError> {
+    let shared = Arc::new(Shared::default());
+    shared.lock().queue = request.databases.iter().cloned().collect();
+    let woken = Arc::clone(&shared);
+    let wake = context.cancel.on_cancel(move || {
+        // Under the lock, or a worker that is about to wait would miss it.
+        let _state = woken.lock();
+        woken.wake.notify_all();
+    });
+    Ok(Box::new(PostgresDump {
+        shared,
+        target: request.target.clone(),
+        options: request.options.clone(),
+        toc: Mutex::default(),
+        context,
+        _wake: wake,
+    }))
+}
+
+struct PostgresDump {
+    shared: Arc<Shared>,
+    target: TargetRef,
+    options: DumpOptions,
+    /// What `pg_dump` wrote of the current database, once its stream is over.
+    toc: Mutex<Option<TableOfContents>>,
+    context: Context,
+    _wake: CancelGuard,
+}
+
+impl PostgresDump {
+    fn run(&self, errand: Errand) -> Option<Step> {
+        let outcome = match errand {
+            Errand::Open(request) => self.open(&request.database.connection).map(|()| None),
+            Errand::Give(part) => return self.give(part),
+            Errand::Archive(stream) => self.archive(stream),
+            Errand::Copy(job, ground, tables, session) => self.copy(job, &ground, &tables, session),
+            Errand::Hold(job, ground, tables, session) => self.copy_by(job, &ground, &tables, session, true),
+            Errand::Close(reading) => self.close(*reading).map(|()| None),
+        };
+        match outcome {
+            Ok(Some(step)) => Some(step),
+            Ok(None) => {
+                self.back();
+                None
+            }
+            Err(error) => {
+                self.shared.change(|current| current.verdict.fail(&error));
+                self.back();
+                None
+            }
+        }
+    }
+
+    /// An errand came back without a part.
+    fn back(&self) {
+        self.shared.change(|current| current.away = current.away.saturating_sub(1));
+    }
+
+    fn reading(&self, change: impl FnOnce(&mut Reading)) {
+        self.shared.change(|current| {
+            if let Stage::Reading(reading) = &mut current.stage {
+                change(reading);
+            }
+        });
+    }
+
+    fn open(&self, connection: &str) -> Result<(), SourceError> {
+        let opened = ground::open(connection, &self.target, &self.options, &self.context)?;
+        let Opened { ground, holder, archive, mut tables, globals } = opened;
+        if ground.moment.on_standby && tables.iter().any(|table| table.unlogged) {
+            tables.retain(|table| !table.unlogged);
+            tell(
+                &self.context,
+                connection,
+                "unlogged tables have no rows on a standby, and none in this backup".to_owned(),
+            );
+        }
+        let (jobs, counts) = jobs::jobs(&tables, ground.server_major);
+        let mut entries = BTreeMap::new();
+        for (table, count) in tables.iter().zip(counts) {
+            let name = entry_name(&contents::data_file(table.oid), connection)?;
+            entries.insert(name, (Layout::Rows, count));
+        }
+        let sums = vec![(0, 0); tables.len()];
+        let reading = Reading {
+            ground: Arc::new(ground),
+            tables: Arc::new(tables),
+            jobs: jobs.into(),
+            held_jobs: VecDeque::new(),
+            holder: Some(holder),
+            sessions: Vec::new(),
+            made: 0,
+            made_max: self.options.jobs.max(1),
+            archive: Some(Box::new(archive)),
+            archive_over: false,
+            objects: 0,
+            globals,
+            entries,
+            sums,
+            size_bytes: 0,
+        };
+        self.shared.change(|current| current.stage = Stage::Reading(Box::new(reading)));
+        Ok(())
+    }
+
+    /// Goes on with what `pg_dump` writes.
+    fn archive(&self, stream: Box<ArchiveStream>) -> Result<Option<Step>, SourceError> {
+        match stream.next()? {
+            Next::Object(oid, stream) => {
+                let Some(ticket) = Ticket::issue(&self.shared) else { return Ok(None) };
+                let entry = entry_name(&format!("blob_{oid}.dat"), "")?;
+                let part = ObjectPart::new(ticket, stream, entry.clone());
+                Ok(self.part(entry.as_str(), Layout::Opaque, 0, Box::new(part)))
+            }
+            Next::List(file, bytes, stream) => {
+                let entry = entry_name(&file, "")?;
+                self.shared.change(|current| {
+                    if let Stage::Reading(reading) = &mut current.stage {
+                        reading.archive = Some(stream);
+                        reading.size_bytes += bytes.len() as u64;
+                        reading.entries.insert(entry.clone(), (Layout::Opaque, 1));
+                        current.ready.push_back(ReadyPart { entry, index: 0, bytes });
+                    }
+                });
+                Ok(None)
+            }
+            Next::End(End { toc, complaints }) => {
+                if !complaints.is_empty() {
+                    let object = self.shared.change(|current| current.database.connection.clone());
+                    tell(&self.context, &object.unwrap_or_default(), complaints.join("; "));
+                }
+                *self.toc.lock().unwrap_or_else(PoisonError::into_inner) = Some(toc);
+                self.reading(|reading| reading.archive_over = true);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads rows by a session of a worker's, which is made where none is given.
+    fn copy(
+        &self,
+        job: Job,
+        ground: &Ground,
+        tables: &[Table],
+        session: Option<Session>,
+    ) -> Result<Option<Step>, SourceError> {
+        let session = match session {
+            Some(session) => session,
+            None => match ground.worker(&self.context) {
+                Ok(session) => session,
+                // The server is full: those that there are, or the holder's alone, have to do.
+                Err(error) if error.kind == SourceErrorKind::Busy => {
+                    self.reading(|reading| {
+                        reading.made -= 1;
+                        reading.made_max = reading.made;
+                        reading.jobs.push_front(job);
+                    });
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        self.copy_by(job, ground, tables, session, false)
+    }
+
+    fn copy_by(
+        &self,
+        job: Job,
+        ground: &Ground,
+        tables: &[Table],
+        mut session: Session,
+        is_holder: bool,
+    ) -> Result<Option<Step>, SourceError> {
+        let Some(table) = tables.get(job.table) else { return Ok(None) };
+        let told = |error: &tokio_postgres::Error| {
+            failure::server(&ground.object, &format!("table {} cannot be read", table.shown), error)
+        };
+        if !is_holder {
+            // Never waits: who waits for an exclusive lock waits for us, and would be waited for here.
+            let lock = format!(
+                "SAVEPOINT backstay; LOCK TABLE ONLY {} IN ACCESS SHARE MODE NOWAIT; RELEASE SAVEPOINT backstay",
+                table.quoted
+            );
+            if let Err(error) = session.try_execute(&lock)? {
+                if !failure::is(&error, &[&SqlState::LOCK_NOT_AVAILABLE]) {
+                    return Err(told(&error));
+                }
+                session.execute("ROLLBACK TO SAVEPOINT backstay; RELEASE SAVEPOINT backstay")?;
+                self.reading(|reading| {
+                    reading.held_jobs.push_back(job);
+                    reading.sessions.push(session);
+                });
+                return Ok(None);
+            }
+        }
+        let copy = session.begin_copy(&job.sql(&ground.moment.encoding))?.map_err(|error| told(&error))?;
+        let Some(ticket) = Ticket::issue(&self.shared) else { return Ok(None) };
+        let index = job.index;
+        let part = CopyPart::new(ticket, (session, copy), is_holder, job, &table.shown);
+        Ok(self.part(&contents::data_file(table.oid), Layout::Rows, index, Box::new(part)))
+    }
+
+    fn give(&self, part: ReadyPart) -> Option<Step> {
+        let (name, index) = (part.entry.clone(), part.index);
+        let ticket = Ticket::issue(&self.shared)?;
+        self.part(name.as_str(), Layout::Opaque, index, Box::new(MemoryPart::new(ticket, part)))
+    }
+
+    fn part(&self, entry: &str, layout: Layout, index: u32, reader: Box<dyn PartReader>) -> Option<Step> {
+        let database = self.shared.lock().current.as_ref().map(|current| current.database.clone())?;
+        let entry = entry_name(entry, &database.connection).ok()?;
+        Some(Step::Part(OpenPart { database, entry, layout, index, reader }))
+    }
+
+    fn close(&self, reading: Reading) -> Result<(), SourceError> {
+        let started = self.shared.change(|current| current.started).unwrap_or_else(Instant::now);
+        let toc = self.toc.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(toc) = toc else {
+            let message = "what pg_dump wrote was lost";
+            return Err(SourceError::new(SourceErrorKind::Failed, reading.ground.object.clone(), message));
+        };
+        let (parts, dumped) = close::close(reading, &toc, started, &self.context)?;
+        self.shared.change(|current| {
+            current.ready.extend(parts);
+            current.stage = Stage::Over(Box::new(dumped));
+        });
+        Ok(())
+    }
+}
+
+impl Dump for PostgresDump {
+    fn next(&self) -> Result<Option<Step>, SourceError> {
+        self.shared.lock().tickets.asked_again();
+        self.shared.wake.notify_all();
+        loop {
+            if self.context.cancel.is_cancelled() {
+                return Err(SourceError::cancelled("the backup"));
+            }
+            let mut state = self.shared.lock();
+            if let Some(step) = state.take_verdict() {
+                drop(state);
+                self.shared.wake.notify_all();
+                return Ok(Some(step));
+            }
+            if state.is_over() {
+                return Ok(None);
+            }
+            match state.take_errand() {
+                Some(errand) => {
+                    drop(state);
+                    if let Some(step) = self.run(errand) {
+                        return Ok(Some(step));
+                    }
+                }
+                None if self.context.cancel.is_cancelled() => {}
+                None => {
+                    let waited = self.shared.wake.wait_timeout(state, LOOK_AGAIN);
+                    drop(waited.unwrap_or_else(PoisonError::into_inner));
+                }
+            }
+        }
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), SourceError> {
+        if self.shared.lock().is_over() {
+            return Ok(());
+        }
+        if self.context.cancel.is_cancelled() {
+            return Err(SourceError::cancelled("the backup"));
+        }
+        Err(SourceError::new(
+            SourceErrorKind::Failed,
+            "the backup",
+            "not all databases were read to their end",
+        ))
+    }
+}
+
+impl Drop for PostgresDump {
+    fn drop(&mut self) {
+        // Parts that a worker still holds end by themselves; what is idle ends here.
+        let mut state = self.shared.lock();
+        state.queue.clear();
+        let current = state.current.take();
+        drop(state);
+        drop(current);
+    }
+}

@@ -1,0 +1,287 @@
+//! The parts of a dump: rows as a `COPY` gives them, large objects as `pg_dump` does, and what is in memory.
+//!
+//! Read to its end, a part gives its session or stream back; dropped before, its database failed and they are closed.
+
+use super::jobs::Job;
+use super::state::{Current, ReadyPart, Shared, Stage};
+use super::stream::ArchiveStream;
+use super::verdict::Verdict;
+use crate::postgres::contents::TRAILER;
+use crate::postgres::digest::RowDigest;
+use crate::postgres::failure;
+use crate::postgres::session::{Copy, Session};
+use bytes::{Buf, Bytes};
+use flow::{EntryName, Layout, PartFacts, PartReader, SourceError, SourceErrorKind};
+use std::sync::Arc;
+
+/// What every part holds: its place in the dump, and what ends it.
+pub(super) struct Ticket {
+    shared: Arc<Shared>,
+    number: u64,
+    verdict: Verdict,
+    object: String,
+    finished: bool,
+}
+
+impl Ticket {
+    /// Issues one for the current database to the calling worker.
+    pub(super) fn issue(shared: &Arc<Shared>) -> Option<Self> {
+        let mut state = shared.lock();
+        let current = state.current.as_ref()?;
+        let (verdict, object) = (current.verdict.clone(), current.database.connection.clone());
+        let number = state.tickets.issue();
+        drop(state);
+        Some(Self { shared: Arc::clone(shared), number, verdict, object, finished: false })
+    }
+
+    /// Notes a failure of the part and returns it.
+    fn fail(&self, error: SourceError) -> SourceError {
+        self.verdict.fail(&error);
+        error
+    }
+
+    fn unread(&self) -> SourceError {
+        let message = "a part of it was not read to its end";
+        self.fail(SourceError::new(SourceErrorKind::Failed, self.object.clone(), message))
+    }
+
+    /// Gives back what the part held.
+    fn finish(mut self, give_back: impl FnOnce(&mut Current)) {
+        self.finished = true;
+        let shared = Arc::clone(&self.shared);
+        shared.change(|current| {
+            give_back(current);
+            current.away -= 1;
+        });
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.unread();
+            self.shared.change(|current| current.away = current.away.saturating_sub(1));
+        }
+        self.shared.lock().tickets.ended(self.number);
+        self.shared.wake.notify_all();
+    }
+}
+
+/// The rows of a table, or of some of its blocks.
+pub(super) struct CopyPart {
+    // Dropped before the ticket, which says that they are gone.
+    reading: Option<(Session, Copy)>,
+    ticket: Option<Ticket>,
+    is_holder: bool,
+    job: Job,
+    table: String,
+    digest: RowDigest,
+    /// What came and did not fit.
+    rest: Bytes,
+    ended: bool,
+    size_bytes: u64,
+}
+
+impl CopyPart {
+    pub(super) fn new(
+        ticket: Ticket,
+        reading: (Session, Copy),
+        is_holder: bool,
+        job: Job,
+        table: &str,
+    ) -> Self {
+        Self {
+            reading: Some(reading),
+            ticket: Some(ticket),
+            is_holder,
+            job,
+            table: table.to_owned(),
+            digest: RowDigest::default(),
+            rest: Bytes::new(),
+            ended: false,
+            size_bytes: 0,
+        }
+    }
+
+    fn failed(&self, error: SourceError) -> SourceError {
+        match &self.ticket {
+            Some(ticket) => ticket.fail(error),
+            None => error,
+        }
+    }
+
+    fn take(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
+        let Some((session, copy)) = &mut self.reading else { return Ok(0) };
+        let (digest, rest) = (&mut self.digest, &mut self.rest);
+        let mut filled = 0;
+        let done = session.take_copy(copy, |mut bytes| {
+            digest.take(&bytes);
+            let room = &mut buffer[filled..];
+            let count = bytes.len().min(room.len());
+            bytes.copy_to_slice(&mut room[..count]);
+            filled += count;
+            *rest = bytes;
+            filled < buffer.len()
+        })?;
+        match done {
+            Ok(over) => {
+                // What came last may have left something over; the end is told again then.
+                if over {
+                    self.ended = true;
+                    if self.job.last {
+                        self.rest = Bytes::from_static(TRAILER);
+                    }
+                }
+                Ok(filled)
+            }
+            Err(error) => {
+                let object = self.ticket.as_ref().map_or("", |ticket| &ticket.object);
+                Err(failure::server(object, &format!("table {} cannot be read", self.table), &error))
+            }
+        }
+    }
+}
+
+impl PartReader for CopyPart {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
+        if let Some(ticket) = &self.ticket {
+            ticket.verdict.check()?;
+        }
+        let mut filled = 0;
+        while filled < buffer.len() {
+            if !self.rest.is_empty() {
+                let count = self.rest.len().min(buffer.len() - filled);
+                self.rest.copy_to_slice(&mut buffer[filled..filled + count]);
+                filled += count;
+            } else if self.ended || filled > 0 {
+                break;
+            } else {
+                filled = self.take(buffer).map_err(|error| self.failed(error))?;
+            }
+        }
+        self.size_bytes += filled as u64;
+        Ok(filled)
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<PartFacts, SourceError> {
+        let (Some((session, copy)), Some(ticket)) = (self.reading.take(), self.ticket.take()) else {
+            return Err(SourceError::new(SourceErrorKind::Failed, self.table.clone(), "was finished before"));
+        };
+        ticket.verdict.check()?;
+        drop(copy);
+        let digest = std::mem::take(&mut self.digest).finish();
+        let Some((rows, digest)) = digest.filter(|_| self.ended && self.rest.is_empty()) else {
+            return Err(ticket.unread());
+        };
+        let (table, size_bytes, is_holder) = (self.job.table, self.size_bytes, self.is_holder);
+        ticket.finish(|current| {
+            let Stage::Reading(reading) = &mut current.stage else { return };
+            match is_holder {
+                true => reading.holder = Some(session),
+                false => reading.sessions.push(session),
+            }
+            reading.size_bytes += size_bytes;
+            if let Some((sum_rows, sum)) = reading.sums.get_mut(table) {
+                *sum_rows += rows;
+                *sum = sum.wrapping_add(digest.0);
+            }
+        });
+        Ok(PartFacts { size_bytes, rows: Some(rows), digest: Some(digest) })
+    }
+}
+
+/// One large object.
+pub(super) struct ObjectPart {
+    stream: Option<Box<ArchiveStream>>,
+    ticket: Option<Ticket>,
+    entry: EntryName,
+    ended: bool,
+    size_bytes: u64,
+}
+
+impl ObjectPart {
+    pub(super) fn new(ticket: Ticket, stream: Box<ArchiveStream>, entry: EntryName) -> Self {
+        Self { stream: Some(stream), ticket: Some(ticket), entry, ended: false, size_bytes: 0 }
+    }
+}
+
+impl PartReader for ObjectPart {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
+        let Some(ticket) = &self.ticket else { return Ok(0) };
+        ticket.verdict.check()?;
+        let Some(stream) = &mut self.stream else { return Ok(0) };
+        match stream.read(buffer) {
+            Ok(count) => {
+                self.ended = count == 0 && !buffer.is_empty();
+                self.size_bytes += count as u64;
+                Ok(count)
+            }
+            Err(error) => Err(match self.stream.take() {
+                Some(stream) => ticket.fail(stream.failed(&error)),
+                None => ticket.unread(),
+            }),
+        }
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<PartFacts, SourceError> {
+        let (Some(stream), Some(ticket)) = (self.stream.take(), self.ticket.take()) else {
+            return Err(SourceError::new(
+                SourceErrorKind::Failed,
+                self.entry.as_str(),
+                "was finished before",
+            ));
+        };
+        ticket.verdict.check()?;
+        if !self.ended {
+            return Err(ticket.unread());
+        }
+        let (entry, size_bytes) = (self.entry.clone(), self.size_bytes);
+        ticket.finish(|current| {
+            let Stage::Reading(reading) = &mut current.stage else { return };
+            reading.archive = Some(stream);
+            reading.objects += 1;
+            reading.size_bytes += size_bytes;
+            reading.entries.insert(entry, (Layout::Opaque, 1));
+        });
+        Ok(PartFacts { size_bytes, rows: None, digest: None })
+    }
+}
+
+/// What is in memory.
+pub(super) struct MemoryPart {
+    ticket: Option<Ticket>,
+    part: ReadyPart,
+    at: usize,
+}
+
+impl MemoryPart {
+    pub(super) fn new(ticket: Ticket, part: ReadyPart) -> Self {
+        Self { ticket: Some(ticket), part, at: 0 }
+    }
+}
+
+impl PartReader for MemoryPart {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
+        let rest = &self.part.bytes[self.at..];
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        self.at += count;
+        Ok(count)
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<PartFacts, SourceError> {
+        let size_bytes = self.part.bytes.len() as u64;
+        let Some(ticket) = self.ticket.take() else {
+            return Err(SourceError::new(
+                SourceErrorKind::Failed,
+                self.part.entry.as_str(),
+                "was finished before",
+            ));
+        };
+        if self.at < self.part.bytes.len() {
+            return Err(ticket.unread());
+        }
+        ticket.finish(|_| ());
+        Ok(PartFacts { size_bytes, rows: None, digest: None })
+    }
+}

@@ -1,0 +1,304 @@
+//! A connection to a server, used from ordinary threads: each holds its own small runtime, and whoever waits on it
+//! wakes when the work is cancelled.
+//!
+//! Dropped in the middle of a statement it asks the server to end that statement, then closes the connection: after a
+//! crash of ours the server notices the closed connection by itself and ends the transaction with all its locks.
+
+mod connect;
+mod tls;
+
+pub(super) use connect::connect;
+
+use super::failure;
+use bytes::Bytes;
+use flow::{Cancel, CancelGuard, SourceError};
+use futures_util::Stream;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::Notify;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, CopyOutStream, Row, SimpleQueryMessage};
+
+/// How long a server is given to take note of a cancelled statement.
+const CANCELLING_MAX: Duration = Duration::from_secs(2);
+
+/// What a session asks of every statement's surroundings: plain output that depends on no setting of the server, the
+/// role or the database, and no limit of time. `lc_monetary` stays as it is: stock programs restore money by the
+/// database's own.
+const SETTINGS: &str = "SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; \
+     SET extra_float_digits = 3; SET bytea_output = 'hex'; SET xmloption = 'content'; \
+     SET search_path = ''; SET row_security = off; SET synchronize_seqscans = off; SET quote_all_identifiers = off; \
+     SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0";
+
+type Connecting = Pin<Box<dyn Future<Output = Result<(), tokio_postgres::Error>> + Send>>;
+
+/// Where a session is connected to, for the programs that are to reach the same server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reached {
+    /// Which of the hosts.
+    pub(super) host: usize,
+    /// Whether by TLS.
+    pub(super) by_tls: bool,
+}
+
+/// A connection that is used by one thread at a time.
+pub(super) struct Session {
+    runtime: Runtime,
+    connection: Option<Connecting>,
+    client: Client,
+    cancel: Cancel,
+    woken: Arc<Notify>,
+    _guard: CancelGuard,
+    tls: tls::Tls,
+    object: String,
+    /// A statement was sent whose end has not come.
+    busy: bool,
+    pub(super) reached: Reached,
+    /// As the server counts: 150014.
+    pub(super) version: i32,
+}
+
+/// The rows of a `COPY … TO STDOUT` on their way.
+pub(super) type Copy = Pin<Box<CopyOutStream>>;
+
+impl Session {
+    fn new(
+        runtime: Runtime,
+        (client, connection): (Client, Connecting),
+        tls: tls::Tls,
+        reached: Reached,
+        object: &str,
+        cancel: &Cancel,
+    ) -> Self {
+        let woken = Arc::new(Notify::new());
+        let waker = Arc::clone(&woken);
+        let guard = cancel.on_cancel(move || waker.notify_one());
+        let (connection, object, cancel) = (Some(connection), object.to_owned(), cancel.clone());
+        Self {
+            runtime,
+            connection,
+            client,
+            cancel,
+            woken,
+            _guard: guard,
+            tls,
+            object,
+            busy: false,
+            reached,
+            version: 0,
+        }
+    }
+
+    /// Sets what every session needs.
+    fn prepare(&mut self) -> Result<(), SourceError> {
+        let row = self.query_one("SELECT current_setting('server_version_num')::int8", &[])?;
+        let version: i64 = self.field(&row, 0)?;
+        self.version = i32::try_from(version).unwrap_or(0);
+        let mut settings = SETTINGS.to_owned();
+        if self.version >= 140_000 {
+            settings.push_str("; SET idle_session_timeout = 0");
+        }
+        if self.version >= 170_000 {
+            settings.push_str("; SET transaction_timeout = 0");
+        }
+        self.execute(&settings)
+    }
+
+    /// Returns the major version of the server.
+    pub(super) fn major(&self) -> u32 {
+        u32::try_from(self.version / 10_000).unwrap_or(0)
+    }
+
+    /// Waits for a piece of work. The outer error is a cancellation, the inner one the server's.
+    fn wait<T>(
+        &mut self,
+        work: impl for<'a> FnOnce(
+            &'a Client,
+        ) -> Pin<Box<dyn Future<Output = Result<T, tokio_postgres::Error>> + 'a>>,
+    ) -> Result<Result<T, tokio_postgres::Error>, SourceError> {
+        let Self { runtime, connection, client, cancel, woken, object, busy, .. } = self;
+        *busy = true;
+        let mut work = work(client);
+        let done = drive(runtime, connection, cancel, woken, |context| work.as_mut().poll(context));
+        drop(work);
+        let done = done.ok_or_else(|| SourceError::cancelled(object.as_str()))?;
+        *busy = false;
+        Ok(done)
+    }
+
+    fn told<T>(&self, done: Result<T, tokio_postgres::Error>, action: &str) -> Result<T, SourceError> {
+        done.map_err(|error| failure::server(&self.object, action, &error))
+    }
+
+    /// Runs statements that return nothing, in one message.
+    pub(super) fn execute(&mut self, sql: &str) -> Result<(), SourceError> {
+        let done = self.try_execute(sql)?;
+        self.told(done, "")
+    }
+
+    /// Runs statements and gives the server's own error to whoever knows what it means.
+    pub(super) fn try_execute(
+        &mut self,
+        sql: &str,
+    ) -> Result<Result<(), tokio_postgres::Error>, SourceError> {
+        let sql = sql.to_owned();
+        self.wait(move |client| Box::pin(async move { client.batch_execute(&sql).await }))
+    }
+
+    /// Returns the rows of a query.
+    pub(super) fn query(
+        &mut self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, SourceError> {
+        let done = self.try_query(sql, parameters)?;
+        self.told(done, "")
+    }
+
+    /// Returns the rows of a query, or the server's own error.
+    pub(super) fn try_query(
+        &mut self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Result<Vec<Row>, tokio_postgres::Error>, SourceError> {
+        let Self { runtime, connection, client, cancel, woken, object, busy, .. } = self;
+        *busy = true;
+        let mut work = pin!(client.query(sql, parameters));
+        let done = drive(runtime, connection, cancel, woken, |context| work.as_mut().poll(context));
+        let done = done.ok_or_else(|| SourceError::cancelled(object.as_str()))?;
+        *busy = false;
+        Ok(done)
+    }
+
+    /// Returns the one row of a query.
+    pub(super) fn query_one(
+        &mut self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row, SourceError> {
+        self.query(sql, parameters)?.pop().ok_or_else(|| {
+            SourceError::new(flow::SourceErrorKind::Failed, self.object.as_str(), "a query returned no row")
+        })
+    }
+
+    /// Returns what a query says, all as text, beside the types of its columns.
+    pub(super) fn text_query(&mut self, sql: &str) -> Result<Vec<SimpleQueryMessage>, SourceError> {
+        let sql = sql.to_owned();
+        let done = self.wait(move |client| Box::pin(async move { client.simple_query(&sql).await }))?;
+        self.told(done, "")
+    }
+
+    /// Returns the columns of a statement, by name and type.
+    pub(super) fn columns(
+        &mut self,
+        sql: &str,
+    ) -> Result<Vec<(String, tokio_postgres::types::Type)>, SourceError> {
+        let sql = sql.to_owned();
+        let done = self.wait(move |client| Box::pin(async move { client.prepare(&sql).await }))?;
+        let statement = self.told(done, "")?;
+        Ok(statement
+            .columns()
+            .iter()
+            .map(|column| (column.name().to_owned(), column.type_().clone()))
+            .collect())
+    }
+
+    /// Returns a column of a row. One that cannot be read as asked is a name that is no UTF-8.
+    pub(super) fn field<'a, T: tokio_postgres::types::FromSql<'a>>(
+        &self,
+        row: &'a Row,
+        at: usize,
+    ) -> Result<T, SourceError> {
+        row.try_get(at).map_err(|error| failure::server(&self.object, "the catalog cannot be read", &error))
+    }
+
+    /// Begins a `COPY … TO STDOUT`.
+    pub(super) fn begin_copy(
+        &mut self,
+        sql: &str,
+    ) -> Result<Result<Copy, tokio_postgres::Error>, SourceError> {
+        let sql = sql.to_owned();
+        let done = self.wait(move |client| Box::pin(async move { client.copy_out(&sql).await }))?;
+        self.busy = done.is_ok();
+        Ok(done.map(Box::pin))
+    }
+
+    /// Hands what came of a copy to `take`, until that has enough or nothing more is there at the moment; waits for
+    /// the first of it. Returns whether the copy is over, or the server's own error.
+    pub(super) fn take_copy(
+        &mut self,
+        copy: &mut Copy,
+        mut take: impl FnMut(Bytes) -> bool,
+    ) -> Result<Result<bool, tokio_postgres::Error>, SourceError> {
+        let Self { runtime, connection, cancel, woken, object, .. } = self;
+        let mut some = false;
+        let done = drive(runtime, connection, cancel, woken, |context| {
+            loop {
+                match copy.as_mut().poll_next(context) {
+                    Poll::Ready(Some(Ok(bytes))) => {
+                        some = true;
+                        if !take(bytes) {
+                            return Poll::Ready(Ok(false));
+                        }
+                    }
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                    Poll::Ready(None) => return Poll::Ready(Ok(true)),
+                    Poll::Pending if some => return Poll::Ready(Ok(false)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        });
+        let done = done.ok_or_else(|| SourceError::cancelled(object.as_str()))?;
+        if !matches!(done, Ok(false)) {
+            self.busy = false;
+        }
+        Ok(done)
+    }
+}
+
+/// Drives a connection until `step` is ready; `None` once the work is cancelled.
+fn drive<T>(
+    runtime: &Runtime,
+    connection: &mut Option<Connecting>,
+    cancel: &Cancel,
+    woken: &Notify,
+    mut step: impl FnMut(&mut std::task::Context<'_>) -> Poll<T>,
+) -> Option<T> {
+    if cancel.is_cancelled() {
+        return None;
+    }
+    runtime.block_on(async {
+        let mut wake = pin!(woken.notified());
+        poll_fn(|context| {
+            if wake.as_mut().poll(context).is_ready() || cancel.is_cancelled() {
+                return Poll::Ready(None);
+            }
+            // Its error, if any, reaches whoever waits for an answer as a closed connection.
+            if let Some(open) = connection
+                && open.as_mut().poll(context).is_ready()
+            {
+                *connection = None;
+            }
+            step(context).map(Some)
+        })
+        .await
+    })
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if !self.busy || self.connection.is_none() {
+            return;
+        }
+        let token = self.client.cancel_token();
+        let tls = self.tls.clone();
+        self.runtime.block_on(async move {
+            // Best effort: the closed connection ends the statement too, only later.
+            let _ = tokio::time::timeout(CANCELLING_MAX, tls.cancel(token)).await;
+        });
+    }
+}

@@ -1,0 +1,10 @@
+//! The programs of PostgreSQL that are run: found, asked for their version, given a connection without a password in
+//! any argument, watched to their end.
+
+mod environment;
+mod find;
+mod run;
+
+pub(super) use environment::Access;
+pub(super) use find::{Program, find};
+pub(super) use run::{Ended, Running};
