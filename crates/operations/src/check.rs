@@ -47,12 +47,14 @@ pub struct CheckBody {
     pub dry_run: bool,
 }
 
-/// Checks. Damage is not an error of this call: it is in the report, whose outcome is then `failed`.
+/// Checks. Damage is not an error of this call: it is in the report, whose outcome is then `failed`. What is interrupted
+/// while it keeps what it found is interrupted.
 pub fn run(services: &Services, depth: CheckDepth) -> Result<Report<CheckBody>, OperationError> {
     let started = Timestamp::now();
     tell_phase(services, "checking");
     let found = services.repository.check(depth, &services.context).map_err(interrupted)?;
     remember(services, &found.errors);
+    services.context.cancel.check().map_err(|_| OperationError::Cancelled)?;
     let outcome = if found.errors.is_empty() { Outcome::Complete } else { Outcome::Failed };
     Ok(Report::new("check", started, outcome, body(found, depth)))
 }

@@ -20,14 +20,29 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) fn quiet(job: &mut Job) -> Result<(), SourceError> {
     let target = job.place.target.clone();
     if job.lock.as_ref().map(|lock| lock.holds(&target)).transpose()? == Some(true) {
-        return match users(&target) {
-            list if list.holders.is_empty() => Ok(()),
-            list => Err(in_use(job, list.holders)),
-        };
+        return left_alone(job, || users(&target).holders);
     }
     job.lock = None;
     job.lock = alone_with(job, &target)?;
     Ok(())
+}
+
+/// Waits until nobody is found any more, and fails where somebody stays. A process that was just begun has what its
+/// parent had open until it is a program of its own.
+pub(super) fn left_alone(job: &Job, find: impl Fn() -> Vec<Holder>) -> Result<(), SourceError> {
+    let started = Instant::now();
+    loop {
+        let holders = find();
+        if holders.is_empty() {
+            return Ok(());
+        }
+        if started.elapsed() >= PATIENCE {
+            return Err(in_use(job, holders));
+        }
+        if job.context.cancel.wait(PAUSE) {
+            return Err(SourceError::cancelled(job.object()));
+        }
+    }
 }
 
 /// Returns who uses a database now: by a lock, or by having one of its files open.

@@ -80,10 +80,7 @@ pub(super) fn run(job: &mut Job) -> Result<(), SourceError> {
 /// None of them has read or written anything, for the lock is still held.
 fn unseen_meanwhile(job: &mut Job) -> Result<(), SourceError> {
     let Some(lock) = &job.lock else { return Ok(()) };
-    let list = lock.holders();
-    if !list.holders.is_empty() {
-        return Err(quiesce::in_use(job, list.holders));
-    }
+    quiesce::left_alone(job, || lock.holders().holders)?;
     job.lock = None;
     Ok(())
 }
