@@ -198,9 +198,10 @@ pub trait Engine: Send + Sync {
     ) -> Result<ExportSummary, RestoreError>;
 
     /// Tells by the first bytes of a file (4 KiB or more, or all of it), unpacked, which form of dump of this system it
-    /// is, or why it is none, as the end of a sentence that begins with its name. Never goes by a name.
-    fn recognise(&self, _head: &[u8]) -> Result<ExportForm, String> {
-        Err("is no dump of a system that this version reads".to_owned())
+    /// is, or why it is none, as the end of a sentence that begins with its name; no reason where this version reads no
+    /// dump files of this system. Never goes by a name.
+    fn recognise(&self, _head: &[u8]) -> Result<ExportForm, Option<String>> {
+        Err(None)
     }
 
     /// Makes a scratch database of a dump that some tool made, for [`Engine::begin_dump`], and returns where it is. Fails

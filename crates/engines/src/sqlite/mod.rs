@@ -141,8 +141,8 @@ impl Engine for SqliteEngine {
         export::export(backup, form, out, context)
     }
 
-    fn recognise(&self, head: &[u8]) -> Result<ExportForm, String> {
-        load::recognise(head)
+    fn recognise(&self, head: &[u8]) -> Result<ExportForm, Option<String>> {
+        load::recognise(head).map_err(Some)
     }
 
     fn load(&self, request: LoadRequest<'_>, context: &Context) -> Result<PathBuf, SourceError> {

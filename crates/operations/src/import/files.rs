@@ -167,7 +167,7 @@ pub(super) fn recognise(engines: &Engines, head: &[u8]) -> Result<(EngineKind, E
     for engine in engines.iter() {
         match engine.recognise(head) {
             Ok(form) => return Ok((engine.kind(), form)),
-            Err(why) => reason = why,
+            Err(why) => reason = why.unwrap_or(reason),
         }
     }
     Err(reason)
