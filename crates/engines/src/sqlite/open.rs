@@ -280,7 +280,10 @@ pub(super) fn patiently<T>(
 }
 
 fn busy(path: &Path, wait: Duration, error: rusqlite::Error) -> SourceError {
-    let names: Vec<String> = lock_holders(path)
+    // The kernel gives its list of locks in pieces: while others come and go, one of them may be passed over.
+    let looks = (0..5).map(|_| lock_holders(path)).find(|holders| !holders.is_empty());
+    let names: Vec<String> = looks
+        .unwrap_or_default()
         .into_iter()
         .map(|holder| match holder.pid {
             Some(pid) => format!("{} (process {pid})", holder.name),
