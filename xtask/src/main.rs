@@ -15,7 +15,8 @@ chores:
   test [--long] [ARGS]  install or find what the tests need, then run them all
                         (--long: the slow ones too; ARGS go to cargo test)
   tidy                  hold the sources against the house rules
-  bench [NAME]          measure ours beside stock restic, in turn (rows, sqlite, many)
+  bench [NAME]          measure ours beside stock restic, in turn (rows, sqlite, many, postgres; postgres=100 for
+                        a database of 100 MB)
   coverage              measure which lines the tests reach";
 
 /// A chore ended badly, with what a person needs to know.

@@ -2,7 +2,7 @@
 
 use crate::commands::{
     accept, adopt, backup, check, completions, demo, doctor, export, import, init, key, list, man, prune,
-    restore, show, stats, unlock, verify,
+    restore, role, show, stats, unlock, verify,
 };
 use crate::globals::Globals;
 use clap::{Parser, Subcommand};
@@ -46,6 +46,7 @@ pub(crate) enum Command {
     Demo(demo::Options),
     Init(init::Options),
     Doctor(doctor::Options),
+    Role(role::Options),
     Backup(backup::Options),
     List(list::Options),
     Show(show::Options),
@@ -71,6 +72,7 @@ impl Command {
             Self::Demo(_) => "demo",
             Self::Init(_) => "init",
             Self::Doctor(_) => "doctor",
+            Self::Role(_) => "role",
             Self::Backup(_) => "backup",
             Self::List(_) => "list",
             Self::Show(_) => "show",
@@ -94,6 +96,7 @@ impl Command {
     pub(crate) fn is_dry_run(&self) -> bool {
         match self {
             Self::Backup(options) => options.dry_run.dry_run,
+            Self::Role(options) => options.dry_run.dry_run,
             Self::Adopt(options) => options.dry_run.dry_run,
             Self::Accept(options) => options.dry_run.dry_run,
             Self::Verify(options) => options.dry_run.dry_run,

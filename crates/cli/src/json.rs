@@ -186,6 +186,7 @@ const OWN_KEYS: &[(&str, &[(&str, Shape)])] = &[
             ("findings", Shape::List),
         ],
     ),
+    ("role", &[("action", Shape::Null), ("databases", Shape::List)]),
     (
         "init",
         &[

@@ -113,6 +113,7 @@ fn run(mut session: Session, command: Command) -> Result<Option<Finished>, Failu
         Command::Demo(options) => commands::demo::run(&session, &options).map(Some),
         Command::Init(options) => commands::init::run(&mut session, &options).map(Some),
         Command::Doctor(options) => commands::doctor::run(&session, &options).map(Some),
+        Command::Role(options) => commands::role::run(&session, &options).map(Some),
         Command::Backup(options) => commands::backup::run(&session, &options).map(Some),
         Command::List(options) => commands::list::run(&session, &options).map(Some),
         Command::Show(options) => commands::show::run(&session, &options).map(Some),

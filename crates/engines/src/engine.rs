@@ -50,6 +50,48 @@ pub enum FactsDepth {
     Digests,
 }
 
+/// What is to be done about a role for backups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoleAction {
+    /// Tell the statements that make it.
+    Print,
+    /// Run them, all or none.
+    Apply,
+    /// Ask whether it can read everything.
+    Check,
+}
+
+/// A question about a role for backups, or the wish for one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleRequest {
+    /// The database that it is to read, with the role by which we connect.
+    pub database: DatabaseRef,
+    /// The role; without it the one that the connection names, or one of the engine's choice where that may do anything.
+    pub role: Option<String>,
+    /// Grants object by object where the system has a right that covers all of them, in other databases too.
+    pub object_by_object: bool,
+    /// What to do.
+    pub action: RoleAction,
+}
+
+/// A role for backups.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RoleReport {
+    /// Its name.
+    pub role: String,
+    /// Whether it was there before.
+    pub exists: bool,
+    /// The statements that make it what it is to be, in their order; run again they change nothing. They hold no
+    /// password. Empty where it was only checked.
+    pub statements: Vec<String>,
+    /// Whether they were run.
+    pub applied: bool,
+    /// What it gains beyond reading this database, and what is left to a person; after a check or an application, what it
+    /// cannot read.
+    pub findings: Vec<Finding>,
+}
+
 /// A read-only question to a database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Query {
@@ -145,6 +187,19 @@ pub trait Engine: Send + Sync {
         integrity: bool,
         context: &Context,
     ) -> Result<DatabaseInfo, SourceError>;
+
+    /// Returns how large a database is, without any other look at it.
+    fn size_bytes(&self, database: &DatabaseRef, context: &Context) -> Result<u64, SourceError> {
+        Ok(self.probe(database, false, context)?.size_bytes)
+    }
+
+    /// Tells, makes or checks a role that may read everything that a backup needs, and no more. Where the system knows no
+    /// roles there is nothing to be done.
+    fn role(&self, request: &RoleRequest, _context: &Context) -> Result<RoleReport, SourceError> {
+        let message = "this database system knows no roles: who may read the file may back it up";
+        Err(SourceError::new(SourceErrorKind::Invalid, request.database.connection.as_str(), message)
+            .with_hint("the rights of the file and its folder say who that is"))
+    }
 
     /// Returns the facts of a live or scratch database, from one consistent view of it.
     fn facts(

@@ -9,7 +9,7 @@ pub mod sqlite;
 
 pub use engine::{
     Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, LoadRequest, Query,
-    Skipped,
+    RoleAction, RoleReport, RoleRequest, Skipped,
 };
 pub use restore::{
     Holder, Restore, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreState, RestoreStep,

@@ -15,7 +15,7 @@ use crate::{plan_retention, unfinished};
 use engines::Skipped;
 use flow::{
     DatabaseName, DatabaseRef, DatabaseRequest, Dump, DumpOptions, DumpRequest, EngineKind, Event, Phase,
-    SourceError, SourceErrorKind, Step, TargetName, TargetRef,
+    Severity, SourceError, SourceErrorKind, Step, TargetName, TargetRef,
 };
 use jiff::Timestamp;
 use repository::{BackupId, PartError, Proof, ProofLevel, SnapshotRequest, SnapshotWriter};
@@ -351,10 +351,7 @@ fn total_bytes(engine: &dyn engines::Engine, databases: &[DatabaseRef], services
     if databases.len() > 64 {
         return None;
     }
-    databases
-        .iter()
-        .map(|database| engine.probe(database, false, &services.context).ok().map(|info| info.size_bytes))
-        .sum()
+    databases.iter().map(|database| engine.size_bytes(database, &services.context).ok()).sum()
 }
 
 fn dry_run(
@@ -366,6 +363,11 @@ fn dry_run(
     let engine = services.engines.of(&target.target)?;
     for database in databases {
         let info = engine.probe(database, false, &services.context)?;
+        for finding in info.findings {
+            if finding.severity != Severity::Notice {
+                services.context.observer.event(Event::Finding(finding));
+            }
+        }
         body.backups.push(BackupItem {
             database: Some(database.name.clone()),
             size_bytes: Some(info.size_bytes),

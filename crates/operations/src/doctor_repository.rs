@@ -256,7 +256,7 @@ fn live_size(services: &Services, target: &TargetRef) -> Option<u64> {
     if databases.len() > SIZED_MAX {
         return None;
     }
-    let size = |database| Some(engine.probe(database, false, &services.context).ok()?.size_bytes);
+    let size = |database| engine.size_bytes(database, &services.context).ok();
     databases.iter().map(size).sum()
 }
 

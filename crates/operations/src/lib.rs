@@ -1,5 +1,5 @@
 //! One verb a file: accept, adopt, backup, import, list, show, restore, export, verify, check, keys, unlock, stats,
-//! doctor. The only place where engines meet repositories. Each verb takes options and returns a report; whoever called
+//! doctor, role. The only place where engines meet repositories. Each verb takes options and returns a report; whoever called
 //! renders it. Nothing here prints, reads the environment, or exits.
 
 pub mod accept;
@@ -24,6 +24,7 @@ pub mod reference;
 pub mod report;
 pub mod restore;
 mod restored;
+pub mod role;
 mod services;
 mod settle;
 pub mod show;

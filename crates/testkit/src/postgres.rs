@@ -39,6 +39,7 @@ pub struct Cluster {
     folder: TempDir,
     server: Child,
     port: String,
+    settings: Vec<String>,
 }
 
 impl Cluster {
@@ -58,26 +59,39 @@ impl Cluster {
         init.args(["--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"]);
         let output = init.arg("-D").arg(&data).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let mut server = as_server(&programs.join("postgres"));
-        server.arg("-D").arg(&data).arg("-k").arg(folder.path());
-        let own = [
-            "listen_addresses=",
-            "fsync=off",
-            "shared_buffers=16MB",
-            "wal_level=logical",
-            "max_connections=40",
-        ];
-        for setting in own.iter().chain(settings) {
-            server.arg("-c").arg(setting);
-        }
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        server.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let server = server.spawn().unwrap();
+        Self::run(programs, folder, settings.iter().map(|setting| (*setting).to_owned()).collect())
+    }
+
+    /// Starts a standby of this server, with more settings. It has what the server has once it caught up.
+    pub fn standby(&self, settings: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("pg").tempdir().unwrap();
+        give(folder.path());
+        let mut copy = as_server(&self.programs.join("pg_basebackup"));
+        copy.args(["--checkpoint=fast", "--write-recovery-conf", "--no-sync", "--username=postgres", "-h"]);
+        copy.arg(self.folder.path()).args(["-p", &self.port, "-D"]).arg(folder.path().join("data"));
+        let output = copy.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        Self::run(self.programs.clone(), folder, settings)
+    }
+
+    fn run(programs: PathBuf, folder: TempDir, settings: Vec<String>) -> Self {
+        let server = launch(&programs, folder.path(), &settings);
         let port =
             settings.iter().find_map(|setting| setting.strip_prefix("port=")).unwrap_or("5432").to_owned();
-        let mut cluster = Self { programs, folder, server, port };
+        let mut cluster = Self { programs, folder, server, port, settings };
         cluster.wait();
         cluster
+    }
+
+    /// Ends the server at once, as a failing machine does, lets somebody at its files, and starts it again.
+    pub fn restart(&mut self, meanwhile: impl FnOnce(&Path)) {
+        let pid = self.server.id().to_string();
+        let _ = Command::new("kill").args(["-QUIT", &pid]).stderr(Stdio::null()).status();
+        let _ = self.server.wait();
+        meanwhile(&self.folder.path().join("data"));
+        self.server = launch(&self.programs, self.folder.path(), &self.settings);
+        self.wait();
     }
 
     fn wait(&mut self) {
@@ -190,6 +204,20 @@ impl Drop for Cluster {
         let _ = Command::new("kill").args(["-QUIT", &pid]).stderr(Stdio::null()).status();
         let _ = self.server.wait();
     }
+}
+
+/// Starts the server of a folder; it may not take connections yet.
+fn launch(programs: &Path, folder: &Path, settings: &[String]) -> Child {
+    let mut server = as_server(&programs.join("postgres"));
+    server.arg("-D").arg(folder.join("data")).arg("-k").arg(folder);
+    let own =
+        ["listen_addresses=", "fsync=off", "shared_buffers=16MB", "wal_level=logical", "max_connections=40"];
+    for setting in own.into_iter().chain(settings.iter().map(String::as_str)) {
+        server.arg("-c").arg(setting);
+    }
+    let log = std::fs::File::create(folder.join("log")).unwrap();
+    server.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    server.spawn().unwrap()
 }
 
 /// Returns a command that runs as a user who may run a server, and that ends with the calling thread.

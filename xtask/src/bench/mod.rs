@@ -6,6 +6,8 @@
 mod contender;
 mod many;
 mod orders;
+mod postgres;
+mod postgres_server;
 mod process;
 mod rows;
 mod sqlite;
@@ -17,16 +19,20 @@ use std::path::{Path, PathBuf};
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     let mut names: Vec<&str> = arguments.iter().map(String::as_str).collect();
     if names.is_empty() {
-        names.extend(["rows", "sqlite", "many"]);
+        names.extend(["rows", "sqlite", "many", "postgres"]);
     }
     let folder = folder(root)?;
     let mut missed = Vec::new();
     for name in names {
-        let outcome = match name {
+        let (bench, size) = name.split_once('=').map_or((name, None), |(bench, size)| (bench, Some(size)));
+        let outcome = match bench {
             "rows" => rows::run(root, &folder),
             "many" => many::run(root, &folder),
             "sqlite" => sqlite::run(root, &folder),
-            other => return Err(format!("there is no bench `{other}`; there are: rows, sqlite, many")),
+            "postgres" => postgres::run(root, &folder, size),
+            other => {
+                return Err(format!("there is no bench `{other}`; there are: rows, sqlite, many, postgres"));
+            }
         };
         // The other benches are still worth a look.
         missed.extend(outcome.err().map(|failure| format!("{name}: {failure}")));

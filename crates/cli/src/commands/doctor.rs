@@ -4,6 +4,7 @@
 use crate::doctor_repositories;
 use crate::errors::{Failure, exit};
 use crate::json::Finished;
+use crate::opening;
 use crate::session::Session;
 use crate::wording::{count, size};
 use clap::Args;
@@ -11,6 +12,7 @@ use flow::{Finding, Severity};
 use operations::OperationError;
 use operations::doctor::{DoctorBody, Examined};
 use operations::report::{Outcome, Report};
+use std::path::Path;
 
 /// Find what would stop or spoil a backup, each with the fix
 ///
@@ -28,7 +30,7 @@ pub(crate) struct Options {
     #[arg(value_name = "SOURCE")]
     source: Option<String>,
 
-    /// Let the database system check the whole content of the live database
+    /// Let the database system check the whole content of the live database (SQLite itself; pg_amcheck for PostgreSQL)
     #[arg(long)]
     integrity: bool,
 }
@@ -55,7 +57,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
 
 fn of_source(session: &Session, options: &Options, text: &str) -> Result<DoctorBody, Failure> {
     let source = session.live_source(text)?;
-    let body = operations::doctor::run(
+    let mut body = operations::doctor::run(
         &session.engines,
         &source.target,
         source.only.as_ref(),
@@ -65,7 +67,36 @@ fn of_source(session: &Session, options: &Options, text: &str) -> Result<DoctorB
     if source.only.is_some() && body.databases.is_empty() {
         return Err(Failure::new(exit::DATABASE, format!("{text}: the target has no such database")));
     }
+    let needed = body.databases.iter().filter_map(|database| database.size_bytes).sum();
+    if let Ok(place) = opening::place_of(session, Some(&source)) {
+        let path = &place.repository.path;
+        body.findings.extend(free_bytes(path).and_then(|free| space(path, free, needed)));
+    }
     Ok(body)
+}
+
+/// Returns what is free where a path lies, or will lie.
+fn free_bytes(path: &Path) -> Option<u64> {
+    let there = path.ancestors().find(|path| path.exists())?;
+    let status = rustix::fs::statvfs(there).ok()?;
+    Some(status.f_bavail.saturating_mul(status.f_frsize))
+}
+
+/// Tells of a repository that the databases would not fit into as they are.
+fn space(path: &Path, free: u64, needed: u64) -> Option<Finding> {
+    (free < needed).then(|| Finding {
+        severity: Severity::Warning,
+        object: path.display().to_string(),
+        message: format!(
+            "{} is free for the repository, and what is to be backed up has {}: its first backup may not fit",
+            size(free),
+            size(needed)
+        ),
+        hint: Some(
+            "free some space there, or name another repository; a backup takes about a third, compressed"
+                .to_owned(),
+        ),
+    })
 }
 
 /// Looks at everything; a target that cannot be looked at is a finding.
@@ -148,4 +179,18 @@ fn finish(session: &Session, options: &Options, body: DoctorBody) -> Result<Fini
     };
     session.console.say(&format!("Examined {number}: nothing stands in the way of a backup{but}."));
     Finished::new(&report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn space_that_a_first_backup_may_need_is_told_of() {
+        assert_eq!(space(Path::new("/r"), 100, 100), None);
+        let told =
+            space(Path::new("/r"), 1 << 20, 2 << 20).map(|finding| finding.message).unwrap_or_default();
+        assert!(told.starts_with("1.0 MiB is free for the repository"), "{told}");
+        assert!(free_bytes(Path::new("/nowhere/at/all")).is_some());
+    }
 }

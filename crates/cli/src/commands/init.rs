@@ -12,9 +12,11 @@ use crate::session::Session;
 use crate::wording::count;
 use clap::Args;
 use config::RepositoryPlace;
+use engines::postgres::{self, FoundCluster};
 use engines::sqlite::{DiscoverLimits, discover};
 use operations::report::{Outcome, Report};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Find databases, write a configuration, make the repository and its key
@@ -28,7 +30,8 @@ Examples:
   backstay init /srv/shops                         looks there
   backstay init --repository /mnt/backups/shop     just that repository")]
 pub(crate) struct Options {
-    /// Where to look for databases; without it: the home folder, the working folder, /srv, /opt and /var/lib
+    /// Where to look for SQLite files; without it: the home folder, the working folder, /srv, /opt and /var/lib, and for
+    /// PostgreSQL servers of this machine by their sockets
     #[arg(value_name = "FOLDER")]
     folders: Vec<PathBuf>,
 
@@ -121,15 +124,18 @@ fn whole(session: &Session, options: &Options, file: &Path) -> Result<Finished, 
     for path in &own {
         session.console.data(&path.display().to_string())?;
     }
-    let number = count(own.len() as u64, "database", "databases");
+    let clusters = clusters(session, options)?;
+    let mut names: Vec<String> = own.iter().map(|path| path.display().to_string()).collect();
+    names.extend(clusters.iter().flat_map(|cluster| cluster.databases.clone()));
+    let number = count(names.len() as u64, "database", "databases");
     let mut body = InitBody {
         config: Some(file.display().to_string()),
         repository: repository.display().to_string(),
         key_file: None,
-        databases: own.iter().map(|path| path.display().to_string()).collect(),
+        databases: names,
         dry_run: options.dry_run.dry_run,
     };
-    let text = configuration(&repository, &own);
+    let text = configuration(&repository, &own, &clusters);
     if options.dry_run.dry_run {
         session.console.say(&format!(
             "Found {number}. Would write {}. Nothing was written: this was a dry run.",
@@ -147,12 +153,36 @@ fn whole(session: &Session, options: &Options, file: &Path) -> Result<Finished, 
     }
     write(file, &text)?;
     session.console.say(&format!("Found {number}, and wrote {}.", file.display()));
-    session.console.say(if own.is_empty() {
+    session.console.say(if body.databases.is_empty() {
         "Add your databases to it, then: backstay backup --all"
     } else {
         "Look it through, then: backstay backup --all"
     });
     Finished::new(&Report::new("init", session.started, Outcome::Complete, body))
+}
+
+/// Asks the servers of this machine, unless a folder is named: then that is where to look.
+fn clusters(session: &Session, options: &Options) -> Result<Vec<FoundCluster>, Failure> {
+    if !options.folders.is_empty() {
+        return Ok(vec![]);
+    }
+    let limits = postgres::DiscoverLimits::default();
+    let found = postgres::discover(&session.context.environment, &limits, &session.context.cancel);
+    for cluster in &found {
+        for url in &cluster.databases {
+            session.console.data(url)?;
+        }
+        if let Some(reason) = &cluster.refused {
+            session
+                .console
+                .say(&format!("The PostgreSQL server at {} let nobody in: {reason}.", place(cluster)));
+        }
+    }
+    Ok(found)
+}
+
+fn place(cluster: &FoundCluster) -> String {
+    format!("{}, port {}", cluster.folder.display(), cluster.port)
 }
 
 fn folders(session: &Session, options: &Options) -> Vec<PathBuf> {
@@ -175,7 +205,7 @@ fn folders(session: &Session, options: &Options) -> Vec<PathBuf> {
 }
 
 /// Returns a commented configuration for the databases that were found.
-fn configuration(repository: &Path, databases: &[PathBuf]) -> String {
+fn configuration(repository: &Path, databases: &[PathBuf], clusters: &[FoundCluster]) -> String {
     let mut text = format!(
         "\
 # The configuration of Backstay. Every key is checked; an unknown one is an error with its line.
@@ -189,7 +219,7 @@ path = {}
 ",
         toml_text(&repository.display().to_string())
     );
-    if databases.is_empty() {
+    if databases.is_empty() && clusters.iter().all(|cluster| cluster.databases.is_empty()) {
         text.push_str(
             "
 # A target is a database, a folder of them, a glob, or a template:
@@ -201,17 +231,72 @@ path = {}
 #
 # [targets.shops]
 # source = \"/srv/shops/{tenant}.db\"          # shops/acme, shops/bolt, …
+#
+# [targets.erp]
+# source = \"postgres://backup@db1/erp\"
+# passfile = \"/etc/backstay/pgpass\"
 ",
         );
     }
-    for (name, path) in names(databases) {
+    let names = names(databases);
+    for (name, path) in &names {
         text.push_str(&format!(
             "\n[targets.{}]\nsource = {}\n",
-            toml_key(&name),
+            toml_key(name),
             toml_text(&path.display().to_string())
         ));
     }
+    text.push_str(&of_servers(clusters, &names));
     text
+}
+
+/// Returns the part for the databases of servers; of those that let nobody in a comment with what is to be filled in.
+fn of_servers(clusters: &[FoundCluster], taken: &BTreeMap<String, &PathBuf>) -> String {
+    let mut text = String::new();
+    let mut names: Vec<String> = taken.keys().cloned().collect();
+    for cluster in clusters {
+        let version = cluster.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
+        text.push_str(&format!("\n# PostgreSQL{version} at {}", place(cluster)));
+        if let Some(reason) = &cluster.refused {
+            text.push_str(&format!(
+                ", which let nobody in ({}). For each of its databases:\n#\n# [targets.NAME]\n# source = {}\n",
+                reason.replace(char::is_control, " "),
+                toml_text(&format!(
+                    "postgres://ROLE@/DATABASE?host={}&port={}",
+                    cluster.folder.display(),
+                    cluster.port
+                ))
+            ));
+            continue;
+        }
+        text.push_str(
+            ". `backstay doctor NAME` tells whether a backup may read everything, and\n\
+             # `backstay role NAME` writes the SQL for a role that may.\n",
+        );
+        for url in &cluster.databases {
+            let name = server_name(url, &names);
+            text.push_str(&format!("\n[targets.{}]\nsource = {}\n", toml_key(&name), toml_text(url)));
+            names.push(name);
+        }
+    }
+    text
+}
+
+/// Names a target after its database, with a number where that name is taken.
+fn server_name(url: &str, taken: &[String]) -> String {
+    let path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or(url, |(_, path)| path);
+    let database = path.split('?').next().unwrap_or(path);
+    let letters = |letter: char| if letter.is_alphanumeric() || "-_".contains(letter) { letter } else { '-' };
+    let plain: String = database.chars().map(letters).collect();
+    let plain = plain.trim_matches('-');
+    let base = if plain.is_empty() { "database" } else { plain };
+    let numbered = (2..).map(|number| format!("{base}-{number}"));
+    let free = |name: &String| !taken.contains(name);
+    [base.to_owned(), format!("{base}-postgres")]
+        .into_iter()
+        .chain(numbered)
+        .find(free)
+        .unwrap_or_else(|| base.to_owned())
 }
 
 #[cfg(test)]
@@ -225,10 +310,23 @@ mod tests {
             ["/srv/a/shop.db", "/srv/b/shop.db", "/srv/c d/b/shop.db", "/x/\"q\".db", "/x/.db"]
                 .map(PathBuf::from)
                 .into();
-        for databases in [&found[..], &[]] {
-            let text = configuration(Path::new("/var/b"), databases);
+        let cluster = |databases: &[&str], refused: Option<&str>| FoundCluster {
+            folder: PathBuf::from("/run/postgresql"),
+            port: 5432,
+            version: refused.is_none().then(|| "15.14 (Debian)".to_owned()),
+            databases: databases.iter().map(|url| (*url).to_owned()).collect(),
+            refused: refused.map(str::to_owned),
+        };
+        let urls =
+            ["postgres:///shop?host=/run/postgresql", "postgres://postgres@/my%20b?host=/run/postgresql"];
+        let servers = [cluster(&urls, None), cluster(&urls, None), cluster(&[], Some("no\n[targets.x]"))];
+        for (databases, clusters) in
+            [(&found[..], &servers[..]), (&[], &servers[..1]), (&[], &servers[2..]), (&[], &[])]
+        {
+            let text = configuration(Path::new("/var/b"), databases, clusters);
             let settings = config::read_text(Path::new("/etc/backstay/config.toml"), &text).unwrap();
-            assert_eq!(settings.targets.len(), databases.len(), "{text}");
+            let of_servers: usize = clusters.iter().map(|cluster| cluster.databases.len()).sum();
+            assert_eq!(settings.targets.len(), databases.len() + of_servers, "{text}");
             assert_eq!(settings.repository.unwrap().path, Path::new("/var/b"));
         }
     }

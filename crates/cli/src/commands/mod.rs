@@ -15,6 +15,7 @@ pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod prune;
 pub(crate) mod restore;
+pub(crate) mod role;
 pub(crate) mod show;
 pub(crate) mod stats;
 pub(crate) mod unlock;

@@ -62,6 +62,19 @@ fn meaning(error: &tokio_postgres::Error) -> (SourceErrorKind, Option<&'static s
         "53300" | "53400" => (Busy, Some("the server takes no more connections: try fewer by --jobs")),
         "53200" => (Failed, Some("for many tables the server needs a larger max_locks_per_transaction")),
         "55P03" | "40P01" => (Busy, None),
+        // On a standby: what it had to replay came in the way of what was read.
+        "40001" => (
+            Failed,
+            Some(
+                "on a standby, hot_standby_feedback = on or max_standby_streaming_delay = -1 keeps reads alive; or back up the primary",
+            ),
+        ),
+        "08P01" if text(error).contains("startup parameter") => (
+            Unreadable,
+            Some(
+                "a pooler refuses it: leave `options` out of the connection, or connect to the server itself",
+            ),
+        ),
         "57P01" | "57P02" | "57P03" => {
             (Failed, Some("the server went down or is starting; run the backup again"))
         }

@@ -9,10 +9,14 @@ mod catalog;
 pub mod connection;
 mod contents;
 mod digest;
+mod discover;
 mod dump;
 mod failure;
 mod live;
+mod pooler;
 mod probe;
+mod rights;
+mod role;
 mod session;
 mod snapshot;
 mod targets;
@@ -20,6 +24,8 @@ mod tools;
 
 use crate::restore::{Restore, RestoreError, RestoreRequest, RestoreState};
 use crate::{Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, Query};
+use crate::{RoleReport, RoleRequest};
+pub use discover::{DiscoverLimits, FoundCluster, InstalledServer, discover, installed_server};
 use flow::{
     BackupReader, Context, DatabaseRef, Dump, DumpRequest, EngineKind, Facts, Manifest, SourceError,
     SourceErrorKind, TargetRef,
@@ -46,6 +52,14 @@ impl Engine for PostgresEngine {
         context: &Context,
     ) -> Result<DatabaseInfo, SourceError> {
         probe::probe(database, integrity, context)
+    }
+
+    fn size_bytes(&self, database: &DatabaseRef, context: &Context) -> Result<u64, SourceError> {
+        probe::size_bytes(database, context)
+    }
+
+    fn role(&self, request: &RoleRequest, context: &Context) -> Result<RoleReport, SourceError> {
+        role::run(request, context)
     }
 
     fn facts(

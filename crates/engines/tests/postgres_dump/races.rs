@@ -132,6 +132,66 @@ fn a_table_that_is_truncated_all_the_time_is_never_found_empty() {
 }
 
 #[test]
+fn what_is_dropped_and_made_again_is_there_whole_or_the_backup_says_so() {
+    let cluster = Cluster::start(15);
+    let url = make(&cluster);
+    let folder = tempfile::tempdir().unwrap();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _over = Over(&over);
+        scope.spawn(|| {
+            let mut other = Other::open(&cluster, "erp");
+            while !over.load(Ordering::SeqCst) {
+                other.say("BEGIN; DROP TABLE a; CREATE TABLE a AS SELECT i FROM generate_series(1, 1000) AS i; COMMIT;");
+                other.say("CREATE SCHEMA passing; CREATE TABLE passing.t (id serial PRIMARY KEY); DROP SCHEMA passing CASCADE;");
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            other.end();
+        });
+        for number in 0..4 {
+            let (context, _) = context(&cluster, folder.path());
+            let drained = crate::pulled::dump(&url, 2, &context);
+            assert!(drained.error.is_none(), "{:?}", drained.error);
+            let found = drained.databases.into_values().next().unwrap();
+            match &found.verdicts[0] {
+                Ok(dumped) => {
+                    let rows = |name: &str| {
+                        dumped
+                            .facts
+                            .tables
+                            .iter()
+                            .find(|table| table.name == name)
+                            .and_then(|table| table.rows)
+                    };
+                    assert_eq!(
+                        (rows("public.a"), rows("public.b")),
+                        (Some(1000), Some(3000)),
+                        "run {number}"
+                    );
+                }
+                Err(error) => {
+                    let known = [
+                        "lock",
+                        "LOCK TABLE",
+                        "just when",
+                        "with OID",
+                        "does not exist",
+                        "was dropped",
+                        "cache lookup",
+                    ];
+                    assert!(known.iter().any(|word| error.contains(word)), "{error}");
+                }
+            }
+        }
+    });
+    let (context, _) = context(&cluster, folder.path());
+    let archive = folder.path().join("archive");
+    assert_eq!(dump_into(&url, 2, &context, &archive).facts.rows(), Some(4000));
+    cluster.create("copy");
+    crate::pulled::restore(&cluster, &archive, "copy", &["-j2"]);
+}
+
+#[test]
 fn who_holds_a_table_for_himself_is_named() {
     let cluster = Cluster::start(15);
     let url = make(&cluster);

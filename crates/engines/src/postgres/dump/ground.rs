@@ -11,7 +11,7 @@ use crate::postgres::connection::Settings;
 use crate::postgres::session::{self, Reached, Session};
 use crate::postgres::snapshot::{self, Moment, Patience};
 use crate::postgres::tools::{Access, Program, Running, find};
-use crate::postgres::{contents, targets};
+use crate::postgres::{contents, pooler, rights, targets};
 use flow::{Context, DumpOptions, SourceError, SourceErrorKind, TargetRef};
 
 /// The oldest server: snapshots that are exported on a standby too.
@@ -53,7 +53,7 @@ pub(super) fn open(
 ) -> Result<Opened, SourceError> {
     let object = connection.to_owned();
     let settings = targets::settings(connection, Some(target), context)?;
-    let mut holder = session::connect(&settings, None, &object, &context.cancel)?;
+    let mut holder = pooler::connect_past(&settings, &object, &context.cancel)?;
     let server_major = holder.major();
     if server_major < SERVER_MAJOR_MIN {
         let message =
@@ -61,6 +61,7 @@ pub(super) fn open(
         return Err(SourceError::new(SourceErrorKind::Unsupported, object, message));
     }
     let pg_dump = find("pg_dump", server_major, &object, context)?;
+    refuse_unreadable(&mut holder, &object)?;
     let reached = holder.reached;
     let access = Access::prepare(&settings, reached, &object, context)?;
     let mut patience = Patience::new(options.lock_wait);
@@ -97,6 +98,14 @@ pub(super) fn open(
     let ground =
         Ground { object, settings, reached, _access: access, moment, catalog, pg_dump, server_major };
     Ok(Opened { ground, holder, archive, tables, globals })
+}
+
+/// What cannot be read is told before anything is, all of it at once; policies and large objects would be stumbled over
+/// late.
+fn refuse_unreadable(holder: &mut Session, object: &str) -> Result<(), SourceError> {
+    let Some(role) = rights::role(holder, None)? else { return Ok(()) };
+    let lacking = rights::lacking(holder, &role)?;
+    if lacking.is_empty() { Ok(()) } else { Err(lacking.error(&role, object)) }
 }
 
 fn arguments(moment: &Moment, locking_ms: u32) -> Vec<String> {

@@ -32,6 +32,19 @@ pub(in crate::postgres) fn connect(
     object: &str,
     cancel: &Cancel,
 ) -> Result<Session, SourceError> {
+    let mut session = connect_plain(settings, only, object, cancel)?;
+    session.prepare()?;
+    Ok(session)
+}
+
+/// Connects as [`connect`] does, and sets nothing yet: behind a pooler that keeps no session's state, what is set stays
+/// behind for others. [`Session::prepare`] is to follow before anything is read.
+pub(in crate::postgres) fn connect_plain(
+    settings: &Settings,
+    only: Option<Reached>,
+    object: &str,
+    cancel: &Cancel,
+) -> Result<Session, SourceError> {
     refuse_unknown(settings, object)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         SourceError::new(SourceErrorKind::Failed, object, "a connection cannot be prepared")
@@ -58,9 +71,7 @@ pub(in crate::postgres) fn connect(
             match attempt.connect(only) {
                 Ok((made, tls, by_tls)) => {
                     let reached = Reached { host: number, by_tls };
-                    let mut session = Session::new(runtime, made, tls, reached, object, cancel);
-                    session.prepare()?;
-                    return Ok(session);
+                    return Ok(Session::new(runtime, made, tls, reached, object, cancel));
                 }
                 Err(Problem::Ours(error)) => return Err(error),
                 Err(Problem::Server(error)) => {

@@ -7,7 +7,7 @@
 mod connect;
 mod tls;
 
-pub(super) use connect::connect;
+pub(super) use connect::{connect, connect_plain};
 
 use super::failure;
 use bytes::Bytes;
@@ -94,7 +94,7 @@ impl Session {
     }
 
     /// Sets what every session needs.
-    fn prepare(&mut self) -> Result<(), SourceError> {
+    pub(super) fn prepare(&mut self) -> Result<(), SourceError> {
         let row = self.query_one("SELECT current_setting('server_version_num')::int8", &[])?;
         let version: i64 = self.field(&row, 0)?;
         self.version = i32::try_from(version).unwrap_or(0);
@@ -187,9 +187,17 @@ impl Session {
 
     /// Returns what a query says, all as text, beside the types of its columns.
     pub(super) fn text_query(&mut self, sql: &str) -> Result<Vec<SimpleQueryMessage>, SourceError> {
-        let sql = sql.to_owned();
-        let done = self.wait(move |client| Box::pin(async move { client.simple_query(&sql).await }))?;
+        let done = self.try_text_query(sql)?;
         self.told(done, "")
+    }
+
+    /// Returns what a query says, all as text, or the server's own error. It needs no prepared statement.
+    pub(super) fn try_text_query(
+        &mut self,
+        sql: &str,
+    ) -> Result<Result<Vec<SimpleQueryMessage>, tokio_postgres::Error>, SourceError> {
+        let sql = sql.to_owned();
+        self.wait(move |client| Box::pin(async move { client.simple_query(&sql).await }))
     }
 
     /// Returns the columns of a statement, by name and type.

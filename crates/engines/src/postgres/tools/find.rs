@@ -67,6 +67,16 @@ pub(in crate::postgres) fn find(
     )))
 }
 
+/// Returns all programs of that name that are there, each once, however many paths lead to it.
+pub(in crate::postgres) fn all(name: &str, server_major: u32, context: &Context) -> Vec<Program> {
+    let mut seen = BTreeSet::new();
+    let paths = folders(server_major, context).into_iter().map(|folder| folder.join(name));
+    paths
+        .filter(|path| path.is_file() && path.canonicalize().is_ok_and(|path| seen.insert(path)))
+        .filter_map(|path| ask(&path, context))
+        .collect()
+}
+
 /// Returns the folders to look in; those of the very version first, for they need no asking of others.
 fn folders(major: u32, context: &Context) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = VERSIONED

@@ -6,5 +6,5 @@ mod find;
 mod run;
 
 pub(super) use environment::Access;
-pub(super) use find::{Program, find};
+pub(super) use find::{Program, all, find};
 pub(super) use run::{Ended, Running};

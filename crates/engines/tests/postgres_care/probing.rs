@@ -1,0 +1,92 @@
+//! Rights, settings and content, one server for all of them.
+
+use crate::pulled::{context, database, dump_into};
+use engines::Engine;
+use engines::postgres::PostgresEngine;
+use flow::{Context, Finding, Severity};
+use testkit::Cluster;
+
+/// Returns what is found of a severity, as one text a finding.
+pub(crate) fn found(url: &str, severity: Severity, integrity: bool, context: &Context) -> Vec<String> {
+    let info = PostgresEngine.probe(&database(url), integrity, context).unwrap();
+    let of_severity = |finding: &Finding| finding.severity == severity;
+    let text = |finding: Finding| {
+        format!("{}: {} | {}", finding.object, finding.message, finding.hint.unwrap_or_default())
+    };
+    info.findings.into_iter().filter(of_severity).map(text).collect()
+}
+
+/// Asserts that one of them has all these parts.
+#[track_caller]
+pub(crate) fn assert_found(found: &[String], parts: &[&str]) {
+    let fits = |text: &String| parts.iter().all(|part| text.contains(part));
+    assert!(found.iter().any(fits), "nothing with {parts:?}: {found:#?}");
+}
+
+const CONTENT: &str =
+    "CREATE ROLE poor LOGIN; CREATE SCHEMA \"Other Place\"; CREATE TABLE \"Other Place\".\"T t\" (a serial);
+  CREATE TABLE plain (a int); INSERT INTO plain VALUES (1), (2);
+  CREATE TABLE guarded (a int); ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
+  CREATE POLICY one ON guarded USING (a = 1); INSERT INTO guarded VALUES (1), (2);
+  CREATE INDEX by_a ON plain (a); SELECT lo_from_bytea(7, 'x'), lo_from_bytea(8, 'y');";
+
+#[test]
+fn what_is_found_is_gone_once_its_hint_was_followed() {
+    let cluster = Cluster::start(15);
+    let folder = tempfile::tempdir().unwrap();
+    let (context, _) = context(&cluster, folder.path());
+    cluster.create("erp");
+    cluster.sql("erp", CONTENT);
+    let poor = cluster.url_as("poor", "erp");
+    let problems = found(&poor, Severity::Problem, false, &context);
+    for object in [
+        "schema \"Other Place\"",
+        "table \"Other Place\".\"T t\"",
+        "table public.plain",
+        "table public.guarded",
+    ] {
+        assert_found(&problems, &[&format!("{object}: ")]);
+    }
+    assert_found(&problems, &["sequence \"Other Place\".\"T t_a_seq\"", "GRANT SELECT ON SEQUENCE"]);
+    assert_found(&problems, &["2 large objects cannot be read", "GRANT SELECT ON LARGE OBJECT 7, 8 TO poor"]);
+
+    // The list of all statements mends all of it at once.
+    let notices = found(&poor, Severity::Notice, false, &context);
+    let all = notices.iter().find_map(|text| text.split_once("all at once: ")).unwrap().1;
+    cluster.sql("erp", all.trim_end_matches(" | "));
+    assert_eq!(found(&poor, Severity::Problem, false, &context), Vec::<String>::new());
+    let dumped = dump_into(&poor, 2, &context, &folder.path().join("archive"));
+    assert_eq!(dumped.facts.rows(), Some(4));
+
+    limits(&cluster, &poor, &context);
+    content(&cluster, &poor, &context);
+}
+
+fn limits(cluster: &Cluster, poor: &str, context: &Context) {
+    cluster.sql(
+        "erp",
+        "ALTER ROLE poor SET statement_timeout = '30s'; ALTER DATABASE erp SET idle_session_timeout = '10min'",
+    );
+    let notices = found(poor, Severity::Notice, false, context);
+    assert_found(&notices, &["statement_timeout is 30 s for this role", "take it back"]);
+    assert_found(&notices, &["idle_session_timeout is 10 min"]);
+    assert_found(&notices, &["pg_dump 15.", "reads it"]);
+
+    for (limit, severity) in [(3, Severity::Warning), (1, Severity::Problem)] {
+        cluster.sql("erp", &format!("ALTER ROLE poor CONNECTION LIMIT {limit}"));
+        let told = found(poor, severity, false, context);
+        assert_found(&told, &[&format!("{limit} connections are left (the role's CONNECTION LIMIT)")]);
+    }
+    cluster.sql("erp", "ALTER ROLE poor CONNECTION LIMIT -1");
+    assert_eq!(found(poor, Severity::Warning, false, context), Vec::<String>::new());
+}
+
+fn content(cluster: &Cluster, poor: &str, context: &Context) {
+    cluster.sql("erp", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'by_a'::regclass");
+    let told = found(poor, Severity::Warning, false, context);
+    assert_found(&told, &["index public.by_a", "is not valid", "REINDEX INDEX CONCURRENTLY public.by_a"]);
+    cluster.sql("erp", "REINDEX INDEX by_a");
+    assert_eq!(found(poor, Severity::Warning, false, context), Vec::<String>::new());
+    cluster.sql("postgres", "CREATE DATABASE bytes ENCODING 'SQL_ASCII' TEMPLATE template0");
+    assert_found(&found(&cluster.url("bytes"), Severity::Notice, false, context), &["SQL_ASCII"]);
+}
