@@ -16,6 +16,8 @@ pub(crate) struct Question<'a> {
     pub(crate) place: &'a str,
     /// Who uses it now.
     pub(crate) holders: &'a [Holder],
+    /// Whether the restore ends them by itself.
+    pub(crate) ends_holders: bool,
     /// What `--confirm` gave.
     pub(crate) confirm: Option<&'a str>,
     /// Whether `--yes` was given.
@@ -71,10 +73,13 @@ fn in_use(question: &Question<'_>) -> Failure {
             holders.join(", ")
         ),
     )
-    .with_hint(format!(
-        "end what uses it, or give --stop-command and --confirm {}, or write through it with --in-place",
-        quoted(question.name)
-    ))
+    .with_hint(match question.ends_holders {
+        true => format!("--confirm {} ends that", quoted(question.name)),
+        false => format!(
+            "end what uses it, or give --stop-command and --confirm {}, or write through it with --in-place",
+            quoted(question.name)
+        ),
+    })
 }
 
 /// Returns a holder as text.

@@ -4,7 +4,7 @@ use crate::errors::Failure;
 use crate::session::Session;
 use crate::wording;
 use config::{BackupArgument, SourceArgument, Which};
-use flow::{DatabaseName, DatabaseRef, TargetRef};
+use flow::{DatabaseName, DatabaseRef, EngineKind, TargetRef};
 use jiff::Timestamp;
 use operations::Services;
 use operations::reference::{Moment, Reference, Selector, short};
@@ -36,7 +36,10 @@ fn selector(source: &SourceArgument<'_>) -> Selector {
 /// Tells whether a text is a path alone, without a moment: where dump files are meant.
 pub(crate) fn is_bare_path(session: &Session, text: &str) -> Result<bool, Failure> {
     let argument = session.arguments().backup(text)?;
-    Ok(matches!(argument, BackupArgument::Of { source, which: None } if source.configured.is_none()))
+    let is_path = |source: &SourceArgument<'_>| {
+        source.configured.is_none() && source.target.engine == EngineKind::Sqlite
+    };
+    Ok(matches!(argument, BackupArgument::Of { source, which: None } if is_path(&source)))
 }
 
 /// Says which backup a time chose, and how far from it that is.
@@ -68,6 +71,12 @@ pub(crate) fn find(
 /// Returns the one database that a source is, for a restore: it need not exist.
 pub(crate) fn database(session: &Session, source: &SourceArgument<'_>) -> Result<DatabaseRef, Failure> {
     let target = &source.target;
+    if target.engine == EngineKind::Postgres {
+        let found = session.engines.of(target)?.databases(target, &session.context)?.databases;
+        return found.into_iter().next().ok_or_else(|| {
+            Failure::usage(format!("{} names no database", source.text), "name one after the last slash")
+        });
+    }
     let path = Path::new(&target.connection);
     let many = has_many(target);
     if let Some(only) = &source.only

@@ -12,6 +12,6 @@ pub use engine::{
     RoleAction, RoleReport, RoleRequest, Skipped,
 };
 pub use restore::{
-    Holder, Restore, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreState, RestoreStep,
-    Safety, Standing,
+    Holder, Ownership, Restore, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreState,
+    RestoreStep, Safety, Standing,
 };

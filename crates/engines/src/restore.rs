@@ -3,6 +3,7 @@
 use flow::{BackupReader, DatabaseRef, ReadError, SourceError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// A step of a restore, in the order in which they are taken. An engine lists those that its restore has.
@@ -47,6 +48,26 @@ pub enum Safety {
     None,
 }
 
+/// To whom what is restored belongs, where the database system has owners.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ownership {
+    /// Everything belongs to whoever restores; rights of roles that are not there are left out.
+    pub no_owner: bool,
+    /// Roles that have another name here: old names to new ones.
+    pub role_map: BTreeMap<String, String>,
+    /// Roles that are not there are made as the backup has them, without passwords. They stay, whatever becomes of the
+    /// restore.
+    pub create_roles: bool,
+}
+
+impl Ownership {
+    /// Tells whether nothing is asked for.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What to restore where, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreRequest {
@@ -58,6 +79,9 @@ pub struct RestoreRequest {
     pub safety: Safety,
     /// Whether what was written is compared and checked before it is swapped in.
     pub verify: bool,
+    /// To whom it belongs.
+    #[serde(default)]
+    pub ownership: Ownership,
     /// The backup, as its id.
     pub backup: String,
     /// The repository that holds it, without secrets, for whoever continues from another host.
@@ -94,6 +118,10 @@ pub struct RestorePlan {
     pub safety_copy: Option<String>,
     /// Who uses the target now.
     pub holders: Vec<Holder>,
+    /// Whether the swap ends them by itself.
+    pub ends_holders: bool,
+    /// What would refuse the restore as things are, with what mends it.
+    pub problems: Vec<String>,
 }
 
 /// A restore that was begun: what is durable beside the target.

@@ -99,6 +99,8 @@ impl FakeEngine {
             free_bytes: None,
             safety_copy: None,
             holders: Vec::new(),
+            ends_holders: false,
+            problems: Vec::new(),
         };
         Box::new(FakeRestore { engine: self.clone(), plan, state })
     }

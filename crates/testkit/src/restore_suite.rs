@@ -4,7 +4,7 @@ use crate::drain::drain;
 use crate::memory_backup::{DamagedBackup, MemoryBackup};
 use crate::suite::{Broken, Outcome, demand, ensure, run, text};
 use engines::{
-    Engine, Restore, RestoreError, RestoreMode, RestoreRequest, RestoreState, RestoreStep, Safety,
+    Engine, Ownership, Restore, RestoreError, RestoreMode, RestoreRequest, RestoreState, RestoreStep, Safety,
 };
 use flow::{
     BackupReader, Context, DatabaseRef, DatabaseRequest, DumpOptions, DumpRequest, SourceErrorKind, TargetRef,
@@ -97,6 +97,7 @@ fn request(target: &DatabaseRef, mode: RestoreMode) -> RestoreRequest {
         mode,
         safety: Safety::Beside,
         verify: true,
+        ownership: Ownership::default(),
         backup: "0123abcd".to_owned(),
         repository: "/backups".to_owned(),
         started: Timestamp::from_second(1_790_000_000).unwrap_or_default(),

@@ -11,8 +11,9 @@ use crate::session::Session;
 use crate::wording::{duration, moment, size};
 use clap::Args;
 use config::SourceArgument;
-use engines::{RestorePlan, Safety};
-use flow::{DatabaseRef, quoted};
+use engines::postgres::connection::with_database;
+use engines::{Ownership, RestorePlan, Safety};
+use flow::{DatabaseRef, EngineKind, quoted};
 use operations::import;
 use operations::reference::{Moment, Reference, Selector, resolve_one, short};
 use operations::report::Report;
@@ -35,6 +36,7 @@ Examples:
   backstay restore shops/acme@2026-11-20T02:00 --dry-run
   backstay restore 3fa1c0de --to-new /tmp/look.db    beside everything, replaces nothing
   backstay restore erp --confirm erp                 without a terminal
+  backstay restore postgres:///erp@latest --to-new erp_look
   backstay restore --continue --target /srv/shop/shop.db
   backstay restore --rollback --target /srv/shop/shop.db")]
 pub(crate) struct Options {
@@ -46,8 +48,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SOURCE")]
     target: Option<String>,
 
-    /// Restore to a new file, which must not exist, and replace nothing
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["target", "in_place", "confirm"])]
+    /// Restore to a new file or database, which must not exist, and replace nothing
+    ///
+    /// PostgreSQL: the name of a database on the server that the backup came from, or a URL.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["target", "in_place", "confirm"])]
     to_new: Option<PathBuf>,
 
     /// Write through SQLite into the live database, for those that keep it open
@@ -58,7 +62,19 @@ pub(crate) struct Options {
     #[arg(long)]
     no_verify: bool,
 
-    /// Keep the safety copy in this folder
+    /// Let everything belong to the role that restores (PostgreSQL)
+    #[arg(long)]
+    no_owner: bool,
+
+    /// Give to role NEW what belonged to OLD, and its rights (PostgreSQL; may be repeated)
+    #[arg(long, value_name = "OLD=NEW")]
+    role_map: Vec<String>,
+
+    /// Make roles that the server does not have, as the backup has them, without passwords (PostgreSQL)
+    #[arg(long, conflicts_with = "no_owner")]
+    create_roles: bool,
+
+    /// Keep the safety copy in this folder (SQLite)
     #[arg(long, value_name = "DIR", conflicts_with = "no_safety")]
     safety_dir: Option<PathBuf>,
 
@@ -89,11 +105,11 @@ pub(crate) struct Options {
     confirm: Option<String>,
 
     /// Finish a restore that was interrupted
-    #[arg(long = "continue", conflicts_with_all = ["rollback", "to_new", "in_place", "no_verify", "safety_dir", "no_safety", "fallback", "confirm"])]
+    #[arg(long = "continue", conflicts_with_all = ["rollback", "to_new", "in_place", "no_verify", "safety_dir", "no_safety", "fallback", "confirm", "no_owner", "role_map", "create_roles"])]
     resume: bool,
 
     /// Undo a restore that was interrupted
-    #[arg(long, conflicts_with_all = ["to_new", "in_place", "no_verify", "safety_dir", "no_safety", "fallback", "confirm"])]
+    #[arg(long, conflicts_with_all = ["to_new", "in_place", "no_verify", "safety_dir", "no_safety", "fallback", "confirm", "no_owner", "role_map", "create_roles"])]
     rollback: bool,
 
     #[command(flatten)]
@@ -172,6 +188,7 @@ fn database_restore(
         in_place: options.in_place,
         safety: safety(session, options, configured),
         verify: !options.no_verify,
+        ownership: ownership(options)?,
         hooks: hooks(options, configured),
         fallback: options.fallback,
         dry_run: options.dry_run.dry_run,
@@ -243,6 +260,9 @@ fn destination(
     record: &BackupRecord,
 ) -> Result<Destination, Failure> {
     if let Some(path) = &options.to_new {
+        if record.engine == Some(EngineKind::Postgres) {
+            return new_at_server(session, reference, record, &path.to_string_lossy());
+        }
         let path = config::canonical_path(&session.absolute(path));
         return Ok(Destination::New(path.to_string_lossy().into_owned()));
     }
@@ -261,6 +281,46 @@ fn destination(
         target.name = record.database.clone();
     }
     Ok(Destination::Target(target, source.target.engine))
+}
+
+/// Returns a new database of a server: of the one that a URL names, else of the one that the backup came from.
+fn new_at_server(
+    session: &Session,
+    reference: &Reference,
+    record: &BackupRecord,
+    name: &str,
+) -> Result<Destination, Failure> {
+    if name.contains("://") {
+        let source = session.arguments().source(name)?;
+        if source.target.engine != EngineKind::Postgres {
+            return Err(Failure::usage(
+                format!("a backup of postgres cannot be restored to {name}"),
+                "name a database, or a postgres:// URL",
+            ));
+        }
+        return Ok(Destination::New(source.target.connection));
+    }
+    let near = match origin(session, reference, record) {
+        Destination::Target(target, _) => target.connection,
+        _ => record.connection.to_string(),
+    };
+    Ok(Destination::New(with_database(&near, name)))
+}
+
+fn ownership(options: &Options) -> Result<Ownership, Failure> {
+    let mut ownership =
+        Ownership { no_owner: options.no_owner, create_roles: options.create_roles, ..Ownership::default() };
+    for pair in &options.role_map {
+        let Some((old, new)) = pair.split_once('=').filter(|(old, new)| !old.is_empty() && !new.is_empty())
+        else {
+            return Err(Failure::usage(
+                format!("`--role-map {pair}` does not name two roles"),
+                "write --role-map OLD=NEW",
+            ));
+        };
+        ownership.role_map.insert(old.to_owned(), new.to_owned());
+    }
+    Ok(ownership)
 }
 
 /// Returns where a backup came from, or where its target is now: a configured one may have moved since.
@@ -320,6 +380,7 @@ fn ask(session: &Session, options: &Options, planned: &Planned) -> Result<(), Fa
             name: &name,
             place: &planned.target.connection,
             holders: &planned.plan.holders,
+            ends_holders: planned.plan.ends_holders,
             confirm: options.confirm.as_deref(),
             yes: session.globals.yes,
         },
@@ -327,10 +388,13 @@ fn ask(session: &Session, options: &Options, planned: &Planned) -> Result<(), Fa
     )
 }
 
-/// Returns what a person types: the configured name, or the name of the file.
+/// Returns what a person types: the configured name, or the name of the file or the database.
 fn typed_name(session: &Session, target: &DatabaseRef) -> String {
     if session.settings.targets.contains_key(target.target.as_str()) {
         return session.label(target.target.as_str(), Some(target.name.as_str()), None);
+    }
+    if target.connection.starts_with("postgres://") {
+        return target.name.to_string();
     }
     let path = Path::new(&target.connection);
     path.file_name().map_or_else(|| target.connection.clone(), |name| name.to_string_lossy().into_owned())

@@ -75,9 +75,7 @@ fn meaning(error: &tokio_postgres::Error) -> (SourceErrorKind, Option<&'static s
                 "a pooler refuses it: leave `options` out of the connection, or connect to the server itself",
             ),
         ),
-        "57P01" | "57P02" | "57P03" => {
-            (Failed, Some("the server went down or is starting; run the backup again"))
-        }
+        "57P01" | "57P02" | "57P03" => (Failed, Some("the server went down or is starting; run it again")),
         "XX001" | "XX002" => {
             (Damaged, Some("`pg_amcheck` tells what is damaged; older backups are not touched"))
         }

@@ -13,12 +13,15 @@ mod discover;
 mod dump;
 mod failure;
 mod live;
+mod needs;
 mod pooler;
 mod probe;
+mod restore;
 mod rights;
 mod role;
 mod session;
 mod snapshot;
+mod statements;
 mod targets;
 mod tools;
 
@@ -82,27 +85,26 @@ impl Engine for PostgresEngine {
     fn begin_restore(
         &self,
         request: &RestoreRequest,
-        _manifest: &Manifest,
-        _context: Context,
+        manifest: &Manifest,
+        context: Context,
     ) -> Result<Box<dyn Restore>, RestoreError> {
-        Err(by_stock_programs(request.target.connection.as_str(), "restore a PostgreSQL database").into())
+        restore::begin(request, manifest, context)
     }
 
     fn pending_restores(
         &self,
-        _database: &DatabaseRef,
-        _context: &Context,
+        database: &DatabaseRef,
+        context: &Context,
     ) -> Result<Vec<RestoreState>, SourceError> {
-        Ok(Vec::new())
+        restore::pending(database, context)
     }
 
     fn resume_restore(
         &self,
         state: RestoreState,
-        _context: Context,
+        context: Context,
     ) -> Result<Box<dyn Restore>, RestoreError> {
-        let target = state.request.target.connection.as_str();
-        Err(by_stock_programs(target, "restore a PostgreSQL database").into())
+        restore::resume(state, context)
     }
 
     fn export(

@@ -40,6 +40,8 @@ pub(super) struct Moment {
     pub(super) server_version: String,
     /// The database's encoding.
     pub(super) encoding: String,
+    /// The locale by which amounts of money are written.
+    pub(super) lc_monetary: String,
     /// The size of the database's files.
     pub(super) database_bytes: u64,
 }
@@ -175,7 +177,8 @@ fn moment(session: &mut Session, object: &str) -> Result<Moment, SourceError> {
            current_setting('server_version'), pg_catalog.getdatabaseencoding()::text,
            pg_catalog.pg_database_size(current_database()),
            CASE WHEN pg_catalog.has_function_privilege('pg_catalog.pg_control_checkpoint()', 'EXECUTE')
-                THEN (SELECT timeline_id::int8 FROM pg_catalog.pg_control_checkpoint()) END"
+                THEN (SELECT timeline_id::int8 FROM pg_catalog.pg_control_checkpoint()) END,
+           current_setting('lc_monetary')"
     );
     let row = session.query_one(&sql, &[])?;
     let microseconds: i64 = session.field(&row, 1)?;
@@ -192,6 +195,7 @@ fn moment(session: &mut Session, object: &str) -> Result<Moment, SourceError> {
         encoding: session.field(&row, 6)?,
         database_bytes: u64::try_from(database_bytes).unwrap_or(0),
         timeline: session.field(&row, 8)?,
+        lc_monetary: session.field(&row, 9)?,
     })
 }
 

@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 use engines::sqlite::SqliteEngine;
-use engines::{Engine, Restore, RestoreError, RestoreMode, RestoreRequest, RestoreStep, Safety};
+use engines::{Engine, Ownership, Restore, RestoreError, RestoreMode, RestoreRequest, RestoreStep, Safety};
 use flow::{
     BackupReader, ConsistencyPoint, Context, DatabaseName, DatabaseRef, EngineKind, EntryName, Event, Facts,
     Finding, Layout, MANIFEST_SCHEMA, Manifest, ManifestEntry, ManifestPart, Observer, ReadError,
@@ -131,6 +131,7 @@ impl Stage {
             mode,
             safety: Safety::Beside,
             verify: true,
+            ownership: Ownership::default(),
             backup: "1234abcd".to_owned(),
             repository: "/backups".to_owned(),
             started: "2026-11-21T02:00:00Z".parse().unwrap(),

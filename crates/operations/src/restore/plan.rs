@@ -4,7 +4,7 @@ use super::{Hooks, RestoreBody, RestorePerformance};
 use crate::hooks;
 use crate::reference::{Reference, older, resolve_one, short, to_the_second};
 use crate::{OperationError, Services};
-use engines::{Restore, RestoreMode, RestorePlan, RestoreRequest, Safety};
+use engines::{Ownership, Restore, RestoreMode, RestorePlan, RestoreRequest, Safety};
 use flow::{BackupReader, DatabaseRef, EngineKind, Event, Finding, Severity};
 use jiff::Timestamp;
 use repository::{BackupRecord, RepositoryError, RepositoryErrorKind};
@@ -34,6 +34,8 @@ pub struct RestoreOptions {
     pub safety: Safety,
     /// Whether what was written is compared and checked.
     pub verify: bool,
+    /// To whom it belongs, where the database system has owners.
+    pub ownership: Ownership,
     /// Commands and checks around the swap.
     pub hooks: Hooks,
     /// Takes the next older backup where this one is damaged.
@@ -132,6 +134,7 @@ pub(super) fn plan(
         mode,
         safety: options.safety.clone(),
         verify: options.verify,
+        ownership: options.ownership.clone(),
         backup: record.id.0.clone(),
         repository: services.repository.location(),
         started: Timestamp::now(),
@@ -232,8 +235,8 @@ pub(super) fn tell_suspicion(services: &Services, records: &[BackupRecord], reco
 
 /// Tells what would refuse the restore if it were run now: what a person mends before the real one.
 pub(super) fn refusals(plan: &RestorePlan, mode: RestoreMode, hooks: &Hooks) -> Vec<String> {
-    let mut refusals = Vec::new();
-    if mode == RestoreMode::Swap && hooks.stop.is_none() && !plan.holders.is_empty() {
+    let mut refusals = plan.problems.clone();
+    if mode == RestoreMode::Swap && !plan.ends_holders && hooks.stop.is_none() && !plan.holders.is_empty() {
         let holders: Vec<String> = plan
             .holders
             .iter()

@@ -12,7 +12,7 @@ use crate::session::Session;
 use crate::wording::{count, duration, grouped, moment, size};
 use clap::Args;
 use config::{RepositoryPlace, Settings};
-use engines::Safety;
+use engines::{Ownership, Safety};
 use flow::quoted;
 use flow::{DumpOptions, Environment, ScratchDir};
 use operations::Services;
@@ -224,6 +224,7 @@ impl Demo {
             in_place: false,
             safety: Safety::Beside,
             verify: true,
+            ownership: Ownership::default(),
             hooks: Hooks::default(),
             fallback: false,
             dry_run: false,

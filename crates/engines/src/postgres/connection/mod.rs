@@ -4,12 +4,14 @@
 //!
 //! Reads files (service, password) and nothing else; the environment comes as a value. No error quotes a password.
 
+mod another;
 mod passfile;
 mod resolve;
 mod service;
 mod settings;
 mod text;
 
+pub use another::with_database;
 pub use resolve::{Surroundings, resolve};
 pub use settings::{Host, Settings, SslMode};
 pub use text::{ConnectionTextError, Keywords, parse};

@@ -154,9 +154,23 @@ fn facts(
             ("large_objects".to_owned(), json!(objects)),
             ("on_standby".to_owned(), json!(moment.on_standby)),
             ("server_major".to_owned(), json!(ground.server_major)),
+            ("lc_monetary".to_owned(), json!(moment.lc_monetary)),
+            ("needs".to_owned(), needs(toc)),
         ]),
         tools: BTreeMap::from([("pg_dump".to_owned(), ground.pg_dump.version.clone())]),
     }
+}
+
+/// What a server must have to take it.
+fn needs(toc: &TableOfContents) -> serde_json::Value {
+    let needs = crate::postgres::needs::needs(toc);
+    json!({
+        "owners": needs.owners,
+        "granted": needs.granted,
+        "bound": needs.bound,
+        "extensions": needs.extensions,
+        "tablespaces": needs.tablespaces,
+    })
 }
 
 /// Of tables the statement is kept too: by it a table is known that got another name.

@@ -5,34 +5,34 @@ use crate::postgres::catalog::Table;
 use std::fmt::Write as _;
 
 /// How many blocks a part has: 256 MiB of the usual size.
-pub(super) const PART_BLOCKS: u64 = 32_768;
+pub(in crate::postgres) const PART_BLOCKS: u64 = 32_768;
 /// The oldest server that finds a range of blocks without reading the whole table.
 const RANGES_SINCE_MAJOR: u32 = 14;
 
 /// One `COPY`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Job {
+pub(in crate::postgres) struct Job {
     /// Which of the tables.
-    pub(super) table: usize,
+    pub(in crate::postgres) table: usize,
     /// Its place among the parts of that table.
-    pub(super) index: u32,
+    pub(in crate::postgres) index: u32,
     /// Whether it is the last of them.
-    pub(super) last: bool,
+    pub(in crate::postgres) last: bool,
     /// How many blocks it reads, by which large ones come first.
-    pub(super) blocks: u64,
+    pub(in crate::postgres) blocks: u64,
     /// The statement, without the encoding.
     sql: String,
 }
 
 impl Job {
     /// Returns the statement. `encoding` is the database's own.
-    pub(super) fn sql(&self, encoding: &str) -> String {
+    pub(in crate::postgres) fn sql(&self, encoding: &str) -> String {
         format!("{} TO STDOUT (ENCODING '{}')", self.sql, encoding.replace('\'', "''"))
     }
 }
 
 /// Returns the jobs for all tables, the largest first, with the number of parts of each table.
-pub(super) fn jobs(tables: &[Table], server_major: u32) -> (Vec<Job>, Vec<u32>) {
+pub(in crate::postgres) fn jobs(tables: &[Table], server_major: u32) -> (Vec<Job>, Vec<u32>) {
     let (mut jobs, mut counts) = (Vec::new(), Vec::new());
     for (number, table) in tables.iter().enumerate() {
         let condition = table.extension.as_ref().map_or("", |(_, condition)| condition.as_str());

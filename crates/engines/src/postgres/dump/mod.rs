@@ -6,7 +6,7 @@
 
 mod close;
 mod ground;
-mod jobs;
+pub(super) mod jobs;
 mod parts;
 mod state;
 mod stream;

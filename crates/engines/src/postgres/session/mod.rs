@@ -12,7 +12,7 @@ pub(super) use connect::{connect, connect_plain};
 use super::failure;
 use bytes::Bytes;
 use flow::{Cancel, CancelGuard, SourceError};
-use futures_util::Stream;
+use futures_util::{Sink, Stream};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, CopyOutStream, Row, SimpleQueryMessage};
+use tokio_postgres::{Client, CopyInSink, CopyOutStream, Row, SimpleQueryMessage};
 
 /// How long a server is given to take note of a cancelled statement.
 const CANCELLING_MAX: Duration = Duration::from_secs(2);
@@ -64,6 +64,9 @@ pub(super) struct Session {
 
 /// The rows of a `COPY … TO STDOUT` on their way.
 pub(super) type Copy = Pin<Box<CopyOutStream>>;
+
+/// A `COPY … FROM STDIN` that takes rows. Dropped before its end, it fails at the server.
+pub(super) type CopyIn = Pin<Box<CopyInSink<Bytes>>>;
 
 impl Session {
     fn new(
@@ -264,6 +267,48 @@ impl Session {
         if !matches!(done, Ok(false)) {
             self.busy = false;
         }
+        Ok(done)
+    }
+}
+
+impl Session {
+    /// Begins a `COPY … FROM STDIN`.
+    pub(super) fn begin_copy_in(
+        &mut self,
+        sql: &str,
+    ) -> Result<Result<CopyIn, tokio_postgres::Error>, SourceError> {
+        let sql = sql.to_owned();
+        let done = self.wait(move |client| Box::pin(async move { client.copy_in(&sql).await }))?;
+        self.busy = done.is_ok();
+        Ok(done.map(Box::pin))
+    }
+
+    /// Sends rows, once there is room for them. What the server thinks of them it tells at the copy's end.
+    pub(super) fn put_copy(
+        &mut self,
+        copy: &mut CopyIn,
+        rows: Bytes,
+    ) -> Result<Result<(), tokio_postgres::Error>, SourceError> {
+        let Self { runtime, connection, cancel, woken, object, .. } = self;
+        let mut rows = Some(rows);
+        let done = drive(runtime, connection, cancel, woken, |context| {
+            let ready = copy.as_mut().poll_ready(context);
+            ready.map(|ready| {
+                ready.and_then(|()| rows.take().map_or(Ok(()), |rows| copy.as_mut().start_send(rows)))
+            })
+        });
+        done.ok_or_else(|| SourceError::cancelled(object.as_str()))
+    }
+
+    /// Ends a copy and returns how many rows it brought, or the server's own error.
+    pub(super) fn end_copy(
+        &mut self,
+        copy: &mut CopyIn,
+    ) -> Result<Result<u64, tokio_postgres::Error>, SourceError> {
+        let Self { runtime, connection, cancel, woken, object, busy, .. } = self;
+        let done = drive(runtime, connection, cancel, woken, |context| copy.as_mut().poll_finish(context));
+        let done = done.ok_or_else(|| SourceError::cancelled(object.as_str()))?;
+        *busy = false;
         Ok(done)
     }
 }

@@ -62,6 +62,12 @@ impl Access {
         Ok(Self { variables, _folder: folder })
     }
 
+    /// Sets a setting of the sessions that programs begin from now on: `name=value`, without blanks.
+    pub(in crate::postgres) fn set(&mut self, setting: &str) {
+        let options = self.variables.entry("PGOPTIONS".to_owned()).or_default();
+        *options = format!("{options} -c {setting}").trim_start().to_owned();
+    }
+
     /// Gives a command its environment, and nothing else of ours.
     pub(in crate::postgres) fn apply(&self, command: &mut Command) {
         command.env_clear().envs(&self.variables);

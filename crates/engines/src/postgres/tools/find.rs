@@ -53,7 +53,7 @@ pub(in crate::postgres) fn find(
         return Ok(newer.clone());
     }
     let message = match others.last() {
-        None => format!("{name} was not found, which is needed to read the database's definitions"),
+        None => format!("{name} was not found, which is needed for the database's definitions"),
         Some(newest) => format!(
             "the server is PostgreSQL {server_major}, and the newest {name} here is {} ({})",
             newest.version,

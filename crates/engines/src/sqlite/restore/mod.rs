@@ -44,6 +44,12 @@ pub(crate) fn begin(
             .with_hint("name a target of that database system")
             .into());
     }
+    if !request.ownership.is_default() {
+        let message = "is a file, in which nothing belongs to roles";
+        return Err(SourceError::new(SourceErrorKind::Invalid, object, message)
+            .with_hint("leave `--no-owner`, `--role-map` and `--create-roles` out")
+            .into());
+    }
     let (entry, page_bytes) = image::entry(manifest)?;
     let place = Place::of(&object)?;
     if let Some(look) = record::look(&place.record)?
@@ -168,6 +174,8 @@ pub(crate) fn resume(state: RestoreState, context: Context) -> Result<Box<dyn Re
         free_bytes: None,
         safety_copy: recorded.safety_copy.clone(),
         holders: quiesce::users(&place.target).holders,
+        ends_holders: false,
+        problems: Vec::new(),
     };
     Ok(Box::new(SqliteRestore(Job {
         place,

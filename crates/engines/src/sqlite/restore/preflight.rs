@@ -47,6 +47,8 @@ pub(super) fn plan(request: &RestoreRequest, place: &Place, work: &Work) -> Resu
         free_bytes: free_bytes(&place.folder),
         safety_copy,
         holders: Vec::new(),
+        ends_holders: false,
+        problems: Vec::new(),
     })
 }
 

@@ -1,0 +1,59 @@
+//! What an archive asks of the server that is to take it: roles, extensions, tablespaces. Kept in the manifest with a
+//! backup, so that a restore can tell before it reads anything.
+
+use super::archive::TableOfContents;
+use super::statements::{roles, statements};
+use crate::restore::Ownership;
+use std::collections::BTreeSet;
+
+/// Kinds of entries whose statements name roles.
+pub(super) const WITH_ROLES: [&str; 4] = ["ACL", "DEFAULT ACL", "POLICY", "USER MAPPING"];
+
+/// What an archive asks of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Needs {
+    /// Of objects.
+    pub(super) owners: BTreeSet<String>,
+    /// Of rights.
+    pub(super) granted: BTreeSet<String>,
+    /// Of policies and mappings, which cannot be without them.
+    pub(super) bound: BTreeSet<String>,
+    pub(super) extensions: BTreeSet<String>,
+    pub(super) tablespaces: BTreeSet<String>,
+}
+
+fn text(bytes: Option<&Vec<u8>>) -> Option<&str> {
+    std::str::from_utf8(bytes?).ok().filter(|text| !text.is_empty())
+}
+
+/// Returns what an archive asks of a server. Names that are no UTF-8 are left to the server to complain about.
+pub(super) fn needs(toc: &TableOfContents) -> Needs {
+    let mut needs = Needs::default();
+    for entry in &toc.entries {
+        needs.owners.extend(text(entry.owner.as_ref()).map(str::to_owned));
+        needs.tablespaces.extend(text(entry.tablespace.as_ref()).map(str::to_owned));
+        if entry.is("EXTENSION") {
+            needs.extensions.extend(text(entry.tag.as_ref()).map(str::to_owned));
+        }
+        if WITH_ROLES.iter().any(|kind| entry.is(kind)) {
+            let definition = text(entry.definition.as_ref()).unwrap_or_default();
+            let is_right = entry.is("ACL") || entry.is("DEFAULT ACL");
+            let named = if is_right { &mut needs.granted } else { &mut needs.bound };
+            for statement in statements(definition) {
+                named.extend(roles(statement).into_iter().map(|(_, role)| role));
+            }
+        }
+    }
+    needs
+}
+
+impl Needs {
+    /// Returns the roles that must be there, as they are called on this server.
+    pub(super) fn roles(&self, ownership: &Ownership) -> BTreeSet<String> {
+        let mut wanted: BTreeSet<&String> = self.bound.iter().collect();
+        if !ownership.no_owner {
+            wanted.extend(self.owners.iter().chain(&self.granted));
+        }
+        wanted.into_iter().map(|role| ownership.role_map.get(role).unwrap_or(role).clone()).collect()
+    }
+}

@@ -1,0 +1,86 @@
+//! The new database, made beside the target: definitions by `pg_restore`, rows and large objects by our own sessions,
+//! then indexes, constraints and all else by `pg_restore` again, in parallel; statistics at the end.
+//!
+//! Triggers, rules of row security and foreign keys come after the rows, so none of them acts on those. Begun again after
+//! a crash it makes a new database, which takes the record over from the one before: no moment is without it.
+
+use super::ground::Ground;
+use super::job::Job;
+use super::names::quoted;
+use super::{archive, load, preflight, programs, scratch, tables};
+use crate::postgres::tools::Access;
+use crate::restore::RestoreError;
+use flow::{BackupReader, Severity};
+
+/// Fills the new database.
+pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), RestoreError> {
+    let toc = job.toc(backup)?;
+    if job.work.loading {
+        scratch::make(job, &toc)?;
+        job.save()?;
+    }
+    scratch::drop_earlier(job)?;
+    job.work.loading = true;
+    job.save()?;
+    let name = quoted(&job.work.scratch);
+    // Nobody but us before it is whole.
+    job.keeper.session.execute(&format!(
+        "REVOKE ALL ON DATABASE {name} FROM PUBLIC; ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true CONNECTION LIMIT -1"
+    ))?;
+    job.phase("loading", Some(job.work.size_bytes));
+    let missing = preflight::missing_roles(job, &toc)?;
+    let (toc, left_out) = archive::adapted(&toc, &job.state.request.ownership, &missing);
+    if left_out > 0 {
+        let roles: Vec<&str> = missing.iter().map(String::as_str).collect();
+        let message =
+            format!("{left_out} rights were left out, of roles that are not there: {}", roles.join(", "));
+        job.tell(Severity::Warning, message, None);
+    }
+    let ground = Ground::of(job, backup.manifest())?;
+    let object = ground.object.clone();
+    let mut access = Access::prepare(&ground.settings, ground.reached, &object, &job.context)?;
+    let sections = ["--section=pre-data", "--section=data"].map(str::to_owned);
+    programs::run(job, &archive::without_data(&toc), &access, &sections)?;
+    job.check_cancel()?;
+    let mut session = ground.session()?;
+    let tables = tables::filled(&mut session, &toc, backup.manifest(), &ground)?;
+    let memory = programs::memory_kib(&mut session, &ground)?;
+    drop(session);
+    load::rows(&ground, &tables, backup, &job.context)?;
+    load::objects(&ground, backup, &job.context)?;
+    job.phase("indexing", None);
+    access.set(&format!("maintenance_work_mem={memory}kB"));
+    programs::run(
+        job,
+        &toc,
+        &access,
+        &["--section=post-data".to_owned(), format!("--jobs={}", ground.jobs)],
+    )?;
+    drop(access);
+    job.phase("analysing", None);
+    if let Err(error) = analyze(&ground) {
+        job.check_cancel()?;
+        let message = format!("the planner has no statistics of it yet: {error}");
+        job.tell(Severity::Warning, message, Some("run ANALYZE in it".to_owned()));
+    }
+    Ok(())
+}
+
+/// Gathers statistics of all tables, the largest first.
+fn analyze(ground: &Ground) -> Result<(), RestoreError> {
+    let mut session = ground.session()?;
+    let sql = "SELECT '\"' || replace(n.nspname::text, '\"', '\"\"') || '\".\"' ||
+                 replace(c.relname::text, '\"', '\"\"') || '\"'
+               FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+               WHERE c.relkind IN ('r', 'm') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+               ORDER BY pg_catalog.pg_relation_size(c.oid) DESC, c.oid";
+    let mut names: Vec<String> = Vec::new();
+    for row in session.query(sql, &[])? {
+        names.push(session.field(&row, 0)?);
+    }
+    drop(session);
+    ground.each(&names, |session, name| {
+        session.execute("SET synchronous_commit = off")?;
+        Ok(session.execute(&format!("ANALYZE {name}"))?)
+    })
+}

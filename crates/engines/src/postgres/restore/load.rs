@@ -1,0 +1,182 @@
+//! Rows and large objects, from the backup straight into the new database, by several sessions at once.
+//!
+//! A table in one part is truncated and filled in one transaction: its rows come frozen, and, where the server keeps the
+//! least log, without any. A table in several parts is filled by several sessions. Nobody else uses the database yet, so
+//! nothing needs to be durable before all is: a crash begins with an empty one again.
+
+use super::archive;
+use super::ground::Ground;
+use super::tables::Filled;
+use crate::postgres::failure;
+use crate::postgres::session::Session;
+use crate::restore::RestoreError;
+use bytes::{Bytes, BytesMut};
+use flow::{
+    BackupReader, Context, EntryName, Event, ManifestEntry, ReadError, ReadErrorKind, SourceError,
+    SourceErrorKind,
+};
+use std::io::Read;
+use std::ops::Range;
+
+/// How much is read and sent at once.
+const CHUNK_BYTES: usize = 512 << 10;
+/// After so much a `COPY` is ended and another begun: the server tells of a failure at its end only.
+const COPY_MAX_BYTES: u64 = 128 << 20;
+/// How much of a large object is sent at once.
+const OBJECT_CHUNK_BYTES: usize = 1 << 20;
+
+struct Part<'a> {
+    of: &'a Filled,
+    range: &'a Range<u64>,
+    rows: Option<u64>,
+}
+
+impl Part<'_> {
+    fn is_whole(&self) -> bool {
+        self.of.parts.len() == 1 && self.of.table.extension.is_none()
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.range.end.saturating_sub(self.range.start)
+    }
+}
+
+/// Loads the rows of all tables.
+pub(super) fn rows(
+    ground: &Ground,
+    tables: &[Filled],
+    backup: &dyn BackupReader,
+    context: &Context,
+) -> Result<(), RestoreError> {
+    let mut own = Vec::new();
+    let mut parts = Vec::new();
+    for of in tables {
+        let all = of.parts.iter().map(|(range, rows)| Part { of, range, rows: *rows });
+        let filled = all.filter(|part| part.size_bytes() > 0);
+        // Tables of extensions have their foreign keys already: one after the other, in the archive's order.
+        if of.table.extension.is_some() { own.extend(filled) } else { parts.extend(filled) }
+    }
+    parts.sort_by_key(|part| std::cmp::Reverse(part.size_bytes()));
+    let load = |session: &mut Session, part: &Part<'_>| load(session, part, ground, backup, context);
+    if !own.is_empty() {
+        let mut session = ground.session()?;
+        session.execute("SET synchronous_commit = off")?;
+        own.iter().try_for_each(|part| load(&mut session, part))?;
+    }
+    ground.each(&parts, |session, part| {
+        session.execute("SET synchronous_commit = off")?;
+        load(session, part)
+    })
+}
+
+fn load(
+    session: &mut Session,
+    part: &Part<'_>,
+    ground: &Ground,
+    backup: &dyn BackupReader,
+    context: &Context,
+) -> Result<(), RestoreError> {
+    let shown = part.of.table.shown.as_str();
+    let told = |error: &tokio_postgres::Error| {
+        failure::server(&ground.object, &format!("the rows of {shown} cannot be loaded"), error)
+    };
+    let freeze = if part.is_whole() { "FREEZE, " } else { "" };
+    let encoding = ground.encoding.replace('\'', "''");
+    let sql = format!("{} FROM STDIN ({freeze}ENCODING '{encoding}')", part.of.copy());
+    session.execute("BEGIN")?;
+    if part.is_whole() {
+        let truncate = format!("TRUNCATE TABLE ONLY {}", part.of.table.quoted);
+        session.try_execute(&truncate)?.map_err(|error| told(&error))?;
+    }
+    let mut copy = session.begin_copy_in(&sql)?.map_err(|error| told(&error))?;
+    let mut reader = backup.read(&part.of.entry, part.range.clone())?;
+    let (mut left, mut sent, mut rows) = (part.size_bytes(), 0, 0);
+    while left > 0 {
+        let mut bytes = chunk(&mut *reader, left, CHUNK_BYTES, &part.of.entry)?;
+        left -= bytes.len() as u64;
+        context.observer.event(Event::Bytes(bytes.len() as u64));
+        if sent + bytes.len() as u64 > COPY_MAX_BYTES
+            && let Some(end) = memchr::memrchr(b'\n', &bytes)
+        {
+            let last = bytes.split_to(end + 1);
+            session.put_copy(&mut copy, last)?.map_err(|error| told(&error))?;
+            rows += session.end_copy(&mut copy)?.map_err(|error| told(&error))?;
+            copy = session.begin_copy_in(&sql)?.map_err(|error| told(&error))?;
+            sent = 0;
+        }
+        sent += bytes.len() as u64;
+        session.put_copy(&mut copy, bytes)?.map_err(|error| told(&error))?;
+    }
+    rows += session.end_copy(&mut copy)?.map_err(|error| told(&error))?;
+    drop(copy);
+    if let Some(expected) = part.rows.filter(|expected| *expected != rows) {
+        let message = format!("{rows} rows were loaded into {shown}, and the backup has {expected}");
+        return Err(SourceError::new(SourceErrorKind::Damaged, ground.object.clone(), message).into());
+    }
+    Ok(session.execute("COMMIT")?)
+}
+
+/// Reads on, until so much is there or nothing is left to come. An end that comes too early is damage.
+fn chunk(
+    reader: &mut (dyn Read + Send),
+    left: u64,
+    most: usize,
+    entry: &EntryName,
+) -> Result<Bytes, ReadError> {
+    let size = usize::try_from(left).unwrap_or(usize::MAX).min(most);
+    let mut bytes = BytesMut::zeroed(size);
+    let mut filled = 0;
+    while filled < size {
+        match reader.read(&mut bytes[filled..]) {
+            Ok(0) => {
+                let message = "it ends before its end";
+                return Err(ReadError::new(ReadErrorKind::Damaged, entry.as_str(), message));
+            }
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(ReadError::from_io(error, entry.as_str())),
+        }
+    }
+    Ok(bytes.freeze())
+}
+
+/// Loads the content of all large objects, which are there already.
+pub(super) fn objects(
+    ground: &Ground,
+    backup: &dyn BackupReader,
+    context: &Context,
+) -> Result<(), RestoreError> {
+    let all = archive::large_objects(backup.manifest());
+    ground.each(&all, |session, (oid, entry)| {
+        session.execute("SET synchronous_commit = off")?;
+        object(session, *oid, entry, ground, backup, context)
+    })
+}
+
+fn object(
+    session: &mut Session,
+    oid: u32,
+    entry: &ManifestEntry,
+    ground: &Ground,
+    backup: &dyn BackupReader,
+    context: &Context,
+) -> Result<(), RestoreError> {
+    if entry.size_bytes == 0 {
+        return Ok(());
+    }
+    let told = |error: &tokio_postgres::Error| {
+        failure::server(&ground.object, &format!("large object {oid} cannot be loaded"), error)
+    };
+    let mut reader = backup.read(&entry.name, 0..entry.size_bytes)?;
+    let mut at = 0u64;
+    session.execute("BEGIN")?;
+    while at < entry.size_bytes {
+        let bytes = chunk(&mut *reader, entry.size_bytes - at, OBJECT_CHUNK_BYTES, &entry.name)?;
+        let offset = i64::try_from(at).unwrap_or(i64::MAX);
+        at += bytes.len() as u64;
+        context.observer.event(Event::Bytes(bytes.len() as u64));
+        let put = session.try_query("SELECT pg_catalog.lo_put($1, $2, $3)", &[&oid, &offset, &&bytes[..]])?;
+        put.map_err(|error| told(&error))?;
+    }
+    Ok(session.execute("COMMIT")?)
+}

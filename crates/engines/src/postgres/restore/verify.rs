@@ -1,0 +1,120 @@
+//! What was loaded, read again and compared with the backup: rows and digest of each table, by several sessions, a large
+//! table in ranges; the number of large objects.
+//!
+//! Reads only, so it may be begun again. Values are read as they were for the backup, so that equal rows are equal bytes.
+
+use super::archive;
+use super::ground::Ground;
+use super::job::Job;
+use super::tables::{self, Filled};
+use crate::postgres::digest::RowDigest;
+use crate::postgres::dump::jobs::{Job as Reading, jobs};
+use crate::postgres::failure;
+use crate::postgres::session::Session;
+use crate::restore::RestoreError;
+use flow::{BackupReader, Event, Manifest, Severity, SourceError, SourceErrorKind};
+use std::sync::{Mutex, PoisonError};
+
+/// From this version on servers write floating-point numbers in another way.
+const SHORTEST_FLOATS: u64 = 12;
+
+/// Compares the new database with the backup.
+pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), RestoreError> {
+    let toc = job.toc(backup)?;
+    let manifest = backup.manifest();
+    job.phase("verifying", Some(job.work.size_bytes));
+    let ground = Ground::of(job, manifest)?;
+    let mut session = ground.session()?;
+    let filled = tables::filled(&mut session, &toc, manifest, &ground)?;
+    objects(&mut session, manifest, &ground)?;
+    let major = session.major();
+    drop(session);
+    let by_digest = comparable(manifest, major);
+    if !by_digest {
+        let message =
+            format!("rows were counted and not compared: version {major} writes numbers in another way");
+        job.tell(Severity::Notice, message, None);
+    }
+    let tables: Vec<_> = filled.iter().map(|filled| filled.table.clone()).collect();
+    let (parts, _) = jobs(&tables, major);
+    let sums = Mutex::new(vec![(0u64, 0u128); filled.len()]);
+    let observer = &job.context.observer;
+    ground.each(&parts, |session, part| {
+        let Some(of) = filled.get(part.table) else { return Ok(()) };
+        let (rows, digest) = read(session, part, of, &ground, |count| observer.event(Event::Bytes(count)))?;
+        let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sum) = sums.get_mut(part.table) {
+            *sum = (sum.0 + rows, sum.1.wrapping_add(digest));
+        }
+        Ok(())
+    })?;
+    let sums = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for (of, (rows, digest)) in filled.iter().zip(sums) {
+        compare(job, of, rows, digest, by_digest)?;
+    }
+    Ok(())
+}
+
+fn comparable(manifest: &Manifest, major: u32) -> bool {
+    let origin = manifest.facts.properties.get("server_major").and_then(serde_json::Value::as_u64);
+    origin.is_none_or(|origin| (origin < SHORTEST_FLOATS) == (u64::from(major) < SHORTEST_FLOATS))
+}
+
+fn compare(job: &Job, of: &Filled, rows: u64, digest: u128, by_digest: bool) -> Result<(), SourceError> {
+    let shown = &of.table.shown;
+    let message = match (of.rows, of.digest) {
+        (Some(expected), _) if expected != rows => {
+            format!("the table {shown} was restored with {rows} rows, and the backup has {expected}")
+        }
+        (_, Some(expected)) if by_digest && expected != digest => {
+            format!("the rows of the table {shown} are not those of the backup")
+        }
+        _ => return Ok(()),
+    };
+    Err(job.error(SourceErrorKind::Damaged, message).with_hint(
+        "restore again; where it is the same again, tell us, and `--no-verify` restores without the comparison",
+    ))
+}
+
+fn read(
+    session: &mut Session,
+    part: &Reading,
+    of: &Filled,
+    ground: &Ground,
+    count: impl Fn(u64),
+) -> Result<(u64, u128), SourceError> {
+    let shown = &of.table.shown;
+    let told = |error: &tokio_postgres::Error| {
+        failure::server(&ground.object, &format!("the table {shown} cannot be read back"), error)
+    };
+    let mut copy = session.begin_copy(&part.sql(&ground.encoding))?.map_err(|error| told(&error))?;
+    let mut digest = RowDigest::default();
+    loop {
+        let mut taken = 0;
+        let over = session.take_copy(&mut copy, |bytes| {
+            digest.take(&bytes);
+            taken += bytes.len() as u64;
+            true
+        })?;
+        count(taken);
+        if over.map_err(|error| told(&error))? {
+            break;
+        }
+    }
+    let (rows, digest) = digest.finish().ok_or_else(|| {
+        let message = format!("the table {shown} ended within a row");
+        SourceError::new(SourceErrorKind::Failed, ground.object.clone(), message)
+    })?;
+    Ok((rows, digest.0))
+}
+
+fn objects(session: &mut Session, manifest: &Manifest, ground: &Ground) -> Result<(), SourceError> {
+    let expected = archive::large_objects(manifest).len();
+    let row = session.query_one("SELECT count(*) FROM pg_catalog.pg_largeobject_metadata", &[])?;
+    let found: i64 = session.field(&row, 0)?;
+    if usize::try_from(found).ok() == Some(expected) {
+        return Ok(());
+    }
+    let message = format!("{found} large objects were restored, and the backup has {expected}");
+    Err(SourceError::new(SourceErrorKind::Damaged, ground.object.clone(), message))
+}

@@ -1,0 +1,292 @@
+//! SQL as `pg_dump` and `pg_dumpall` write it, taken apart as far as a restore needs: single statements, the roles that
+//! they name, the database that they are about.
+//!
+//! Not a parser: quotes, comments and brackets are respected, and what is between them is looked at word by word.
+
+use std::ops::Range;
+
+/// Returns a name for statements.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A piece of a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    /// A word without quotes, as it is written.
+    Word(String),
+    /// A name in quotes, without them.
+    Name(String),
+    /// A text, a number, whatever else.
+    Other,
+    /// A single sign.
+    Sign(char),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Token {
+    piece: Piece,
+    span: Range<usize>,
+    /// How many brackets are open around it.
+    depth: usize,
+}
+
+impl Token {
+    fn is_word(&self, word: &str) -> bool {
+        matches!(&self.piece, Piece::Word(own) if own.eq_ignore_ascii_case(word))
+    }
+
+    /// Returns the name that it is, folded as the server folds it.
+    fn name(&self) -> Option<String> {
+        match &self.piece {
+            Piece::Word(word) => Some(word.to_lowercase()),
+            Piece::Name(name) => Some(name.clone()),
+            Piece::Other | Piece::Sign(_) => None,
+        }
+    }
+}
+
+/// Returns the end of what begins with a quote at `start`; quotes within are doubled, or escaped where that counts.
+fn end_of_quote(text: &str, start: usize, quote: u8, escapes: bool) -> usize {
+    let bytes = text.as_bytes();
+    let mut at = start + 1;
+    while at < bytes.len() {
+        if escapes && bytes[at] == b'\\' {
+            at += 2;
+        } else if bytes[at] == quote {
+            if bytes.get(at + 1) != Some(&quote) {
+                return at + 1;
+            }
+            at += 2;
+        } else {
+            at += 1;
+        }
+    }
+    bytes.len()
+}
+
+/// Returns the end of a text between `$tag$`s that begins at `start`, where it is one.
+fn end_of_dollars(text: &str, start: usize) -> Option<usize> {
+    let rest = &text[start + 1..];
+    let length = rest.find('$')?;
+    let tag = &rest[..length];
+    if !tag.chars().all(|letter| letter.is_alphanumeric() || letter == '_')
+        || tag.starts_with(|letter: char| letter.is_ascii_digit())
+    {
+        return None;
+    }
+    let mark = &text[start..start + length + 2];
+    let inside = start + mark.len();
+    Some(text[inside..].find(mark).map_or(text.len(), |at| inside + at + mark.len()))
+}
+
+fn tokens(text: &str) -> Vec<Token> {
+    let bytes = text.as_bytes();
+    let (mut found, mut at, mut depth) = (Vec::new(), 0, 0usize);
+    while at < bytes.len() {
+        let start = at;
+        let byte = bytes[at];
+        let is_letter =
+            |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80;
+        let piece = if byte.is_ascii_whitespace() {
+            at += 1;
+            continue;
+        } else if text[at..].starts_with("--") {
+            at += text[at..].find('\n').unwrap_or(text.len() - at);
+            continue;
+        } else if byte == b'\'' {
+            let escapes = start > 0 && matches!(bytes[start - 1], b'E' | b'e');
+            at = end_of_quote(text, at, b'\'', escapes);
+            Piece::Other
+        } else if byte == b'"' {
+            at = end_of_quote(text, at, b'"', false);
+            Piece::Name(text[start + 1..(at - 1).max(start + 1)].replace("\"\"", "\""))
+        } else if byte == b'$'
+            && let Some(end) = end_of_dollars(text, at)
+        {
+            at = end;
+            Piece::Other
+        } else if is_letter(byte) {
+            while at < bytes.len() && is_letter(bytes[at]) {
+                at += 1;
+            }
+            Piece::Word(text[start..at].to_owned())
+        } else {
+            at += 1;
+            match byte {
+                b'(' => depth += 1,
+                b')' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            Piece::Sign(char::from(byte))
+        };
+        found.push(Token { piece, span: start..at, depth });
+    }
+    found
+}
+
+/// Returns the statements of a script, each without its semicolon and what stands around it.
+pub(super) fn statements(script: &str) -> Vec<&str> {
+    let (mut found, mut start) = (Vec::new(), None);
+    for token in tokens(script) {
+        if token.piece == Piece::Sign(';') {
+            if let Some(start) = start.take() {
+                found.push(script[start..token.span.start].trim_end());
+            }
+        } else if start.is_none() {
+            start = Some(token.span.start);
+        }
+    }
+    found.extend(start.map(|start| script[start..].trim_end()));
+    found
+}
+
+/// Returns the roles that a statement names, with their places: whom rights are given to or taken from, in whose name,
+/// whom a policy or a mapping is for.
+pub(super) fn roles(statement: &str) -> Vec<(Range<usize>, String)> {
+    let all = tokens(statement);
+    let outer: Vec<&Token> = all.iter().filter(|token| token.depth == 0).collect();
+    let begins = |words: &[&str]| {
+        words.len() <= outer.len() && words.iter().zip(&outer).all(|(word, token)| token.is_word(word))
+    };
+    let lists: &[&str] = if begins(&["GRANT"]) || begins(&["REVOKE"]) || begins(&["ALTER", "DEFAULT"]) {
+        &["TO", "FROM", "BY", "ROLE"]
+    } else if begins(&["CREATE", "POLICY"]) {
+        &["TO"]
+    } else if begins(&["SET", "SESSION"]) {
+        &["AUTHORIZATION"]
+    } else if begins(&["CREATE", "USER", "MAPPING"]) || begins(&["ALTER", "USER", "MAPPING"]) {
+        &["FOR"]
+    } else if begins(&["CREATE", "ROLE"]) || begins(&["ALTER", "ROLE"]) {
+        &["ROLE"]
+    } else {
+        return Vec::new();
+    };
+    let is_policy = begins(&["CREATE", "POLICY"]);
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < outer.len() {
+        if is_policy && (outer[at].is_word("USING") || outer[at].is_word("WITH")) {
+            break;
+        }
+        let opens = lists.iter().any(|word| outer[at].is_word(word));
+        at += 1;
+        while opens && at < outer.len() {
+            let Some(name) = outer[at].name() else { break };
+            let is_public = outer[at].is_word("PUBLIC") || outer[at].is_word("CURRENT_USER");
+            if !is_public {
+                found.push((outer[at].span.clone(), name));
+            }
+            at += 1;
+            if outer.get(at).is_none_or(|token| token.piece != Piece::Sign(',')) {
+                break;
+            }
+            at += 1;
+        }
+    }
+    found
+}
+
+/// Returns a statement with some of its roles replaced.
+pub(super) fn with_roles(statement: &str, replaced: impl Fn(&str) -> Option<String>) -> String {
+    let mut text = statement.to_owned();
+    for (span, name) in roles(statement).into_iter().rev() {
+        if let Some(new) = replaced(&name) {
+            text.replace_range(span, &quoted(&new));
+        }
+    }
+    text
+}
+
+/// Returns a statement about a database with another name of it; `None` where it names none at its usual place:
+/// `… DATABASE name`.
+pub(super) fn for_database(statement: &str, name: &str) -> Option<String> {
+    let all = tokens(statement);
+    let at = all.iter().position(|token| token.depth == 0 && token.is_word("DATABASE"))?;
+    let named = all.get(at + 1)?;
+    named.name()?;
+    let mut text = statement.to_owned();
+    text.replace_range(named.span.clone(), &quoted(name));
+    Some(text)
+}
+
+/// Returns what follows the first of a word outside of brackets and quotes.
+pub(super) fn after_word<'a>(statement: &'a str, word: &str) -> Option<&'a str> {
+    let token = tokens(statement).into_iter().find(|token| token.depth == 0 && token.is_word(word))?;
+    Some(statement[token.span.end..].trim())
+}
+
+/// Returns what stands before the first of a word outside of brackets and quotes; all of it where there is none.
+pub(super) fn before_word<'a>(statement: &'a str, word: &str) -> &'a str {
+    let found = tokens(statement).into_iter().find(|token| token.depth == 0 && token.is_word(word));
+    found.map_or(statement, |token| &statement[..token.span.start]).trim()
+}
+
+/// Returns the name that follows the first of a word.
+pub(super) fn name_after(statement: &str, word: &str) -> Option<String> {
+    let all = tokens(statement);
+    let at = all.iter().position(|token| token.depth == 0 && token.is_word(word))?;
+    let next = all.get(at + 1).filter(|token| token.piece != Piece::Sign('='));
+    next.or_else(|| all.get(at + 2))?.name()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn names(statement: &str) -> Vec<String> {
+        roles(statement).into_iter().map(|(_, name)| name).collect()
+    }
+
+    #[test]
+    fn a_script_falls_apart_at_its_semicolons() {
+        let script =
+            "-- a; b\nSET x = 'a;b''c';\nCREATE ROLE \"a;b\";\nDO $x$ ; $x$; SELECT E'\\';'  ;;  rest";
+        assert_eq!(
+            statements(script),
+            ["SET x = 'a;b''c'", "CREATE ROLE \"a;b\"", "DO $x$ ; $x$", "SELECT E'\\';'", "rest"]
+        );
+        assert!(statements(" -- nothing\n").is_empty());
+    }
+
+    #[test]
+    fn roles_are_found_where_they_stand() {
+        assert_eq!(
+            names("GRANT SELECT(id),UPDATE(\"to\") ON TABLE s.t TO reader WITH GRANT OPTION"),
+            ["reader"]
+        );
+        assert_eq!(names("REVOKE ALL ON FUNCTION f(a text, from_x int) FROM PUBLIC"), Vec::<String>::new());
+        assert_eq!(names("GRANT a TO \"The b\", C GRANTED BY postgres"), ["The b", "c", "postgres"]);
+        assert_eq!(
+            names("ALTER DEFAULT PRIVILEGES FOR ROLE owner IN SCHEMA s GRANT SELECT ON TABLES TO reader"),
+            ["owner", "reader"]
+        );
+        assert_eq!(
+            names("CREATE POLICY p ON s.t FOR SELECT TO a, b USING ((x = ANY (SELECT y FROM z)))"),
+            ["a", "b"]
+        );
+        assert_eq!(names("CREATE USER MAPPING FOR u SERVER s OPTIONS (password 'x')"), ["u"]);
+        assert_eq!(names("SET SESSION AUTHORIZATION boss"), ["boss"]);
+        assert_eq!(names("SELECT a FROM b"), Vec::<String>::new());
+        let mapped =
+            with_roles("GRANT ALL ON SCHEMA s TO old, other", |role| (role == "old").then(|| "New".into()));
+        assert_eq!(mapped, "GRANT ALL ON SCHEMA s TO \"New\", other");
+    }
+
+    #[test]
+    fn the_database_of_a_statement_is_replaced() {
+        let new = |statement| for_database(statement, "b\"c").unwrap();
+        assert_eq!(new("ALTER DATABASE erp SET x TO 'erp'"), "ALTER DATABASE \"b\"\"c\" SET x TO 'erp'");
+        assert_eq!(
+            new("ALTER ROLE r IN DATABASE \"E r\" SET x TO '1'"),
+            "ALTER ROLE r IN DATABASE \"b\"\"c\" SET x TO '1'"
+        );
+        assert_eq!(new("GRANT CONNECT ON DATABASE erp TO r"), "GRANT CONNECT ON DATABASE \"b\"\"c\" TO r");
+        assert_eq!(for_database("SELECT 1", "x"), None);
+        assert_eq!(after_word("COMMENT ON DATABASE erp IS 'is IS it'", "IS"), Some("'is IS it'"));
+        let create = "CREATE DATABASE erp WITH TEMPLATE = template0 TABLESPACE = \"fast one\"";
+        assert_eq!(name_after(create, "TABLESPACE"), Some("fast one".to_owned()));
+        assert_eq!(after_word(create, "WITH"), Some("TEMPLATE = template0 TABLESPACE = \"fast one\""));
+    }
+}

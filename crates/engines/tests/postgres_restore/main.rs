@@ -1,0 +1,6 @@
+//! Restores of PostgreSQL databases on throwaway servers, by the engine itself: every promise of the seam, and what only
+//! a server can show.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod conformance;
+mod encodings;
