@@ -199,7 +199,13 @@ const OWN_KEYS: &[(&str, &[(&str, Shape)])] = &[
     ),
     (
         "demo",
-        &[("folder", Shape::Null), ("kept", Shape::Null), ("steps", Shape::List), ("equal", Shape::Null)],
+        &[
+            ("engine", Shape::Null),
+            ("folder", Shape::Null),
+            ("kept", Shape::Null),
+            ("steps", Shape::List),
+            ("equal", Shape::Null),
+        ],
     ),
 ];
 

@@ -211,11 +211,11 @@ fn events(rows: u64) -> String {
 }
 
 fn one_table(megabytes: u64) -> String {
-    format!("{EVENTS}{}", events(megabytes * 3500))
+    format!("{EVENTS}{}", events(megabytes * 3200))
 }
 
 fn four_tables(megabytes: u64) -> String {
-    let (customers, orders, lines) = (megabytes * 800, megabytes * 1400, megabytes * 2600);
+    let (customers, orders, lines) = (megabytes * 700, megabytes * 1300, megabytes * 2400);
     format!(
         "{EVENTS}
 CREATE TABLE customers (id int, name text NOT NULL, email text NOT NULL, address text NOT NULL, profile jsonb NOT NULL);
@@ -236,6 +236,6 @@ ALTER TABLE orders ADD FOREIGN KEY (customer_id) REFERENCES customers;
 CREATE INDEX orders_customer ON orders (customer_id);
 CREATE INDEX lines_order ON lines (order_id);
 {}",
-        events(megabytes * 1000)
+        events(megabytes * 900)
     )
 }

@@ -49,10 +49,13 @@ pub fn installed_server(context: &Context) -> Option<InstalledServer> {
             .iter()
             .all(|program| folder.join(program).is_file())
     };
+    // Somewhere on the search path there may be but a link to one of them.
+    let folder = |path: &Path| path.canonicalize().ok()?.parent().map(Path::to_owned);
     let found = tools::all("postgres", 0, context).into_iter();
-    let newest =
-        found.filter(|server| server.path.parent().is_some_and(whole)).max_by_key(|server| server.major)?;
-    Some(InstalledServer { folder: newest.path.parent()?.to_owned(), version: newest.version })
+    let servers = found.filter_map(|server| Some((folder(&server.path)?, server)));
+    let (folder, newest) =
+        servers.filter(|(folder, _)| whole(folder)).max_by_key(|(_, server)| server.major)?;
+    Some(InstalledServer { folder, version: newest.version })
 }
 
 /// A server that was found.

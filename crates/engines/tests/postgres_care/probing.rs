@@ -70,7 +70,7 @@ fn limits(cluster: &Cluster, poor: &str, context: &Context) {
     let notices = found(poor, Severity::Notice, false, context);
     assert_found(&notices, &["statement_timeout is 30 s for this role", "take it back"]);
     assert_found(&notices, &["idle_session_timeout is 10 min"]);
-    assert_found(&notices, &["pg_dump 15.", "reads it"]);
+    assert_found(&notices, &["pg_dump 15.", " at /", "reads it"]);
 
     for (limit, severity) in [(3, Severity::Warning), (1, Severity::Problem)] {
         cluster.sql("erp", &format!("ALTER ROLE poor CONNECTION LIMIT {limit}"));

@@ -1,7 +1,10 @@
 //! `demo`: a sample shop is backed up, changed, backed up again, damaged, restored and compared, by the same verbs
 //! that the commands use. All of it lies in one temporary folder, which is removed at the end, after an error, and
-//! after an interruption; a second signal, or a kill, leaves it.
+//! after an interruption; a second signal, or a kill, leaves it. With PostgreSQL it is a database of a server that is
+//! started for it, from installed programs, and ends with it.
 
+mod postgres;
+mod server;
 mod shop;
 
 use crate::errors::{Failure, exit};
@@ -10,7 +13,7 @@ use crate::opening;
 use crate::places::Places;
 use crate::session::Session;
 use crate::wording::{count, duration, grouped, moment, size};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use config::{RepositoryPlace, Settings};
 use engines::{Ownership, Safety};
 use flow::quoted;
@@ -35,9 +38,23 @@ use std::time::Instant;
 /// is missing, and tells how to do the same with your own database. Touches nothing of yours.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
+    /// The database system; `postgres` starts a server of its own from the installed programs
+    #[arg(long, value_name = "ENGINE", default_value = "sqlite")]
+    engine: Engine,
+
     /// Leave the folder with the database and its repository
     #[arg(long)]
     keep: bool,
+}
+
+/// What is demonstrated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Engine {
+    /// A file
+    Sqlite,
+    /// A server that is started for it
+    Postgres,
 }
 
 /// One thing that was done.
@@ -50,13 +67,15 @@ struct Step {
 /// The report's own part.
 #[derive(Debug, Serialize)]
 struct DemoBody {
+    /// What was demonstrated.
+    engine: Engine,
     /// The folder.
     folder: String,
     /// Whether it was left.
     kept: bool,
     /// What was done.
     steps: Vec<Step>,
-    /// Whether the restored database is the one that was backed up, byte for byte.
+    /// Whether the restored database is the one that was backed up: byte for byte, or row by row.
     equal: bool,
 }
 
@@ -73,15 +92,24 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     folder.disable_cleanup(options.keep);
     // The name by which backups know the file is its canonical one.
     let root = config::canonical_path(folder.path());
+    if options.engine == Engine::Postgres {
+        return postgres::run(session, &root, options.keep);
+    }
     let mut demo = Demo::begin(session, &root)?;
     let equal = demo.tell_all()?;
     let body = DemoBody {
+        engine: Engine::Sqlite,
         folder: root.display().to_string(),
         kept: options.keep,
-        steps: std::mem::take(&mut demo.steps),
+        steps: std::mem::take(&mut demo.steps.0),
         equal,
     };
     demo.farewell(options.keep)?;
+    finished(session, body)
+}
+
+fn finished(session: &Session, body: DemoBody) -> Result<Finished, Failure> {
+    let equal = body.equal;
     let outcome = if equal { Outcome::Complete } else { Outcome::Failed };
     let report = Report::new("demo", session.started, outcome, body);
     if equal {
@@ -93,6 +121,96 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     )
 }
 
+/// Prepares a session whose every place is below the folder: nothing of the person's own is used or touched.
+fn own_session(session: &Session, root: &Path) -> Session {
+    let mut own = session.clone();
+    own.globals.repository = None;
+    own.globals.config = None;
+    own.settings = Settings::default();
+    own.places = Places {
+        config: root.join("config"),
+        data: root.join("data"),
+        state: root.join("state"),
+        cache: root.join("cache"),
+        home: None,
+    };
+    own.context.environment = Environment::default();
+    own.context.scratch = ScratchDir::new(root.join("scratch"));
+    own
+}
+
+/// Backs one database up, as the command does.
+fn back_up(session: &Session, services: &Services, text: &str) -> Result<BackupItem, Failure> {
+    let target = config::source(None, text, &session.working_folder)?;
+    let options = BackupOptions {
+        configuration: None,
+        targets: vec![BackupTarget {
+            target,
+            plan: None,
+            only: None,
+            before: None,
+            after: None,
+            tags: vec![],
+            retention: None,
+        }],
+        dump: DumpOptions::default(),
+        dry_run: false,
+    };
+    let mut result = operations::backup::run(services, &options)?;
+    if let Some(error) = result.errors.pop() {
+        return Err(error.into());
+    }
+    result.report.body.backups.pop().ok_or_else(|| Failure::new(exit::FAILED, "nothing was backed up"))
+}
+
+/// Restores the newest backup to where it came from. `place` is the name by which backups know it.
+fn restore_newest(services: &Services, place: &str) -> Result<Report<RestoreBody>, Failure> {
+    let options = RestoreOptions {
+        backup: Reference {
+            text: format!("{place}@latest"),
+            selector: Selector::Place(place.to_owned()),
+            moment: Moment::Newest,
+        },
+        destination: Destination::Origin,
+        in_place: false,
+        safety: Safety::Beside,
+        verify: true,
+        ownership: Ownership::default(),
+        hooks: Hooks::default(),
+        fallback: false,
+        dry_run: false,
+    };
+    // Whoever started the demonstration has agreed to lose the sample.
+    Ok(operations::restore::run(services, &options, &mut |_| Ok(()))?)
+}
+
+/// Says one thing after the other, and keeps how long each took.
+#[derive(Default)]
+struct Steps(Vec<Step>);
+
+impl Steps {
+    fn took(&self) -> String {
+        self.0.last().map(|step| duration(step.elapsed_ms)).unwrap_or_default()
+    }
+
+    /// Does something, unless the person does not want any more.
+    fn step<T>(
+        &mut self,
+        session: &Session,
+        name: &'static str,
+        work: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let began = Instant::now();
+        let interrupted = |_| Failure::new(exit::INTERRUPTED, "interrupted");
+        session.context.cancel.check().map_err(interrupted)?;
+        let outcome = work();
+        session.context.cancel.check().map_err(interrupted)?;
+        let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.push(Step { name, elapsed_ms });
+        outcome
+    }
+}
+
 struct Demo {
     session: Session,
     services: Services,
@@ -101,25 +219,12 @@ struct Demo {
     key_file: Option<PathBuf>,
     /// The person's own, which is not touched here.
     default_repository: PathBuf,
-    steps: Vec<Step>,
+    steps: Steps,
 }
 
 impl Demo {
-    /// Prepares a session whose every place is below the folder: nothing of the person's own is used or touched.
     fn begin(session: &Session, root: &Path) -> Result<Self, Failure> {
-        let mut own = session.clone();
-        own.globals.repository = None;
-        own.globals.config = None;
-        own.settings = Settings::default();
-        own.places = Places {
-            config: root.join("config"),
-            data: root.join("data"),
-            state: root.join("state"),
-            cache: root.join("cache"),
-            home: None,
-        };
-        own.context.environment = Environment::default();
-        own.context.scratch = ScratchDir::new(root.join("scratch"));
+        let own = own_session(session, root);
         let repository = root.join("repository");
         let place = RepositoryPlace::at(repository.clone());
         let made = opening::create(&own, &place)?;
@@ -132,7 +237,7 @@ impl Demo {
             repository,
             key_file: made.key_file,
             default_repository: session.places.default_repository(),
-            steps: vec![],
+            steps: Steps::default(),
         })
     }
 
@@ -174,14 +279,11 @@ impl Demo {
         name: &'static str,
         work: impl FnOnce(&mut Self) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let began = Instant::now();
-        let interrupted = |_| Failure::new(exit::INTERRUPTED, "interrupted");
-        self.session.context.cancel.check().map_err(interrupted)?;
-        let outcome = work(self)?;
-        self.session.context.cancel.check().map_err(interrupted)?;
-        let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.steps.push(Step { name, elapsed_ms });
-        Ok(outcome)
+        let session = self.session.clone();
+        let mut steps = std::mem::take(&mut self.steps);
+        let outcome = steps.step(&session, name, || work(self));
+        self.steps = steps;
+        outcome
     }
 
     fn look(&mut self) -> Result<Look, Failure> {
@@ -189,48 +291,11 @@ impl Demo {
     }
 
     fn backup(&mut self) -> Result<BackupItem, Failure> {
-        let text = self.database.display().to_string();
-        let target = config::source(None, &text, &self.session.working_folder)?;
-        let options = BackupOptions {
-            configuration: None,
-            targets: vec![BackupTarget {
-                target,
-                plan: None,
-                only: None,
-                before: None,
-                after: None,
-                tags: vec![],
-                retention: None,
-            }],
-            dump: DumpOptions::default(),
-            dry_run: false,
-        };
-        let mut result = operations::backup::run(&self.services, &options)?;
-        if let Some(error) = result.errors.pop() {
-            return Err(error.into());
-        }
-        result.report.body.backups.pop().ok_or_else(|| Failure::new(exit::FAILED, "nothing was backed up"))
+        back_up(&self.session, &self.services, &self.database.display().to_string())
     }
 
     fn restore(&mut self) -> Result<Report<RestoreBody>, Failure> {
-        let place = self.database.display().to_string();
-        let options = RestoreOptions {
-            backup: Reference {
-                text: format!("{place}@latest"),
-                selector: Selector::Place(place),
-                moment: Moment::Newest,
-            },
-            destination: Destination::Origin,
-            in_place: false,
-            safety: Safety::Beside,
-            verify: true,
-            ownership: Ownership::default(),
-            hooks: Hooks::default(),
-            fallback: false,
-            dry_run: false,
-        };
-        // Whoever started the demonstration has agreed to lose the sample.
-        Ok(operations::restore::run(&self.services, &options, &mut |_| Ok(()))?)
+        restore_newest(&self.services, &self.database.display().to_string())
     }
 
     fn say(&self, text: &str) -> Result<(), Failure> {
@@ -238,7 +303,7 @@ impl Demo {
     }
 
     fn took(&self) -> String {
-        self.steps.last().map(|step| duration(step.elapsed_ms)).unwrap_or_default()
+        self.steps.took()
     }
 
     fn tell_sample(&self, sample: &Look) -> Result<(), Failure> {

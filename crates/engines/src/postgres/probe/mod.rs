@@ -112,15 +112,15 @@ fn programs(session: &Session, context: &Context, findings: &mut Findings) {
     let major = session.major();
     match tools::find("pg_dump", major, &findings.object, context) {
         Ok(program) => {
-            let shown = |program: &Program| format!("{} ({})", program.version, program.path.display());
+            let shown = |program: &Program| format!("{} at {}", program.version, program.path.display());
             let others: Vec<String> = tools::all("pg_dump", major, context)
                 .iter()
-                .filter(|other| other.path != program.path)
+                .filter(|other| other.version != program.version)
                 .map(shown)
                 .collect();
             let chosen = match others.as_slice() {
                 [] => String::new(),
-                others => format!("; also there: {}", others.join(", ")),
+                others => format!("; it was chosen, {} is there too", others.join(", ")),
             };
             findings.notice(format!("pg_dump {} reads it{chosen}", shown(&program)), None);
         }
