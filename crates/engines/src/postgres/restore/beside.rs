@@ -7,7 +7,7 @@
 use super::ground::Ground;
 use super::job::Job;
 use super::names::quoted;
-use super::{archive, load, preflight, programs, scratch, tables};
+use super::{archive, load, preflight, programs, scratch, swap, tables};
 use crate::postgres::tools::Access;
 use crate::restore::RestoreError;
 use flow::{BackupReader, Severity};
@@ -57,6 +57,7 @@ pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), Restor
         &["--section=post-data".to_owned(), format!("--jobs={}", ground.jobs)],
     )?;
     drop(access);
+    job.work.unlogged_since = swap::unlogged(&mut ground.session()?)?;
     job.phase("analysing", None);
     if let Err(error) = analyze(&ground) {
         job.check_cancel()?;

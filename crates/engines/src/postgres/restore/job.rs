@@ -22,6 +22,9 @@ pub(super) struct Work {
     pub(super) scratch_oid: u32,
     /// Whether something may have been loaded into it.
     pub(super) loading: bool,
+    /// When the server was started on which unlogged tables were filled, where there are any: another start empties them.
+    #[serde(default)]
+    pub(super) unlogged_since: Option<String>,
     /// Bytes of the backup.
     pub(super) size_bytes: u64,
     /// The swap, from before it is begun on.

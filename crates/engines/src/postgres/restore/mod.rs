@@ -66,6 +66,7 @@ pub(super) fn begin(
         scratch: String::new(),
         scratch_oid: 0,
         loading: false,
+        unlogged_since: None,
         size_bytes: plan.write_bytes,
         swap: None,
     };

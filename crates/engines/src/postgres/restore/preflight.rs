@@ -57,14 +57,15 @@ pub(super) fn plan(
         return Err(SourceError::new(SourceErrorKind::Unwritable, keeper.object.clone(), message)
             .with_hint("name another new database, or leave `--to-new` out to replace this one"));
     }
+    let connected = match &old {
+        Some(old) => sessions::of(&mut keeper.session, old.oid)?,
+        None => Vec::new(),
+    };
+    // Looked at afterwards: a look into it is a session too.
     let is_empty = old.is_some() && holds_nothing(keeper, &target, context);
     let safety_copy = match (&old, &request.safety) {
         (Some(_), Safety::Beside) if !is_empty => Some(beside(&target, "safety", request.started)),
         _ => None,
-    };
-    let connected = match &old {
-        Some(old) => sessions::of(&mut keeper.session, old.oid)?,
-        None => Vec::new(),
     };
     let write_bytes = manifest.entries.iter().map(|entry| entry.size_bytes).sum();
     let needed_bytes = needed_bytes(manifest, write_bytes);

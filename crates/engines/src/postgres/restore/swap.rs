@@ -79,6 +79,7 @@ pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), Restor
             format!("undo the restore with {}, then name another new database", job.command("--rollback"));
         return Err(job.error(SourceErrorKind::InUse, message).with_hint(hint).into());
     }
+    still_filled(job)?;
     quiesce(job)?;
     let toc = job.toc(backup)?;
     let made = match &old {
@@ -103,6 +104,28 @@ pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), Restor
     let watched = job.work.swap.as_ref().and_then(|swap| swap.old.as_ref()).map(|old| old.oid);
     alone(job, watched, |job| renames(job, &made))?;
     Ok(())
+}
+
+/// Returns since when the server runs, where the session's database has unlogged tables.
+pub(super) fn unlogged(session: &mut Session) -> Result<Option<String>, SourceError> {
+    let sql = "SELECT pg_catalog.pg_postmaster_start_time()::text
+               WHERE EXISTS (SELECT 1 FROM pg_catalog.pg_class WHERE relkind = 'r' AND relpersistence = 'u')";
+    let rows = session.query(sql, &[])?;
+    rows.first().map(|row| session.field(row, 0)).transpose()
+}
+
+/// Fails where the server was started anew since unlogged tables were filled: a crash of it empties them.
+fn still_filled(job: &mut Job) -> Result<(), SourceError> {
+    let Some(since) = job.work.unlogged_since.clone() else { return Ok(()) };
+    let row = job.keeper.session.query_one("SELECT pg_catalog.pg_postmaster_start_time()::text", &[])?;
+    let now: String = job.keeper.session.field(&row, 0)?;
+    if now == since {
+        return Ok(());
+    }
+    let message =
+        "the server was started anew since the backup was loaded, and may have emptied unlogged tables";
+    let hint = format!("undo the restore with {}, then begin it again", job.command("--rollback"));
+    Err(job.error(SourceErrorKind::Failed, message).with_hint(hint))
 }
 
 /// Runs a transaction that renames databases, again and again until those who are connected to `watched` have ended.
