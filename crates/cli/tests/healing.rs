@@ -345,6 +345,24 @@ fn a_pack_that_was_found_damaged_is_never_trusted_again() {
 }
 
 #[test]
+fn a_prune_removes_nothing_while_no_backup_is_listed() {
+    let place = Place::new();
+    place.machine.database("app.db", 300);
+    place.backup("app.db");
+    std::fs::rename(place.repository().join("snapshots"), place.path("away")).unwrap();
+    let before = tree(&place.repository().join("data"));
+    for arguments in [&["prune", "--keep-last", "1"][..], &["prune", "--keep-last", "1", "--dry-run"]] {
+        let refused = place.run(arguments);
+        assert_eq!(refused.code, 1, "{arguments:?}: {} {}", refused.out, refused.err);
+        assert!(refused.err.contains("no backup is listed"), "{}", refused.err);
+        assert_eq!(tree(&place.repository().join("data")), before);
+    }
+    std::fs::rename(place.path("away"), place.repository().join("snapshots")).unwrap();
+    place.done(&["prune", "--keep-last", "1"]);
+    place.restic(&["check", "--read-data"]);
+}
+
+#[test]
 fn a_heal_refuses_beside_others_and_where_the_storage_is_away() {
     let place = Place::new();
     place.machine.database("app.db", 300);

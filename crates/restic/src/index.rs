@@ -77,10 +77,25 @@ impl Index {
     /// Puts index files together. Those that another one supersedes are left out. `stored` tells which packs count.
     pub(crate) fn build(files: Vec<(Id, IndexFile)>, stored: impl Fn(&Id, u64) -> bool) -> Self {
         let superseded = superseded(&files);
+        Self::of(files.into_iter().filter(|(id, _)| !superseded.contains(id)), stored)
+    }
+
+    /// Puts all index files together, also those that another one supersedes: other clients go by them for as long as
+    /// they are there. Returns the packs that only these name, too.
+    pub(crate) fn build_of_all(files: Vec<(Id, IndexFile)>) -> (Self, HashSet<Id>) {
+        let superseded = superseded(&files);
+        let packs = |replaced: bool| -> HashSet<Id> {
+            let files = files.iter().filter(|(id, _)| superseded.contains(id) == replaced);
+            files.flat_map(|(_, file)| &file.packs).map(|pack| pack.id).collect()
+        };
+        let replaced = &packs(true) - &packs(false);
+        (Self::of(files.into_iter(), |_, _| true), replaced)
+    }
+
+    fn of(files: impl Iterator<Item = (Id, IndexFile)>, stored: impl Fn(&Id, u64) -> bool) -> Self {
         let mut numbers = HashMap::new();
         let mut index = Self::default();
-        let live = files.into_iter().filter(|(id, _)| !superseded.contains(id));
-        for pack in live.flat_map(|(_, file)| file.packs) {
+        for pack in files.flat_map(|(_, file)| file.packs) {
             if !stored(&pack.id, pack_bytes(&pack.blobs)) {
                 continue;
             }

@@ -2,6 +2,8 @@
 //!
 //! A lock is a small file: written, then looked for others, refreshed by writing a new one before the old one is
 //! removed. After a crash it stays until it is stale: thirty minutes old, or of a process of this host that is gone.
+//! Whoever passes over a stale one that is in the way removes it first: clocks differ, and an owner that lives after all
+//! sees that its lock is gone before it relies on it.
 
 use crate::error::{LockHolder, ResticError, ResticErrorKind};
 use crate::id::Id;
@@ -47,7 +49,7 @@ pub struct LockOwner {
 pub struct LockOptions {
     /// Between two refreshes.
     pub refresh: Duration,
-    /// The age at which a lock is ignored. Every client of a repository must think the same: only for tests.
+    /// The age at which a lock counts no more. Every client of a repository must think the same: only for tests.
     pub stale: Duration,
 }
 
@@ -285,19 +287,17 @@ fn refuse_conflict(
     options: &LockOptions,
     ours: Option<Id>,
 ) -> Result<(), ResticError> {
+    let is_in_the_way = |lock: &LockJson| kind == LockKind::Exclusive || lock.exclusive;
     for (id, size_bytes) in vault.list(ObjectKind::Lock)? {
         if ours == Some(id) {
             continue;
         }
         let Some(lock) = read(vault, &id, size_bytes)? else { continue };
         if is_stale(&lock, &owner.host, options.stale) {
-            if is_of_dead_process(&lock, &owner.host) {
-                // Only tidiness: whoever comes next ignores it as well.
-                drop(vault.remove(ObjectKind::Lock, &id));
-            }
+            pass_over(vault, &id, is_in_the_way(&lock), is_of_dead_process(&lock, &owner.host))?;
             continue;
         }
-        if kind == LockKind::Exclusive || lock.exclusive {
+        if is_in_the_way(&lock) {
             let holder = holder(id, &lock);
             let message = holder.to_string();
             let kind = ResticErrorKind::Locked(Box::new(holder));
@@ -305,6 +305,19 @@ fn refuse_conflict(
         }
     }
     Ok(())
+}
+
+/// Passes over a stale lock. One that was in the way has to be gone before anybody goes on: should its owner live, with
+/// a clock that is behind ours, it must notice.
+fn pass_over(vault: &Vault, id: &Id, was_in_the_way: bool, is_of_dead: bool) -> Result<(), ResticError> {
+    if !was_in_the_way && !is_of_dead {
+        return Ok(());
+    }
+    match vault.remove(ObjectKind::Lock, id) {
+        // Of a process that is gone it is only tidiness: whoever comes next ignores it as well.
+        Err(error) if !is_of_dead && error.kind != ResticErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn holder(id: Id, lock: &LockJson) -> LockHolder {

@@ -289,6 +289,11 @@ impl Repository {
         Ok(Index::build(files, |id, bytes| stored.get(id) == Some(&bytes) && !except.contains(id)))
     }
 
+    /// Loads the index with what superseded files say, too. Returns the packs that only these name.
+    pub(crate) fn load_index_of_all_files(&self) -> Result<(Index, HashSet<Id>), ResticError> {
+        Ok(Index::build_of_all(self.index_files()?))
+    }
+
     /// Tells whether an index file is still there that another one replaces.
     pub(crate) fn has_superseded_index_files(&self) -> Result<bool, ResticError> {
         let files = self.index_files()?;

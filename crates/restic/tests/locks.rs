@@ -147,14 +147,38 @@ fn stale_locks_do_not_count() {
     assert!(matches!(error.kind, ResticErrorKind::Locked(_)), "of another host's processes nothing is known");
     std::thread::sleep(Duration::from_millis(300));
     drop(hold(&owner(), Duration::from_millis(250)).unwrap());
-    assert_eq!(place.objects("locks").len(), 1, "the old one is left to its owner");
-    assert_eq!(repository.locks(&owner().host).unwrap().len(), 1);
+    assert_eq!(place.objects("locks").len(), 0, "an old one that was in the way is gone");
+    assert_eq!(repository.locks(&owner().host).unwrap(), vec![]);
     std::fs::write(place.repo().join("locks").join("0".repeat(64)), b"").unwrap();
     drop(hold(&owner(), Duration::from_millis(250)).unwrap());
     std::fs::write(place.repo().join("locks").join("1".repeat(64)), b"what is this").unwrap();
     let error = hold(&owner(), Duration::from_millis(250)).unwrap_err();
     assert_eq!(error.kind, ResticErrorKind::Damaged);
     assert!(error.object.starts_with("lock 1111"));
+}
+
+#[test]
+fn whoever_is_passed_over_as_stale_learns_of_it() {
+    use LockKind::{Exclusive, Shared};
+    // The clocks of the two are apart: what is fresh to its owner is stale to the other one.
+    let elsewhere = LockOwner { host: "elsewhere".into(), ..owner() };
+    let hasty = LockOptions { refresh: Duration::from_secs(3600), stale: Duration::from_millis(100) };
+    for (held, taken) in [(Shared, Exclusive), (Exclusive, Shared), (Exclusive, Exclusive), (Shared, Shared)]
+    {
+        let (place, repository) = Place::with_our_repository();
+        let slow = repository.lock(held, &elsewhere, LockOptions::default()).unwrap();
+        std::thread::sleep(Duration::from_millis(150));
+        let other = repository.lock(taken, &owner(), hasty).unwrap();
+        let told = slow.ensure_fresh().map_err(|error| error.kind);
+        if (held, taken) == (Shared, Shared) {
+            assert_eq!(told, Ok(()), "two that share are in nobody's way");
+        } else {
+            assert_eq!(told, Err(ResticErrorKind::LockLost), "{held:?} and {taken:?}");
+            assert_eq!(place.objects("locks").len(), 1);
+        }
+        drop((other, slow));
+        assert_eq!(place.objects("locks").len(), 0);
+    }
 }
 
 #[test]

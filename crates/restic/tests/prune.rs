@@ -3,16 +3,17 @@
 
 mod support;
 
-use flow::Cancel;
+use flow::{Cancel, Secret};
 use restic::{
-    Cut, Depth, Id, LockKind, LockOptions, LockOwner, MaxUnused, PruneOptions, PruneOutcome, PruneStep,
-    Repository, ResticError, ResticErrorKind, WriterOptions, plan_prune,
+    Cut, Depth, Id, LockKind, LockOptions, LockOwner, MaxUnused, OpenOptions, PruneOptions, PruneOutcome,
+    PruneStep, Repository, ResticError, ResticErrorKind, WriterOptions, plan_heal, plan_prune,
 };
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use support::{Place, backup, backup_with, check, lossy, noise, owner, read_all, rows};
+use storage::{LocalStorage, Storage};
+use support::{Dying, PASSWORD, Place, backup, backup_with, check, lossy, noise, owner, read_all, rows};
 
 const PAGES: Cut = Cut::Fixed { bytes: 16 << 10 };
 
@@ -327,6 +328,78 @@ fn a_pack_with_a_damaged_blob_is_left_as_it_is() {
     let after = contents(&place.open());
     assert!(after[&second] == before[&second]);
     assert!(after[&second].iter().all(|(_, content)| content.is_err()));
+}
+
+fn pack_of(place: &Place, repository: &Repository, blob: &[u8]) -> std::path::PathBuf {
+    let index = repository.load_index().unwrap();
+    let name = index.find(restic::BlobKind::Data, &Id::of(blob)).unwrap().pack.to_string();
+    place.repo().join("data").join(&name[..2]).join(&name)
+}
+
+#[test]
+fn packs_that_no_index_names_stay_while_something_is_missing() {
+    let (place, repository) = Place::with_our_repository();
+    let content = noise(300_000, 1);
+    backup(&repository, &[("pages", &content, PAGES)]);
+    let before = contents(&repository);
+    let pack = pack_of(&place, &repository, &content[..16 << 10]);
+    // Away for a moment, in which somebody mends the index.
+    std::fs::rename(&pack, place.path("aside")).unwrap();
+    place.restic(&["rebuild-index"]);
+    std::fs::rename(place.path("aside"), &pack).unwrap();
+    let (figures, outcome) = prune(&place.open(), &[], &options()).unwrap();
+    assert!(pack.exists(), "the only copy of what is needed");
+    assert_eq!(figures.packs_unnamed.count, 0);
+    let told = |problem: &restic::CheckProblem| problem.problem.contains("check --heal");
+    assert!(outcome.findings.iter().any(told), "{:?}", outcome.findings);
+    let lock = repository.lock(LockKind::Exclusive, &owner(), LockOptions::default()).unwrap();
+    let plan = plan_heal(&repository, Depth::Structure, &HashSet::new(), &Cancel::new(), &|_| {}).unwrap();
+    plan.execute(&repository, &lock, &Cancel::new()).unwrap();
+    drop(lock);
+    judge(&place, &before, &[]);
+}
+
+#[test]
+fn what_others_rely_on_by_a_replaced_index_file_stays() {
+    let (place, _) = Place::with_our_repository();
+    std::fs::create_dir(place.path("source")).unwrap();
+    std::fs::write(place.path("source/one"), noise(700_000, 1)).unwrap();
+    std::fs::write(place.path("source/two"), noise(700_000, 2)).unwrap();
+    place.restic(&["backup", "source/one"]);
+    place.restic(&["backup", "source/two"]);
+    let snapshots = place.open().snapshots().unwrap();
+    let dying = Arc::new(Dying::new(Arc::new(LocalStorage::open(place.repo()).unwrap())));
+    let storage: Arc<dyn Storage> = dying.clone();
+    let dead = Repository::open(storage, &Secret::new(PASSWORD), OpenOptions::default()).unwrap();
+    // The lock, the snapshot, the new index: killed before the old index files go.
+    dying.left.store(3, std::sync::atomic::Ordering::SeqCst);
+    prune(&dead, &[snapshots[0].0], &options()).unwrap_err();
+    place.objects("locks").iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    assert_eq!((place.objects("snapshots").len(), place.objects("index").len()), (1, 3));
+    // Its folder is new, and what the file holds lies in the pack that was to go.
+    std::fs::write(place.path("source/one"), noise(700_000, 1)).unwrap();
+    place.restic(&["backup", "source/one"]);
+    let before = contents(&place.open());
+    let (_, outcome) = prune(&place.open(), &[], &options()).unwrap();
+    assert_eq!(outcome.findings, vec![]);
+    let content = std::fs::read(place.path("source/one")).unwrap();
+    let read = contents(&place.open());
+    assert!(read.values().flatten().any(|(_, found)| found.as_ref() == Ok(&content)), "its content is gone");
+    assert_eq!(before.len(), read.len());
+    judge(&place, &read, &[]);
+}
+
+#[test]
+fn packs_without_any_snapshot_are_left_alone() {
+    let (place, repository) = Place::with_our_repository();
+    backup(&repository, &[("a", &noise(100_000, 1), PAGES)]);
+    std::fs::rename(place.repo().join("snapshots"), place.path("aside")).unwrap();
+    let before = place.objects("");
+    let error = prune(&place.open(), &[], &options()).unwrap_err();
+    assert!(error.message.contains("no backup is listed"), "{error}");
+    assert_eq!(place.objects(""), before);
+    std::fs::rename(place.path("aside"), place.repo().join("snapshots")).unwrap();
+    place.restic(&["check", "--read-data"]);
 }
 
 #[test]

@@ -163,6 +163,9 @@ impl PrunePlan {
     /// A blob that can be read nowhere: all packs that should hold it stay as they are.
     fn keep_unreadable(&mut self, unreadable: Vec<Unreadable>, findings: &mut Vec<CheckProblem>) {
         let mut problems: BTreeMap<Id, String> = BTreeMap::new();
+        if !unreadable.is_empty() {
+            findings.extend(self.keep_unnamed());
+        }
         for blob in unreadable {
             for place in self.index.places(blob.kind, &blob.id) {
                 let pack = self.pack_at(place as u32);

@@ -7,7 +7,7 @@ use super::{MaxUnused, PruneOptions};
 use crate::id::{BlobKind, Id};
 use crate::index::{Index, pack_bytes};
 use crate::pack::{entry_bytes, overhead_bytes};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What becomes of a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub(crate) struct PackFacts {
     /// What its blobs add up to.
     pub(crate) expected_bytes: u64,
     pub(crate) is_distrusted: bool,
+    /// Whether only index files name it that others replace: a prune or a heal was interrupted.
+    pub(crate) is_replaced: bool,
     pub(crate) blobs: u32,
     pub(crate) needed_blobs: u32,
     /// Of the blobs that are needed, with their entries in the header.
@@ -45,7 +47,8 @@ pub(crate) struct PackFacts {
 const MISSING: u8 = 0;
 const WRONG_SIZE: u8 = 1;
 const DISTRUSTED: u8 = 2;
-const SOUND: u8 = 3;
+const REPLACED: u8 = 3;
+const SOUND: u8 = 4;
 
 impl PackFacts {
     fn rank(&self) -> u8 {
@@ -53,6 +56,7 @@ impl PackFacts {
             None => MISSING,
             Some(bytes) if bytes != self.expected_bytes => WRONG_SIZE,
             Some(_) if self.is_distrusted => DISTRUSTED,
+            Some(_) if self.is_replaced => REPLACED,
             Some(_) => SOUND,
         }
     }
@@ -69,6 +73,7 @@ pub(crate) fn pack_facts(
     index: &Index,
     places: &[u32],
     stored: &HashMap<Id, u64>,
+    replaced: &HashSet<Id>,
     options: &PruneOptions,
 ) -> Vec<PackFacts> {
     let mut packs: Vec<PackFacts> = index
@@ -79,6 +84,7 @@ pub(crate) fn pack_facts(
             stored_bytes: stored.get(id).copied(),
             expected_bytes: pack_bytes(&[]),
             is_distrusted: options.distrusted.contains(id),
+            is_replaced: replaced.contains(id),
             blobs: 0,
             needed_blobs: 0,
             needed_bytes: 0,
@@ -200,6 +206,7 @@ mod tests {
             stored_bytes: Some(10 << 20),
             expected_bytes: 10 << 20,
             is_distrusted: false,
+            is_replaced: false,
             blobs: 10,
             needed_blobs: needed,
             needed_bytes: u64::from(needed) * ((10 << 20) - 36) / 10,

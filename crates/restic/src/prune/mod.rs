@@ -100,7 +100,8 @@ pub struct PruneFigures {
     pub packs_removed: Amount,
     /// Packs of which a part is written anew before they go.
     pub packs_repacked: Amount,
-    /// Packs that no index names, left by runs that were interrupted: they go.
+    /// Packs that no index names, left by runs that were interrupted: they go. None where something that is needed is
+    /// missing: then they may hold it, and stay.
     pub packs_unnamed: Amount,
     /// Packs that are not stored, though an index names them and something of them is needed.
     pub packs_missing: u64,
@@ -143,6 +144,17 @@ impl std::fmt::Debug for PrunePlan {
 }
 
 impl PrunePlan {
+    /// Packs that no index names may hold what is missing: they stay. Returns what is to be told of that.
+    fn keep_unnamed(&mut self) -> Option<CheckProblem> {
+        let count = std::mem::take(&mut self.unnamed).len();
+        (count > 0).then(|| CheckProblem {
+            object: format!("{count} packs that no index names"),
+            problem: "are left, since they may hold what is missing: `check --heal` looks into them"
+                .to_owned(),
+            snapshots: Vec::new(),
+        })
+    }
+
     /// Returns the snapshots that go, sorted.
     pub fn removed_snapshots(&self) -> &[Id] {
         &self.remove
@@ -162,7 +174,8 @@ impl PrunePlan {
 /// first. `progress` is told of folders as they are read, from any thread.
 ///
 /// [`ResticErrorKind::Damaged`] where an index file, a snapshot that stays or one of its folders cannot be read: then
-/// nobody knows what is needed. Data that is missing is no error but one of the plan's findings.
+/// nobody knows what is needed. Data that is missing is no error but one of the plan's findings. Packs without any
+/// snapshot are an error too: that none is needed looks the same as a folder that is away.
 pub fn plan_prune(
     repository: &Repository,
     remove: &HashSet<Id>,
@@ -173,15 +186,16 @@ pub fn plan_prune(
     let stored: HashMap<Id, u64> = repository.vault().list(ObjectKind::Pack)?.into_iter().collect();
     let mut indexes = repository.vault().list(ObjectKind::Index)?;
     indexes.sort_unstable();
-    let index = repository.load_index()?;
+    let (index, replaced) = repository.load_index_of_all_files()?;
     let snapshots = sorted_snapshots(repository)?;
+    refuse_unlisted(repository, &snapshots, stored.len())?;
     let (remove, stay): (Vec<Id>, Vec<Id>) = snapshots.iter().partition(|id| remove.contains(id));
     let roots = load_roots(repository, &stay, cancel)?;
     let marks = Marks::new(&index);
     let walked = mark_used(repository, &index, &marks, roots.iter().map(|root| root.1), cancel, progress)?;
     refuse_lost_trees(repository, &index, &walked, &roots, cancel)?;
     let places = index.places_by_pack();
-    let mut packs = pack_facts(&index, &places, &stored, options);
+    let mut packs = pack_facts(&index, &places, &stored, &replaced, options);
     choose_copies(&index, &marks, &mut packs);
     let fates = decide(&packs, options);
     let findings = findings(repository, &index, &packs, &fates, &walked, &roots, cancel)?;
@@ -206,8 +220,24 @@ pub fn plan_prune(
         unnamed,
         pack_bytes: options.pack_bytes,
     };
+    let is_in_doubt = |pack: &PackFacts| pack.is_distrusted && pack.needed_blobs > 0;
+    if !plan.findings.is_empty() || plan.packs.iter().any(is_in_doubt) {
+        let told = plan.keep_unnamed();
+        plan.findings.extend(told);
+    }
     plan.figures = figures(&plan);
     Ok(plan)
+}
+
+fn refuse_unlisted(repository: &Repository, snapshots: &[Id], packs: usize) -> Result<(), ResticError> {
+    if !snapshots.is_empty() || packs == 0 {
+        return Ok(());
+    }
+    let message = format!(
+        "no backup is listed, and {packs} packs are stored: nothing is removed. Where the folder `snapshots` is away, \
+         bring it back; what an interrupted first backup left goes once a backup is listed"
+    );
+    Err(ResticError::new(ResticErrorKind::Failed, repository.location(), message))
 }
 
 fn sorted_snapshots(repository: &Repository) -> Result<Vec<Id>, ResticError> {
