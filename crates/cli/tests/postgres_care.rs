@@ -38,6 +38,8 @@ fn a_role_for_backups_is_printed_made_and_checked() {
     assert!(told.out.contains("hint: GRANT SELECT ON public.orders TO poor"), "{}", told.out);
     let told = ends(&machine, &cluster, 21, &["role", &poor, "--check"]);
     assert!(told.err.contains("error: role poor cannot read everything: 4 problems"), "{}", told.err);
+    let told = ends(&machine, &cluster, 0, &["backup", &poor, "--dry-run"]);
+    assert!(told.err.contains("problem: table public.orders: cannot be read"), "{}", told.err);
     let told = ends(&machine, &cluster, 20, &["backup", &poor]);
     assert!(
         told.err.contains("permission denied for role poor: tables public.guarded, public.orders"),

@@ -2,7 +2,9 @@
 
 use crate::fake_pooler::{FakePooler, Mode};
 use crate::probing::{assert_found, found};
-use crate::pulled::{context, dump_into, failure};
+use crate::pulled::{context, database, dump_into, failure};
+use engines::Engine;
+use engines::postgres::PostgresEngine;
 use flow::Severity;
 use testkit::Cluster;
 
@@ -24,6 +26,9 @@ fn a_pooler_that_keeps_no_session_is_refused_and_left_as_it_was() {
         assert_eq!(problems.len(), 1, "{problems:?}");
         let error = failure(&pooler.url(), &context);
         assert!(error.contains(words), "{error}");
+        // A restore needs a lock that its session keeps.
+        let error = PostgresEngine.pending_restores(&database(&pooler.url()), &context).unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
         // Had anything been set, it would be in a connection that is another's now.
         let mut psql = std::process::Command::new(cluster.programs().join("psql"));
         let shown = psql

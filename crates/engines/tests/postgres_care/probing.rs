@@ -1,10 +1,12 @@
 //! Rights, settings and content, one server for all of them.
 
-use crate::pulled::{context, database, dump_into};
+use crate::pulled::{context, database, dump_into, request};
 use engines::Engine;
 use engines::postgres::PostgresEngine;
-use flow::{Context, Finding, Severity};
-use testkit::Cluster;
+use flow::{Context, Finding, Severity, Step};
+use std::path::Path;
+use std::time::Duration;
+use testkit::{Cluster, drain};
 
 /// Returns what is found of a severity, as one text a finding.
 pub(crate) fn found(url: &str, severity: Severity, integrity: bool, context: &Context) -> Vec<String> {
@@ -59,6 +61,7 @@ fn what_is_found_is_gone_once_its_hint_was_followed() {
     assert_eq!(dumped.facts.rows(), Some(4));
 
     limits(&cluster, &poor, &context);
+    outlasts_limits(&cluster, &poor, folder.path());
     content(&cluster, &poor, &context);
 }
 
@@ -81,12 +84,38 @@ fn limits(cluster: &Cluster, poor: &str, context: &Context) {
     assert_eq!(found(poor, Severity::Warning, false, context), Vec::<String>::new());
 }
 
+/// Whoever holds the locks does nothing for longer than the role may be idle, and a statement lasts longer than it may.
+fn outlasts_limits(cluster: &Cluster, poor: &str, folder: &Path) {
+    cluster.sql(
+        "erp",
+        "ALTER ROLE poor SET idle_in_transaction_session_timeout = '800ms'; ALTER ROLE poor SET statement_timeout = '800ms'",
+    );
+    let (context, _) = context(cluster, folder);
+    let dump = PostgresEngine.begin_dump(&request(poor, 1), context).unwrap();
+    let Some(Step::Part(mut part)) = dump.next().unwrap() else { panic!("there is no part") };
+    std::thread::sleep(Duration::from_millis(1600));
+    let mut buffer = vec![0; 65_536];
+    while part.reader.read(&mut buffer).unwrap() > 0 {}
+    part.reader.finish().unwrap();
+    let drained = drain(dump, 1);
+    assert!(drained.error.is_none(), "{:?}", drained.error);
+    let found = drained.databases.into_values().next().unwrap();
+    assert!(found.dumped().is_some(), "{:?}", found.verdicts);
+    cluster.sql("erp", "ALTER ROLE poor RESET ALL");
+}
+
 fn content(cluster: &Cluster, poor: &str, context: &Context) {
     cluster.sql("erp", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'by_a'::regclass");
     let told = found(poor, Severity::Warning, false, context);
     assert_found(&told, &["index public.by_a", "is not valid", "REINDEX INDEX CONCURRENTLY public.by_a"]);
     cluster.sql("erp", "REINDEX INDEX by_a");
     assert_eq!(found(poor, Severity::Warning, false, context), Vec::<String>::new());
+    cluster.sql(
+        "erp",
+        "CREATE SUBSCRIPTION from_afar CONNECTION 'host=/nowhere dbname=x' PUBLICATION p WITH (connect = false)",
+    );
+    let told = found(poor, Severity::Warning, false, context);
+    assert_found(&told, &["subscriptions are not in a backup", "from_afar"]);
     cluster.sql("postgres", "CREATE DATABASE bytes ENCODING 'SQL_ASCII' TEMPLATE template0");
     assert_found(&found(&cluster.url("bytes"), Severity::Notice, false, context), &["SQL_ASCII"]);
 }

@@ -15,7 +15,7 @@ use crate::postgres::{contents, pooler, rights, targets};
 use flow::{Context, DumpOptions, SourceError, SourceErrorKind, TargetRef};
 
 /// The oldest server: snapshots that are exported on a standby too.
-const SERVER_MAJOR_MIN: u32 = 10;
+pub(in crate::postgres) const SERVER_MAJOR_MIN: u32 = 10;
 /// How long `pg_dump` may take to lock all tables, at the first attempt and at the last. We hold them all at that time,
 /// so it can only wait for somebody who waits for us.
 const LOCKING_MS: (u32, u32) = (500, 8000);

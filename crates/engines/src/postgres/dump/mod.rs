@@ -22,6 +22,7 @@ use flow::{
     CancelGuard, Context, Dump, DumpOptions, DumpRequest, Layout, OpenPart, PartReader, SourceError,
     SourceErrorKind, Step, TargetRef,
 };
+pub(super) use ground::SERVER_MAJOR_MIN;
 use ground::{Ground, Opened};
 use jobs::Job;
 use parts::{CopyPart, MemoryPart, ObjectPart, Ticket};

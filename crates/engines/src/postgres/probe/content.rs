@@ -34,6 +34,29 @@ pub(super) fn look(session: &mut Session, findings: &mut Findings) -> Result<(),
     collations(session, findings)
 }
 
+/// `pg_dump` leaves them out where the role is no superuser, and says so where few people look.
+pub(super) fn subscriptions(session: &mut Session, findings: &mut Findings) -> Result<(), SourceError> {
+    let sql = "SELECT pg_catalog.quote_ident(s.subname) FROM pg_catalog.pg_subscription s
+      WHERE s.subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) ORDER BY 1";
+    // Older versions show their names to superusers alone.
+    let row = session.query_one(
+        "SELECT pg_catalog.has_column_privilege('pg_catalog.pg_subscription', 'subname', 'SELECT')
+           AND pg_catalog.has_column_privilege('pg_catalog.pg_subscription', 'subdbid', 'SELECT')",
+        &[],
+    )?;
+    if !session.field::<bool>(&row, 0)? {
+        return Ok(());
+    }
+    let names = names(session, sql)?;
+    if !names.is_empty() {
+        findings.warning(
+            format!("subscriptions are not in a backup by a role that is no superuser: {}", few(&names)),
+            "note how they are made (CREATE SUBSCRIPTION), or let a superuser back up",
+        );
+    }
+    Ok(())
+}
+
 fn invalid_indexes(session: &mut Session, findings: &mut Findings) -> Result<(), SourceError> {
     let sql = "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname)
       FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid

@@ -7,6 +7,7 @@ mod integrity;
 mod server;
 
 use super::connection::Settings;
+use super::dump::SERVER_MAJOR_MIN;
 use super::rights;
 use super::session::{self, Session};
 use super::tools::Program;
@@ -91,10 +92,21 @@ fn look(
     context: &Context,
     findings: &mut Findings,
 ) -> Result<(), SourceError> {
+    if session.major() < SERVER_MAJOR_MIN {
+        let major = session.major();
+        findings.problem(
+            format!("the server is PostgreSQL {major}, and {SERVER_MAJOR_MIN} is the oldest known"),
+            Some("upgrade it; until then, `pg_dump` of its own version backs it up".to_owned()),
+        );
+        return Ok(());
+    }
     programs(session, context, findings);
     if let Some(role) = rights::role(session, None)? {
         let lacking = rights::lacking(session, &role)?;
         findings.list.extend(lacking.findings(&role, &findings.object));
+        if !role.superuser {
+            content::subscriptions(session, findings)?;
+        }
     }
     server::time_limits(session, findings)?;
     server::room(session, findings)?;

@@ -8,7 +8,8 @@
 use super::names::{literal, quoted};
 use crate::postgres::connection::Settings;
 use crate::postgres::failure;
-use crate::postgres::session::{self, Session};
+use crate::postgres::pooler;
+use crate::postgres::session::Session;
 use crate::postgres::targets;
 use flow::{Cancel, Context, SourceError, SourceErrorKind};
 use std::time::{Duration, Instant};
@@ -223,7 +224,8 @@ fn connect(settings: &Settings, object: &str, cancel: &Cancel) -> Result<Session
     let mut last = None;
     for database in MAINTENANCE.into_iter().filter(|database| *database != settings.database) {
         let there = Settings { database: database.to_owned(), ..settings.clone() };
-        match session::connect(&there, None, object, cancel) {
+        // A lock needs a session that stays.
+        match pooler::connect_past(&there, object, cancel) {
             Ok(session) => return Ok(session),
             Err(error) if matches!(error.kind, SourceErrorKind::Missing | SourceErrorKind::Unreadable) => {
                 last.get_or_insert(error);
