@@ -12,8 +12,11 @@ use flow::{Cancel, SourceError, SourceErrorKind};
 use tokio_postgres::SimpleQueryMessage;
 
 /// How often it is looked at: a pooler may give the same connection twice by chance.
-const ROUNDS: usize = 3;
-const PROCESS: &str = "SELECT pg_catalog.pg_backend_pid()";
+const ROUNDS: usize = 5;
+/// Behind a name there may be several servers, and small numbers of processes are alike on all of them: the moment of the
+/// beginning tells them apart.
+const PROCESS: &str = "SELECT pid::text || ' ' || extract(epoch FROM backend_start)::text
+  FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()";
 
 /// What is to be done about it.
 pub(super) const HINT: &str = "connect to the server itself (its own port, most often 5432), or to a pool with \
@@ -70,6 +73,7 @@ pub(super) fn look(
         Err(error) if error.kind == SourceErrorKind::Cancelled => return Err(error),
         Err(_) => return Ok(None),
     };
+    let mut before: Option<String> = None;
     for _ in 0..ROUNDS {
         if let Err(error) = other.try_text_query("BEGIN")? {
             return match failure::text(&error).contains("transaction blocks not allowed") {
@@ -80,7 +84,9 @@ pub(super) fn look(
         // The pooler is free to give it the connection that we had a moment ago, and holds it as long as its transaction
         // lasts: then there is nothing to ask it through.
         let theirs = process(&mut other, object)?;
-        let shared = theirs == ours || process(session, object)? != ours;
+        let moved = before.as_ref().is_some_and(|before| *before != theirs);
+        let shared = theirs == ours || moved || process(session, object)? != ours;
+        before = Some(theirs);
         let _ = other.try_text_query("ROLLBACK")?;
         if shared {
             return Ok(Some(Shared::ByTransaction));
@@ -89,7 +95,7 @@ pub(super) fn look(
     Ok(None)
 }
 
-/// Returns the number of the server's process that answers.
+/// Returns which of the server's processes answers.
 fn process(session: &mut Session, object: &str) -> Result<String, SourceError> {
     let answer = session
         .try_text_query(PROCESS)?

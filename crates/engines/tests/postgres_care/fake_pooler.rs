@@ -154,16 +154,18 @@ impl Pool {
             if !matches!(message.0, b'Q' | b'S') {
                 continue;
             }
-            let idle = loop {
+            let last = loop {
                 let answer = read(open)?;
-                write(client, &answer)?;
                 if answer.0 == b'Z' {
-                    break answer.1 == b"I";
+                    break answer;
                 }
+                write(client, &answer)?;
             };
-            if idle && self.mode != Mode::Session {
+            // It is free before the client knows that it is.
+            if last.1 == b"I" && self.mode != Mode::Session {
                 self.give(server.take()?);
             }
+            write(client, &last)?;
         }
     }
 }
