@@ -178,7 +178,11 @@ impl Vault {
         let failed = |error| ResticError::storage(self.describe(kind, id), error);
         let (put, content) = self.storage.put_given(&name, content);
         put.map_err(failed)?;
-        self.storage.confirm(&name, &id.0).map_err(|error| {
+        let (confirmed, content) = match content.is_empty() {
+            true => (self.storage.confirm(&name, &id.0), content),
+            false => self.storage.confirm_given(&name, &id.0, content),
+        };
+        confirmed.map_err(|error| {
             if error.kind == StorageErrorKind::Damaged {
                 drop(self.storage.remove(&name));
             }

@@ -8,6 +8,7 @@ mod error;
 mod files;
 mod local;
 mod object;
+mod read_back;
 mod watch;
 mod watched;
 

@@ -5,7 +5,10 @@
 //! are older than an hour.
 
 use crate::durable::{Taken, parent, remove_leftovers, write_durably};
-use crate::{FileOperations, ObjectName, ObjectStat, Storage, StorageError, StorageErrorKind, SystemFiles};
+use crate::read_back::reads_back;
+use crate::{
+    FileOperations, Given, ObjectName, ObjectStat, Storage, StorageError, StorageErrorKind, SystemFiles,
+};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::fs::File;
@@ -232,6 +235,30 @@ impl Storage for LocalStorage {
             ),
             source: None,
         })
+    }
+
+    fn confirm_given(
+        &self,
+        name: &ObjectName,
+        sha256: &[u8; 32],
+        content: Vec<Given>,
+    ) -> (Result<(), StorageError>, Vec<Given>) {
+        let path = self.path(name);
+        let slices: Vec<&[u8]> = content.iter().map(Given::meant).collect();
+        if reads_back(&path, &slices).is_ok_and(|same| same) {
+            return (Ok(()), content);
+        }
+        // What is wrong is told by reading it once more; where that finds nothing, the disk says one thing and another.
+        let confirmed = self.confirm(name, sha256).and_then(|()| {
+            Err(StorageError {
+                kind: StorageErrorKind::Damaged,
+                verb: "confirm",
+                object: path.display().to_string(),
+                message: "its content does not always read back as it was written".to_owned(),
+                source: None,
+            })
+        });
+        (confirmed, content)
     }
 
     fn free_bytes(&self) -> Option<u64> {

@@ -61,6 +61,11 @@ pub struct Given {
 }
 
 impl Given {
+    /// Returns the bytes that are meant.
+    pub fn meant(&self) -> &[u8] {
+        self.bytes.get(..self.used).unwrap_or(&self.bytes)
+    }
+
     /// Gives a whole buffer.
     pub fn all(bytes: Vec<u8>) -> Self {
         let used = bytes.len();
@@ -77,8 +82,7 @@ pub trait Storage: Send + Sync {
 
     /// As [`Storage::put`], of content that comes back with the outcome. It may be lost where the call fails.
     fn put_given(&self, name: &ObjectName, content: Vec<Given>) -> (Result<(), StorageError>, Vec<Given>) {
-        let slices: Vec<&[u8]> =
-            content.iter().map(|given| given.bytes.get(..given.used).unwrap_or(&given.bytes)).collect();
+        let slices: Vec<&[u8]> = content.iter().map(Given::meant).collect();
         (self.put(name, &slices), content)
     }
 
@@ -104,6 +108,17 @@ pub trait Storage: Send + Sync {
     /// its SHA-256 ([`crate::StorageErrorKind::Damaged`] where it differs). A storage that verified a checksum of its
     /// own on `put` may answer from that.
     fn confirm(&self, name: &ObjectName, sha256: &[u8; 32]) -> Result<(), StorageError>;
+
+    /// As [`Storage::confirm`], of content that is still at hand and comes back with the outcome: what is read back may be
+    /// compared with it, which costs less than a hash. It may be lost where the call fails.
+    fn confirm_given(
+        &self,
+        name: &ObjectName,
+        sha256: &[u8; 32],
+        content: Vec<Given>,
+    ) -> (Result<(), StorageError>, Vec<Given>) {
+        (self.confirm(name, sha256), content)
+    }
 
     /// Returns free bytes where the objects go, where that can be told.
     fn free_bytes(&self) -> Option<u64>;

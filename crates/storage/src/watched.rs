@@ -76,6 +76,18 @@ impl Storage for WatchedStorage {
         self.run("confirm", name, move |inner, name| inner.confirm(name, &sha256))
     }
 
+    fn confirm_given(
+        &self,
+        name: &ObjectName,
+        sha256: &[u8; 32],
+        content: Vec<Given>,
+    ) -> (Result<(), StorageError>, Vec<Given>) {
+        let sha256 = *sha256;
+        let confirmed =
+            self.run("confirm", name, move |inner, name| Ok(inner.confirm_given(name, &sha256, content)));
+        confirmed.unwrap_or_else(|error| (Err(error), Vec::new()))
+    }
+
     fn free_bytes(&self) -> Option<u64> {
         let inner = Arc::clone(&self.inner);
         self.watch.run("look for the space of", &self.location, move || inner.free_bytes()).ok().flatten()

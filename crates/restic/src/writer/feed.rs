@@ -3,10 +3,12 @@
 //! Several blobs travel in one buffer, so that small ones cost no more than large ones.
 
 use super::shared::{BUFFER_BYTES, Job, Shared, StoredBlob};
+use super::taste::Taste;
 use crate::cut::{Cut, FIXED_MAX_BYTES};
 use crate::error::{ResticError, ResticErrorKind};
 use crate::id::BlobKind;
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::sync::Arc;
 
 /// Small enough to stay in a core's cache on its way, large enough to make handing it over cheap.
 const BATCH_BYTES: usize = 1 << 20;
@@ -33,13 +35,20 @@ struct Stream<'a> {
     reply: Sender<(usize, Vec<StoredBlob>)>,
     answers: Receiver<(usize, Vec<StoredBlob>)>,
     sent: usize,
+    taste: Option<Arc<Taste>>,
 }
 
 impl Stream<'_> {
     fn send(&mut self, buffer: Vec<u8>, lengths: Vec<usize>) -> Result<(), ResticError> {
         self.shared.check()?;
-        let job =
-            Job { kind: BlobKind::Data, buffer, lengths, sequence: self.sent, reply: self.reply.clone() };
+        let job = Job {
+            kind: BlobKind::Data,
+            buffer,
+            lengths,
+            taste: self.taste.clone(),
+            sequence: self.sent,
+            reply: self.reply.clone(),
+        };
         self.sent += 1;
         self.jobs.send(job).map_err(|_| self.shared.failure())
     }
@@ -65,7 +74,8 @@ pub(super) fn write_stream<E>(
 ) -> Result<Vec<StoredBlob>, StreamError<E>> {
     shared.check()?;
     let (reply, answers) = unbounded();
-    let mut stream = Stream { shared, jobs, reply, answers, sent: 0 };
+    let taste = matches!(cut, Cut::ContentDefined).then(Arc::default);
+    let mut stream = Stream { shared, jobs, reply, answers, sent: 0, taste };
     match *cut {
         Cut::Fixed { bytes } if (512..=FIXED_MAX_BYTES).contains(&bytes) => {
             feed_fixed(&mut stream, read, bytes as usize)?;
@@ -94,6 +104,9 @@ fn feed_fixed<E>(
         if filled > 0 {
             let lengths = (0..filled).step_by(bytes).map(|at| bytes.min(filled - at)).collect();
             stream.send(buffer, lengths)?;
+        } else {
+            // A new one costs as much as filling it, and parts may be short.
+            stream.shared.return_buffer(buffer);
         }
         if filled < batch {
             return Ok(());

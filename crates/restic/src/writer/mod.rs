@@ -8,6 +8,7 @@
 mod feed;
 mod shared;
 mod storing;
+mod taste;
 mod worker;
 
 pub use feed::StreamError;
@@ -108,7 +109,8 @@ impl BlobWriter {
     pub fn save_blob(&self, kind: BlobKind, content: Vec<u8>) -> Result<StoredBlob, ResticError> {
         self.shared.check()?;
         let (reply, answer) = unbounded();
-        let job = Job { kind, lengths: vec![content.len()], buffer: content, sequence: 0, reply };
+        let job =
+            Job { kind, lengths: vec![content.len()], buffer: content, taste: None, sequence: 0, reply };
         let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
         let blobs = answer.iter().next().filter(|_| sent);
         blobs.and_then(|(_, blobs)| blobs.first().copied()).ok_or_else(|| self.shared.failure())

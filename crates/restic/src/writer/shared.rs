@@ -1,6 +1,7 @@
 //! What all threads of a writer share: its options, what is known to be stored, reused buffers, and the error that
 //! ended it.
 
+use super::taste::Taste;
 use crate::cut::ContentCutter;
 use crate::error::ResticError;
 use crate::id::{BlobKind, Id};
@@ -68,6 +69,8 @@ pub(super) struct Job {
     pub(super) kind: BlobKind,
     pub(super) buffer: Vec<u8>,
     pub(super) lengths: Vec<usize>,
+    /// Where the level may be chosen: what suits the stream.
+    pub(super) taste: Option<Arc<Taste>>,
     /// The place among the jobs of one stream.
     pub(super) sequence: usize,
     /// Dropped without an answer where the job failed.

@@ -3,11 +3,13 @@
 //! Compressed bytes are written where the sealed blob will lie in the pack and sealed there; nothing is copied.
 
 use super::shared::{Job, Shared, StoredBlob};
+use super::taste::{FAST_LEVEL, Taste, Turn};
 use crate::crypto::{IV_BYTES, SEAL_BYTES};
 use crate::error::{ResticError, ResticErrorKind};
 use crate::id::{BlobKind, Id};
 use crate::pack::{PACK_BLOBS_MAX, PackBlob};
 use crossbeam_channel::{Receiver, Sender};
+use std::io;
 use zstd::bulk::Compressor;
 
 /// A pack being filled, without its header.
@@ -32,7 +34,8 @@ impl OpenPack {
     fn add(
         &mut self,
         shared: &Shared,
-        compressor: &mut Compressor<'static>,
+        compressors: &mut Compressors,
+        taste: Option<&Taste>,
         id: Id,
         plain: &[u8],
     ) -> Result<u64, ResticError> {
@@ -47,8 +50,8 @@ impl OpenPack {
             self.bytes.resize(needed, 0);
         }
         let begin = self.used + IV_BYTES;
-        let packed = compressor
-            .compress_to_buffer(plain, &mut self.bytes[begin..begin + room])
+        let packed = compressors
+            .compress(plain, taste, &mut self.bytes[begin..begin + room])
             .map_err(|error| fail("cannot be compressed").with_source(error))?;
         let (stored, uncompressed_length) = if packed < plain.len() {
             (packed, plain_length)
@@ -83,6 +86,38 @@ impl OpenPack {
     }
 }
 
+/// Kept from blob to blob: making one costs more than compressing a small blob with it.
+struct Compressors {
+    asked: Compressor<'static>,
+    /// Where another level than the fastest was asked for.
+    fast: Option<Compressor<'static>>,
+    tried: Vec<u8>,
+}
+
+impl Compressors {
+    fn new(level: i32) -> io::Result<Self> {
+        let fast = if level > FAST_LEVEL { Some(Compressor::new(FAST_LEVEL)?) } else { None };
+        Ok(Self { asked: Compressor::new(level)?, fast, tried: Vec::new() })
+    }
+
+    fn compress(&mut self, plain: &[u8], taste: Option<&Taste>, out: &mut [u8]) -> io::Result<usize> {
+        let (Some(fast), Some(taste)) = (&mut self.fast, taste) else {
+            return self.asked.compress_to_buffer(plain, out);
+        };
+        match taste.turn(plain.len()) {
+            Turn::Asked => self.asked.compress_to_buffer(plain, out),
+            Turn::Fast => fast.compress_to_buffer(plain, out),
+            Turn::Both => {
+                self.tried.resize(out.len(), 0);
+                let tried = fast.compress_to_buffer(plain, &mut self.tried[..])?;
+                let packed = self.asked.compress_to_buffer(plain, out)?;
+                taste.learn(packed, tried);
+                Ok(packed)
+            }
+        }
+    }
+}
+
 /// Puts the last, partly filled packs of all workers together where they fit into one.
 pub(super) fn merge(shared: &Shared, mut packs: Vec<OpenPack>) -> Vec<OpenPack> {
     packs.sort_by_key(|pack| (pack.kind, pack.used));
@@ -102,8 +137,8 @@ pub(super) fn merge(shared: &Shared, mut packs: Vec<OpenPack>) -> Vec<OpenPack> 
 
 /// Works until no more jobs can come; returns the packs that are not full. After a failure it only empties the queue.
 pub(super) fn run(shared: &Shared, jobs: &Receiver<Job>, packs: &Sender<OpenPack>) -> Vec<OpenPack> {
-    let mut compressor = match Compressor::new(shared.options.level) {
-        Ok(compressor) => compressor,
+    let mut compressors = match Compressors::new(shared.options.level) {
+        Ok(compressors) => compressors,
         Err(error) => {
             let message = format!("cannot compress at level {}", shared.options.level);
             let location = shared.vault.storage.location();
@@ -117,7 +152,7 @@ pub(super) fn run(shared: &Shared, jobs: &Receiver<Job>, packs: &Sender<OpenPack
         if shared.check().is_err() {
             continue;
         }
-        match work(shared, &mut compressor, &mut open, packs, &job) {
+        match work(shared, &mut compressors, &mut open, packs, &job) {
             // Whoever asked may be gone: its source failed meanwhile.
             Ok(blobs) => drop(job.reply.send((job.sequence, blobs))),
             Err(error) => shared.fail(error),
@@ -129,7 +164,7 @@ pub(super) fn run(shared: &Shared, jobs: &Receiver<Job>, packs: &Sender<OpenPack
 
 fn work(
     shared: &Shared,
-    compressor: &mut Compressor<'static>,
+    compressors: &mut Compressors,
     open: &mut [Option<OpenPack>; 2],
     packs: &Sender<OpenPack>,
     job: &Job,
@@ -148,7 +183,7 @@ fn work(
         }
         let place = &mut open[job.kind as usize];
         let pack = place.get_or_insert_with(|| OpenPack::new(job.kind, shared.pack_buffer()));
-        let added_bytes = pack.add(shared, compressor, id, plain)?;
+        let added_bytes = pack.add(shared, compressors, job.taste.as_deref(), id, plain)?;
         stored.push(StoredBlob { id, length, added_bytes, reused: false, indexed });
         if pack.is_full(shared)
             && let Some(full) = place.take()
