@@ -279,6 +279,51 @@ fn an_image_that_does_not_read_back_is_refused() {
     assert_eq!(stage.names(), ["app.db"]);
 }
 
+/// Large enough to be read back while it is written.
+fn large() -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.db");
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = OFF; CREATE TABLE child (id INTEGER PRIMARY KEY, parent INTEGER REFERENCES parent, v TEXT);
+             CREATE TABLE parent (id INTEGER PRIMARY KEY); INSERT INTO parent VALUES (1), (2), (3);
+             WITH RECURSIVE i(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM i WHERE x < 40000)
+               INSERT INTO child SELECT x * 7919 % 40009, x % 3 + 1, hex(randomblob(300)) FROM i;
+             CREATE INDEX child_v ON child(v); CREATE INDEX child_parent ON child(parent);",
+        )
+        .unwrap();
+    drop(connection);
+    std::fs::read(&path).unwrap()
+}
+
+#[test]
+fn a_large_image_is_checked_while_it_is_written() {
+    let sound = large();
+    assert!(sound.len() > 20 << 20);
+    let stage = Stage::new();
+    let backup = restoring::Backup::of(sound.clone());
+    let mut restore = stage.begin(&stage.request(RestoreMode::Swap), &backup).unwrap();
+    restore.run(RestoreStep::Preflight, &backup).unwrap();
+    restore.run(RestoreStep::Beside, &backup).unwrap();
+    let file =
+        std::fs::OpenOptions::new().write(true).open(beside(&stage.target, ".backstay-image")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"?", 300_000).unwrap();
+    let error = source_error(restore.run(RestoreStep::Verify, &backup).unwrap_err());
+    assert!(error.message.contains("do not read back"), "what changes it afterwards is found: {error}");
+    restore.roll_back().unwrap();
+    drop(restore);
+    stage.restore(&stage.request(RestoreMode::Swap), &backup).unwrap();
+    assert!(std::fs::read(&stage.target).unwrap() == sound);
+    // A letter of a value, in the table or in its index: both are sound pages, and no longer agree.
+    let mut damaged = sound;
+    let at = damaged.len() / 2 + 2000;
+    damaged[at] = if damaged[at] == b'7' { b'8' } else { b'7' };
+    let backup = restoring::Backup::of(damaged);
+    let error = source_error(stage.restore(&stage.request(RestoreMode::Swap), &backup).unwrap_err());
+    assert!(error.message.contains("damaged already") && error.message.contains("child_v"), "{error}");
+}
+
 #[test]
 fn violated_foreign_keys_and_unknown_collations_are_remarks() {
     let folder = tempfile::tempdir().unwrap();

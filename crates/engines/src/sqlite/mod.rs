@@ -28,6 +28,7 @@ mod stage;
 mod statements;
 mod targets;
 mod uri;
+mod walk;
 
 pub use cut::{IMAGE_ENTRY, cut_bytes, part_bytes};
 pub use discover::{DiscoverLimits, discover};

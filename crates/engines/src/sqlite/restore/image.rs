@@ -1,5 +1,5 @@
-//! The backup's image beside the target: written by two threads at once past the page cache, read back past it, and
-//! compared.
+//! The backup's image beside the target: written by two threads at once past the page cache, read back past it behind
+//! them, and compared.
 //!
 //! Both may be begun again after a crash: writing starts over with an empty file, and comparing asks the backup again
 //! where nobody remembers what it gave. The image is no use to anybody before the swap, so it is removed on failure.
@@ -9,7 +9,8 @@ use crate::sqlite::IMAGE_ENTRY;
 use crate::sqlite::restore::files;
 use crate::sqlite::restore::integrity;
 use crate::sqlite::restore::job::Job;
-use crate::sqlite::restore::unbuffered::{AlignedBuffer, Unbuffered};
+use crate::sqlite::restore::passing::{self, Passing, Subject};
+use crate::sqlite::restore::unbuffered::{AlignedBuffer, BUFFER_BYTES, Unbuffered, UnbufferedReader};
 use flow::{
     BackupReader, Cancel, EntryName, Event, Layout, Manifest, ManifestEntry, Observer, ReadError,
     ReadErrorKind, SourceError, SourceErrorKind,
@@ -18,13 +19,17 @@ use rustix::fs::FallocateFlags;
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use xxhash_rust::xxh3::Xxh3;
 
 const THREADS: usize = 2;
-const BUFFER_BYTES: usize = 1 << 20;
+/// How many threads read back what was written, behind those that write and after them.
+const FOLLOWERS: usize = 2;
+/// Smaller images are read back once they are whole: it takes no time, and what changes them meanwhile shows.
+const FOLLOWED_BYTES_MIN: u64 = 16 << 20;
+const READERS: usize = 4;
 /// Parts are cut further, so that a database of one part is read by all threads too.
 const PIECE_BYTES: u64 = 32 << 20;
 
@@ -82,9 +87,9 @@ pub(super) fn write(job: &mut Job, backup: &dyn BackupReader) -> Result<(), Rest
     files::remove(&job.place.image)?;
     let result = write_file(job, backup, entry);
     match result {
-        Ok((inode, hashes)) => {
+        Ok((inode, passing)) => {
             job.work.image_inode = Some(inode);
-            job.hashes = Some(hashes);
+            job.passing = Some(passing);
             Ok(())
         }
         Err(error) => {
@@ -99,7 +104,7 @@ fn write_file(
     job: &Job,
     backup: &dyn BackupReader,
     entry: &ManifestEntry,
-) -> Result<(u64, Vec<u128>), RestoreError> {
+) -> Result<(u64, Passing), RestoreError> {
     let path = &job.place.image;
     let written = |error| RestoreError::from(files::failed(path, "written", error));
     let image = files::create(path)?;
@@ -116,20 +121,11 @@ fn write_file(
         })?;
     }
     reserve(&image, entry.size_bytes).map_err(written)?;
-    let unbuffered = Unbuffered::new(path, &image);
-    let pieces = pieces(entry);
-    let hashes = each_piece(job, &pieces, |piece, buffer| {
-        let mut hash = Xxh3::new();
-        let mut offset = piece.start;
-        read_piece(backup, &entry.name, piece, buffer, &job.context.cancel, |bytes| {
-            unbuffered.write_all_at(bytes, offset).map_err(written)?;
-            hash.update(bytes);
-            offset += bytes.len() as u64;
-            count(&*job.context.observer, bytes.len());
-            Ok(())
-        })?;
-        Ok(hash.digest128())
-    })?;
+    let mut passing = match job.state.request.verify {
+        true => Passing::begin(subject(job), backup, entry, &image, pieces(entry)),
+        false => Passing::unknown(subject(job), pieces(entry)),
+    };
+    write_pieces(job, backup, entry, &Unbuffered::new(path, &image), &passing)?;
     match old {
         Some(old) => files::copy_mode(old, &image).map_err(written)?,
         // Nobody said who else may read it: like all files that are made here, it is its owner's alone.
@@ -144,7 +140,50 @@ fn write_file(
     }
     image.sync_all().map_err(written)?;
     files::sync_folder(&job.place.folder)?;
-    Ok((image.metadata().map_err(written)?.ino(), hashes))
+    let metadata = image.metadata().map_err(written)?;
+    passing.whole(&metadata);
+    Ok((metadata.ino(), passing))
+}
+
+fn subject(job: &Job) -> Subject {
+    let cancel = job.context.cancel.clone();
+    Subject { path: job.place.image.clone(), cancel, object: job.object() }
+}
+
+/// Writes all pieces, and has them read back behind that where it can be done past the cache.
+fn write_pieces(
+    job: &Job,
+    backup: &dyn BackupReader,
+    entry: &ManifestEntry,
+    unbuffered: &Unbuffered<'_>,
+    passing: &Passing,
+) -> Result<(), RestoreError> {
+    let written = |error| RestoreError::from(files::failed(&job.place.image, "written", error));
+    let write = |index: usize, buffer: &mut AlignedBuffer| {
+        let piece = &passing.pieces[index];
+        let mut hash = Xxh3::new();
+        let mut offset = piece.start;
+        read_piece(backup, &entry.name, piece, buffer.bytes(), &job.context.cancel, |bytes| {
+            unbuffered.write_all_at(bytes, offset).map_err(written)?;
+            hash.update(bytes);
+            passing.see(offset, bytes);
+            offset += bytes.len() as u64;
+            count(&*job.context.observer, bytes.len());
+            Ok(())
+        })?;
+        passing.written(index, hash.digest128());
+        Ok(())
+    };
+    let is_large = entry.size_bytes >= FOLLOWED_BYTES_MIN;
+    let follows = is_large && job.state.request.verify && unbuffered.is_direct();
+    std::thread::scope(|scope| {
+        for _ in 0..if follows { FOLLOWERS } else { 0 } {
+            scope.spawn(|| passing.follow());
+        }
+        let result = each_piece(job, THREADS, passing.pieces.len(), write);
+        passing.end();
+        result
+    })
 }
 
 /// Sets the length, and takes the space before it is needed where the filesystem can.
@@ -159,40 +198,59 @@ fn reserve(image: &File, size_bytes: u64) -> std::io::Result<()> {
     image.set_len(size_bytes)
 }
 
-/// Compares the image with the backup, then has SQLite check it. The image is not changed.
-pub(super) fn verify(job: &Job, backup: &dyn BackupReader) -> Result<(), RestoreError> {
-    let path = &job.place.image;
+/// Compares the image with the backup, as far as that was not done while it was written, then has SQLite check what its
+/// pages did not tell. The image is not changed.
+pub(super) fn verify(job: &mut Job, backup: &dyn BackupReader) -> Result<(), RestoreError> {
+    let path = job.place.image.clone();
+    let path = path.as_path();
     let (entry, _) = entry(backup.manifest())?;
-    job.phase("verifying", Some(entry.size_bytes));
     intact(job)?;
     let image = files::open_read(path)?;
+    let metadata = image.metadata().map_err(|error| files::failed(path, "read back", error))?;
     files::drop_cache(&image);
-    let pieces = pieces(entry);
-    let known = job.hashes.as_ref().filter(|hashes| hashes.len() == pieces.len());
-    let wanted = match known {
-        Some(hashes) => hashes.clone(),
-        None => each_piece(job, &pieces, |piece, buffer| {
-            let mut hash = Xxh3::new();
-            read_piece(backup, &entry.name, piece, buffer, &job.context.cancel, |bytes| {
-                hash.update(bytes);
-                Ok(())
-            })?;
-            Ok(hash.digest128())
-        })?,
-    };
-    let found = each_piece(job, &pieces, |piece, buffer| hash_range(job, &image, piece, buffer))?;
-    if let Some(index) = (0..pieces.len()).find(|index| wanted[*index] != found[*index]) {
-        let range = &pieces[index];
-        let message = format!("bytes {} to {} do not read back as they were written", range.start, range.end);
-        return Err(SourceError::new(SourceErrorKind::Damaged, path.display().to_string(), message)
-            .with_hint("check that disk, then restore again")
-            .into());
-    }
     drop(image);
+    let passing = match job.passing.take().filter(|passing| passing.pieces == pieces(entry)) {
+        Some(passing) => passing.take_up(&metadata),
+        None => asked_again(job, backup, entry)?,
+    };
+    let reader = UnbufferedReader::open(path).map_err(|error| files::failed(path, "read back", error))?;
+    let unread = passing.unread();
+    let left = unread.iter().map(|index| passing.pieces[*index].end - passing.pieces[*index].start).sum();
+    job.phase("verifying", Some(left));
+    each_piece(job, READERS, unread.len(), |number, buffer| {
+        let piece = &passing.pieces[unread[number]];
+        passing.read_back(&reader, unread[number], buffer)?;
+        count(&*job.context.observer, (piece.end - piece.start) as usize);
+        Ok(())
+    })?;
+    if let Some(range) = passing.first_difference() {
+        return Err(passing::different(path, range).into());
+    }
+    let unwalked = passing.unwalked();
+    each_piece(job, READERS, unwalked.len(), |number, buffer| {
+        passing.walk(&reader, &unwalked[number], buffer)
+    })?;
     if entry.size_bytes > 0 {
-        integrity::check(job, path)?;
+        let verdict = passing.verdict(job.work.page_bytes);
+        integrity::check(job, path, verdict)?;
     }
     Ok(())
+}
+
+/// Asks the backup once more what the image must be, where nobody remembers.
+fn asked_again(job: &Job, backup: &dyn BackupReader, entry: &ManifestEntry) -> Result<Passing, RestoreError> {
+    let passing = Passing::unknown(subject(job), pieces(entry));
+    each_piece(job, THREADS, passing.pieces.len(), |index, buffer| {
+        let mut hash = Xxh3::new();
+        let piece = &passing.pieces[index];
+        read_piece(backup, &entry.name, piece, buffer.bytes(), &job.context.cancel, |bytes| {
+            hash.update(bytes);
+            Ok(())
+        })?;
+        passing.written(index, hash.digest128());
+        Ok(())
+    })?;
+    Ok(passing)
 }
 
 /// Fails where the image is not the file that was written.
@@ -205,22 +263,6 @@ pub(super) fn intact(job: &Job) -> Result<(), SourceError> {
     let message = "is not the image that this restore wrote";
     Err(SourceError::new(SourceErrorKind::Damaged, path.display().to_string(), message)
         .with_hint(format!("undo the restore with {}, then begin it again", job.command("--rollback"))))
-}
-
-fn hash_range(job: &Job, image: &File, piece: &Range<u64>, buffer: &mut [u8]) -> Result<u128, RestoreError> {
-    let mut hash = Xxh3::new();
-    let mut offset = piece.start;
-    while offset < piece.end {
-        job.check_cancel()?;
-        let length = (piece.end - offset).min(buffer.len() as u64) as usize;
-        image
-            .read_exact_at(&mut buffer[..length], offset)
-            .map_err(|error| files::failed(&job.place.image, "read back", error))?;
-        hash.update(&buffer[..length]);
-        offset += length as u64;
-        count(&*job.context.observer, length);
-    }
-    Ok(hash.digest128())
 }
 
 /// Reads one range of the backup to its end, and makes sure that it was all of it.
@@ -265,41 +307,36 @@ fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<u64> {
     Ok(filled as u64)
 }
 
-/// Does the work for each piece, on a few threads, and returns the results in order. The first error ends it.
+/// Does the work for each number below `pieces`, on a few threads. The first error ends it.
 fn each_piece(
     job: &Job,
-    pieces: &[Range<u64>],
-    work: impl Fn(&Range<u64>, &mut [u8]) -> Result<u128, RestoreError> + Sync,
-) -> Result<Vec<u128>, RestoreError> {
+    threads: usize,
+    pieces: usize,
+    work: impl Fn(usize, &mut AlignedBuffer) -> Result<(), RestoreError> + Sync,
+) -> Result<(), RestoreError> {
     let next = AtomicUsize::new(0);
     let failure: Mutex<Option<RestoreError>> = Mutex::new(None);
-    let results = Mutex::new(vec![0u128; pieces.len()]);
     let has_failed = || failure.lock().unwrap_or_else(PoisonError::into_inner).is_some();
     let worker = || {
         let mut buffer = AlignedBuffer::new(BUFFER_BYTES);
-        while let Some((index, piece)) = Some(next.fetch_add(1, Ordering::Relaxed))
-            .filter(|_| !has_failed())
-            .and_then(|index| Some((index, pieces.get(index)?)))
+        while let Some(index) =
+            Some(next.fetch_add(1, Ordering::Relaxed)).filter(|index| *index < pieces && !has_failed())
         {
-            let result =
-                job.check_cancel().map_err(RestoreError::from).and_then(|()| work(piece, buffer.bytes()));
-            match result {
-                Ok(hash) => results.lock().unwrap_or_else(PoisonError::into_inner)[index] = hash,
-                Err(error) => {
-                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                }
+            let checked = job.check_cancel().map_err(RestoreError::from);
+            if let Err(error) = checked.and_then(|()| work(index, &mut buffer)) {
+                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             }
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..THREADS.min(pieces.len()) {
+        for _ in 1..threads.min(pieces) {
             scope.spawn(worker);
         }
         worker();
     });
     match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
-        None => Ok(results.into_inner().unwrap_or_else(PoisonError::into_inner)),
+        None => Ok(()),
     }
 }
 

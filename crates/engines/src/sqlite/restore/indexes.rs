@@ -35,6 +35,8 @@ struct Column {
 /// What is to be checked beyond `quick_check`.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Inventory {
+    /// Tables without an index.
+    pub(super) plain: Vec<String>,
     /// Tables that are compared with their indexes.
     pub(super) compared: Vec<Indexed>,
     /// Tables that only `integrity_check` can check: their order, expressions or conditions are SQLite's to evaluate.
@@ -71,7 +73,7 @@ pub(super) fn inventory(connection: &Connection) -> rusqlite::Result<Option<Inve
             "view" => {}
             "table" if without_rowid => inventory.others.push(name),
             "table" => match indexed(connection, &name)? {
-                Some(indexed) if indexed.indexes.is_empty() => {}
+                Some(indexed) if indexed.indexes.is_empty() => inventory.plain.push(name),
                 Some(indexed) => inventory.compared.push(indexed),
                 None => inventory.others.push(name),
             },
@@ -123,6 +125,11 @@ fn indexed(connection: &Connection, table: &str) -> rusqlite::Result<Option<Inde
 }
 
 impl Indexed {
+    /// Returns the name of the table.
+    pub(super) fn table(&self) -> &str {
+        &self.table
+    }
+
     /// Returns how many indexes it has.
     pub(super) fn index_count(&self) -> usize {
         self.indexes.len()

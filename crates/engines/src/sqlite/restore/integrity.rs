@@ -3,45 +3,34 @@
 //! The image's blocks are those of the backup, so what `integrity_check` finds was so in the source: the restore
 //! stops, for somebody must decide. A violated foreign key is content, which SQLite lets anybody write: a warning. The
 //! image is read only and changed by none of it; nothing is left beside it. The parts of the check run side by side, and
-//! where the quick ways ([`indexes`], [`references`]) find no fault there is none; where they have a doubt, SQLite's own
-//! checks decide.
+//! where the quick ways ([`walk`](crate::sqlite::walk), [`indexes`], [`references`]) find no fault there is none; where they
+//! have a doubt, SQLite's own checks decide.
 
 use crate::restore::RestoreError;
-use crate::sqlite::restore::indexes::{self, Indexed, Sum};
+use crate::sqlite::restore::indexes::{self, Indexed, Inventory, Sum};
 use crate::sqlite::restore::job::Job;
-use crate::sqlite::restore::references;
+use crate::sqlite::restore::opening::open;
+use crate::sqlite::restore::references::{self, References};
 use crate::sqlite::schema::quoted;
-use crate::sqlite::uri::immutable_uri;
+use crate::sqlite::walk::Verdict;
 use flow::{Severity, SourceError, SourceErrorKind};
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode};
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 /// How many of the problems are told in full.
 const PROBLEMS_MAX: usize = 5;
-/// How much memory the check may use, whatever the size of the database.
-const CACHE_KIB: i64 = 64 << 10;
 /// How many violations of foreign keys are counted.
 const VIOLATIONS_MAX: usize = 1000;
 
 /// How many parts of the check run at once; they share the memory.
 const THREADS: usize = 2;
 
-/// Opens the file with a share of the memory.
-fn open(path: &Path, shares: usize) -> rusqlite::Result<Connection> {
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(immutable_uri(path), flags)?;
-    // Rows are looked up in the order of others, all over the file: with a small cache each look is a read.
-    connection.pragma_update(None, "cache_size", -CACHE_KIB / shares as i64)?;
-    Ok(connection)
-}
-
-/// Checks a database file that nobody uses.
-pub(super) fn check(job: &Job, path: &Path) -> Result<(), RestoreError> {
+/// Checks a database file that nobody uses. `walked` says what its pages told already, where all of them were in order.
+pub(super) fn check(job: &Job, path: &Path, walked: Option<Verdict>) -> Result<(), RestoreError> {
     job.phase("checking", None);
-    let doubts = doubts(job, path);
+    let doubts = doubts(job, path, walked);
     if doubts.none() {
         return Ok(());
     }
@@ -96,6 +85,8 @@ fn check_references(job: &Job, path: &Path, connection: &Connection) -> Result<(
 enum Part {
     /// Everything but what indexes hold.
     Quick,
+    /// The same of one table.
+    QuickTable(String),
     /// How many values refer to rows that do not exist.
     References(String),
     /// The foreign keys of this table, by `foreign_key_check`.
@@ -119,28 +110,53 @@ struct Doubts {
 
 impl Doubts {
     const ALL: Self = Self { content: true, references: true };
+    const NONE: Self = Self { content: false, references: false };
 
     fn none(self) -> bool {
         !self.content && !self.references
     }
 }
 
-/// Runs the quick ways, side by side.
-fn doubts(job: &Job, path: &Path) -> Doubts {
-    let look =
-        |connection: Connection| Ok((indexes::inventory(&connection)?, references::references(&connection)?));
-    let Ok((Some(inventory), references)) = open(path, THREADS).and_then(look) else { return Doubts::ALL };
-    let mut parts = VecDeque::from([Part::Quick]);
-    parts.extend(references.queries.into_iter().map(Part::References));
+/// Lists what is left to be checked.
+fn parts(inventory: &mut Inventory, references: References, walked: Option<Verdict>) -> VecDeque<Part> {
+    let mut parts = VecDeque::new();
+    let has_walked = walked.is_some();
+    let walked = walked.unwrap_or_default();
+    let is_left = |table: &str| !walked.tables.contains(table);
+    inventory.compared.retain(|table| is_left(table.table()));
+    if has_walked {
+        let compared = inventory.compared.iter().map(|table| table.table().to_owned());
+        let plain = inventory.plain.iter().filter(|table| is_left(table)).cloned();
+        parts.extend(compared.chain(plain).map(Part::QuickTable));
+    } else {
+        parts.push_back(Part::Quick);
+    }
+    let queries =
+        references.queries.into_iter().filter(|query| !walked.references.contains(&query.reference));
+    parts.extend(queries.map(|query| Part::References(query.sql)));
     parts.extend(references.others.into_iter().map(Part::ForeignKeys));
-    parts.extend(inventory.others.into_iter().map(Part::Table));
+    parts.extend(inventory.others.iter().filter(|table| is_left(table)).cloned().map(Part::Table));
     for (place, table) in inventory.compared.iter().enumerate() {
         parts.push_back(Part::Rows(place));
         parts.extend((0..table.index_count()).map(|number| Part::Index(place, number)));
     }
+    parts
+}
+
+/// Runs the quick ways, side by side.
+fn doubts(job: &Job, path: &Path, walked: Option<Verdict>) -> Doubts {
+    let look =
+        |connection: Connection| Ok((indexes::inventory(&connection)?, references::references(&connection)?));
+    let Ok((Some(mut inventory), references)) = open(path, THREADS).and_then(look) else {
+        return Doubts::ALL;
+    };
+    let parts = parts(&mut inventory, references, walked);
+    if parts.is_empty() {
+        return if job.context.cancel.is_cancelled() { Doubts::ALL } else { Doubts::NONE };
+    }
     let sides = Mutex::new(Sides::of(&inventory.compared));
     let parts = Mutex::new(parts);
-    let found = Mutex::new(Doubts { content: false, references: false });
+    let found = Mutex::new(Doubts::NONE);
     let worker = || {
         let connection = open(path, THREADS)?;
         let interrupt = connection.get_interrupt_handle();
@@ -191,6 +207,9 @@ fn is_sound(connection: &Connection, tables: &[Indexed], part: Part, sides: &Mut
     let sides = || sides.lock().unwrap_or_else(PoisonError::into_inner);
     match part {
         Part::Quick => problems_by(connection, "quick_check").is_ok_and(|problems| problems.is_empty()),
+        Part::QuickTable(name) => {
+            table_problems(connection, "quick_check", &name).is_ok_and(|problems| problems.is_empty())
+        }
         Part::References(query) => {
             connection.query_row(&query, [], |row| row.get::<_, i64>(0)).is_ok_and(|missing| missing == 0)
         }
@@ -198,7 +217,9 @@ fn is_sound(connection: &Connection, tables: &[Indexed], part: Part, sides: &Mut
             let check = format!("PRAGMA foreign_key_check({})", quoted(&table));
             violations(connection, &check).is_ok_and(|(count, _)| count == 0)
         }
-        Part::Table(name) => table_problems(connection, &name).is_ok_and(|problems| problems.is_empty()),
+        Part::Table(name) => {
+            table_problems(connection, "integrity_check", &name).is_ok_and(|problems| problems.is_empty())
+        }
         Part::Rows(place) => match tables[place].sum_rows(connection) {
             Ok(sums) => {
                 sides().wanted[place] = sums.into_iter().map(Some).collect();
@@ -216,8 +237,8 @@ fn is_sound(connection: &Connection, tables: &[Indexed], part: Part, sides: &Mut
     }
 }
 
-fn table_problems(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
-    let check = format!("PRAGMA integrity_check({})", quoted(table));
+fn table_problems(connection: &Connection, pragma: &str, table: &str) -> rusqlite::Result<Vec<String>> {
+    let check = format!("PRAGMA {pragma}({})", quoted(table));
     let mut statement = connection.prepare(&check)?;
     let problems: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     Ok(problems.into_iter().filter(|problem| problem != "ok").collect())

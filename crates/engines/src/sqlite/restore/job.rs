@@ -8,6 +8,7 @@ use crate::sqlite::holders::beside;
 use crate::sqlite::record::{Record, record_path};
 use crate::sqlite::restore::files;
 use crate::sqlite::restore::lock::TargetLock;
+use crate::sqlite::restore::passing::Passing;
 use flow::{Context, Event, Finding, Phase, Severity, SourceError, SourceErrorKind, quoted};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -132,8 +133,8 @@ pub(super) struct Job {
     pub(super) context: Context,
     /// The record, from the preflight until the restore is accepted or undone.
     pub(super) record: Option<Record>,
-    /// Hashes of what the backup gave, piece by piece, while the process that wrote the image lives.
-    pub(super) hashes: Option<Vec<u128>>,
+    /// What is known of the image, while the process that wrote it lives.
+    pub(super) passing: Option<Passing>,
     /// The lock that keeps others off the old database.
     pub(super) lock: Option<TargetLock>,
     /// Whether it was accepted or undone.

@@ -14,7 +14,9 @@ mod indexes;
 mod integrity;
 mod job;
 mod lock;
+mod opening;
 mod pages;
+mod passing;
 mod preflight;
 mod quiesce;
 mod references;
@@ -86,7 +88,7 @@ pub(crate) fn begin(
         plan,
         context,
         record: None,
-        hashes: None,
+        passing: None,
         lock: None,
         over: false,
     })))
@@ -184,7 +186,7 @@ pub(crate) fn resume(state: RestoreState, context: Context) -> Result<Box<dyn Re
         plan,
         context,
         record: Some(record),
-        hashes: None,
+        passing: None,
         lock: None,
         over: false,
     })))

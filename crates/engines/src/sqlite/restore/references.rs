@@ -5,15 +5,24 @@
 
 use super::indexes::is_rowid_table;
 use crate::sqlite::schema::quoted;
+use crate::sqlite::walk::Reference;
 use rusqlite::{Connection, OptionalExtension};
 
 /// What is to be asked about the foreign keys of a database.
 #[derive(Debug, Clone, Default)]
 pub(super) struct References {
-    /// Queries that count values which refer to nothing.
-    pub(super) queries: Vec<String>,
+    /// Those that can be asked by values.
+    pub(super) queries: Vec<Query>,
     /// Tables whose foreign keys only `foreign_key_check` can check.
     pub(super) others: Vec<String>,
+}
+
+/// A foreign key that can be asked by values.
+#[derive(Debug, Clone)]
+pub(super) struct Query {
+    pub(super) reference: Reference,
+    /// Counts the values which refer to nothing.
+    pub(super) sql: String,
 }
 
 /// Lists what refers to what.
@@ -32,7 +41,7 @@ pub(super) fn references(connection: &Connection) -> rusqlite::Result<References
 }
 
 /// Returns a query for each foreign key of a table; `None` where one of them cannot be asked so.
-fn queries(connection: &Connection, table: &str) -> rusqlite::Result<Option<Vec<String>>> {
+fn queries(connection: &Connection, table: &str) -> rusqlite::Result<Option<Vec<Query>>> {
     let mut keys = connection
         .prepare("SELECT id, \"table\", \"from\", \"to\" FROM pragma_foreign_key_list(?1, 'main')")?;
     let keys: Vec<(i64, String, String, Option<String>)> = keys
@@ -47,14 +56,16 @@ fn queries(connection: &Connection, table: &str) -> rusqlite::Result<Option<Vec<
         if parent_column.as_ref().is_some_and(|named| !named.eq_ignore_ascii_case(&number)) {
             return Ok(None);
         }
+        let reference = Reference { index: index.clone(), parent: parent.clone() };
         let (table, column, index) = (quoted(table), quoted(child_column), quoted(&index));
         let (parent, number) = (quoted(parent), quoted(&number));
         // The parent stands on the left: it is its affinity by which SQLite compares.
-        queries.push(format!(
+        let sql = format!(
             "SELECT count(*) FROM (SELECT DISTINCT {column} AS value FROM main.{table} INDEXED BY {index} \
              WHERE {column} IS NOT NULL) AS child \
              WHERE NOT EXISTS (SELECT 1 FROM main.{parent} AS parent WHERE parent.{number} = child.value)"
-        ));
+        );
+        queries.push(Query { reference, sql });
     }
     Ok(Some(queries))
 }
@@ -108,7 +119,7 @@ mod tests {
         let counts = found
             .queries
             .iter()
-            .map(|query| connection.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap());
+            .map(|query| connection.query_row(&query.sql, [], |row| row.get::<_, i64>(0)).unwrap());
         counts.sum()
     }
 

@@ -1,4 +1,4 @@
-//! Writes the image past the page cache, where the filesystem can.
+//! Writes the image past the page cache, and reads it back so, where the filesystem can.
 //!
 //! The image is far larger than what its users need first, and what is not cached is neither copied twice nor pushes the
 //! pages of running databases out. Where direct writes are refused, all goes through the cache. Nothing is durable before
@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Direct writes begin and end at multiples of this, in memory and in the file: no block of a disk is larger.
 const ALIGNMENT: usize = 4096;
+
+/// How much is written or read at once.
+pub(super) const BUFFER_BYTES: usize = 1 << 20;
 
 /// Memory that direct writes can be made from.
 pub(super) struct AlignedBuffer {
@@ -70,6 +73,65 @@ impl<'a> Unbuffered<'a> {
     }
 }
 
+impl Unbuffered<'_> {
+    /// Tells whether what was written went to the disk: then it can be read back at once.
+    pub(super) fn is_direct(&self) -> bool {
+        self.direct.is_some() && !self.refused.load(Ordering::Relaxed)
+    }
+}
+
+/// A file that is read at any place by several threads.
+pub(super) struct UnbufferedReader {
+    file: File,
+    direct: Option<File>,
+    refused: AtomicBool,
+}
+
+impl UnbufferedReader {
+    /// Opens a file.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let flags = rustix::fs::OFlags::DIRECT.bits() as i32;
+        let direct = OpenOptions::new().read(true).custom_flags(flags).open(path).ok();
+        Ok(Self { file: File::open(path)?, direct, refused: AtomicBool::new(false) })
+    }
+
+    /// Tells whether it reads past the cache.
+    pub(super) fn is_direct(&self) -> bool {
+        self.direct.is_some() && !self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Reads `length` bytes, at most what the buffer holds, from an offset on.
+    pub(super) fn read_at<'b>(
+        &self,
+        buffer: &'b mut AlignedBuffer,
+        length: usize,
+        offset: u64,
+    ) -> io::Result<&'b [u8]> {
+        let bytes = buffer.bytes();
+        let asked = length.next_multiple_of(ALIGNMENT);
+        let aligned = offset.is_multiple_of(ALIGNMENT as u64) && asked <= bytes.len();
+        let direct = self.direct.as_ref().filter(|_| aligned && !self.refused.load(Ordering::Relaxed));
+        let mut filled = 0;
+        while let Some(direct) = direct.filter(|_| filled < length && filled.is_multiple_of(ALIGNMENT)) {
+            match direct.read_at(&mut bytes[filled..asked], offset + filled as u64) {
+                // Shorter than it should be: reading the rest below says so.
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_refusal(&error) => {
+                    self.refused.store(true, Ordering::Relaxed);
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if filled < length {
+            self.file.read_exact_at(&mut bytes[filled..length], offset + filled as u64)?;
+        }
+        Ok(&bytes[..length])
+    }
+}
+
 /// Tells whether a filesystem or disk does not take direct writes as they were made.
 fn is_refusal(error: &io::Error) -> bool {
     let refusals = [rustix::io::Errno::INVAL, rustix::io::Errno::OPNOTSUPP];
@@ -106,6 +168,24 @@ mod tests {
             let (found, expected) = written(&pieces, aligned, 100_000);
             assert!(found == expected, "aligned: {aligned}");
         }
+    }
+
+    #[test]
+    fn what_is_read_is_what_is_there_wherever_it_begins_and_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image");
+        let content: Vec<u8> = (0..100_000).map(|at| (at / 7 + at % 251) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        File::open(&path).unwrap().sync_all().unwrap();
+        let reader = UnbufferedReader::open(&path).unwrap();
+        let mut buffer = AlignedBuffer::new(1 << 16);
+        for (offset, length) in
+            [(0, 1 << 16), (4096, 512), (512, 4096), (98_304, 1696), (99_999, 1), (8192, 10_000)]
+        {
+            let found = reader.read_at(&mut buffer, length, offset as u64).unwrap();
+            assert!(found == &content[offset..offset + length], "{length} from {offset}");
+        }
+        assert!(reader.read_at(&mut buffer, 1697, 98_304).is_err(), "beyond the end");
     }
 
     #[test]
