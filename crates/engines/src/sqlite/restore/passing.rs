@@ -243,7 +243,7 @@ fn learn(path: &Path, backup: &dyn BackupReader, entry: &ManifestEntry, image: &
     let header = read(0, 100)?;
     let page_bytes = crate::sqlite::header::Header::parse(&header)?.page_bytes;
     let first = read(0, page_bytes as usize)?;
-    let offset = |page: u32| u64::from(page - 1) * u64::from(page_bytes);
+    let offset = |page: u32| u64::from(page.saturating_sub(1)) * u64::from(page_bytes);
     let pages = schema_pages(&first, entry.size_bytes, &mut |page| read(offset(page), page_bytes as usize))?;
     for (page, bytes) in &pages {
         image.write_all_at(bytes, offset(*page)).ok()?;
@@ -252,7 +252,9 @@ fn learn(path: &Path, backup: &dyn BackupReader, entry: &ManifestEntry, image: &
     let queries = references::references(&connection).ok()?.queries;
     let references: Vec<Reference> = queries.into_iter().map(|query| query.reference).collect();
     let plan = Plan::of(&connection, &references).ok()??;
-    PageWalk::begin(plan, &first, entry.size_bytes)
+    let walk = PageWalk::begin(plan, &first, entry.size_bytes)?;
+    walk.look_ahead(&mut |page| read(offset(page), page_bytes as usize));
+    Some(walk)
 }
 
 /// Says that the image does not hold what was written.

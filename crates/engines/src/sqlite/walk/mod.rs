@@ -32,6 +32,10 @@ const PAGES_MAX: u32 = 4 << 20;
 const INTERIOR_BYTES_MAX: usize = 32 << 20;
 /// So many records that go on in other pages are followed at most.
 const CHAINS_MAX: usize = 2 << 20;
+/// So many pages are read ahead at most.
+const AHEAD_MAX: usize = 2000;
+/// Between pages that have to be read again so many bytes are passed over rather than read.
+const GAP_BYTES: u64 = 64 << 10;
 /// No tree of SQLite is deeper.
 const DEPTH_MAX: u8 = 20;
 
@@ -53,6 +57,7 @@ struct Slot {
     kind: u8,
     depth: u8,
     use_of: Use,
+    seen: bool,
     walked: bool,
 }
 
@@ -159,18 +164,26 @@ impl PageWalk {
         if state.odd.is_some() {
             return;
         }
-        for (page, bytes) in pages() {
-            if let Some(slot) = state.slots.get_mut(page as usize - 1) {
-                slot.kind = bytes[header_of(page)];
-                slot.next = big_endian(bytes, 0);
-            }
-        }
         let mut known = Vec::new();
         for (page, bytes) in interiors {
+            if state.slot(page).is_some_and(|slot| slot.seen) {
+                // Shown ahead of the others: it is the same, or nothing is certain.
+                if state.interiors.get(&page).is_none_or(|before| *before != bytes) {
+                    return state.give_up(Odd("a page changed"));
+                }
+                continue;
+            }
             state.interior_bytes += bytes.len();
             state.interiors.insert(page, bytes);
             if state.slot(page).is_some_and(|slot| matches!(slot.use_of, Use::Root | Use::Child)) {
                 known.push(page);
+            }
+        }
+        for (page, bytes) in pages() {
+            if let Some(slot) = state.slots.get_mut(page as usize - 1) {
+                slot.kind = bytes[header_of(page)];
+                slot.next = big_endian(bytes, 0);
+                slot.seen = true;
             }
         }
         if state.interior_bytes > INTERIOR_BYTES_MAX {
@@ -208,6 +221,55 @@ impl PageWalk {
         state.join(walker.tally);
     }
 
+    /// Looks ahead at the pages high up in the trees, which `read` returns: without them the place of most leaves would only
+    /// be known once all has passed, since the upper pages of a tree that grew lie far behind its first leaves.
+    pub(super) fn look_ahead(&self, read: &mut dyn FnMut(u32) -> Option<Vec<u8>>) {
+        let mut left = AHEAD_MAX;
+        for tree in &self.plan.trees {
+            if self.see_upper(tree.root, &mut left, read).is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Shows the pages of a tree to [`PageWalk::see`] that are above those above its leaves; `None` at the end of what may
+    /// be read, or where something is odd.
+    fn see_upper(
+        &self,
+        root: u32,
+        left: &mut usize,
+        read: &mut dyn FnMut(u32) -> Option<Vec<u8>>,
+    ) -> Option<()> {
+        let mut interior = |number: u32, left: &mut usize| {
+            *left = left.checked_sub(1)?;
+            let bytes = read(number).filter(|bytes| bytes.len() == self.shape.page_bytes)?;
+            let page = Page::parse(number, &bytes).ok()?;
+            let children: Option<Vec<u32>> =
+                if page.leaf { None } else { (0..=page.cells).map(|place| page.child(place).ok()).collect() };
+            Some((bytes, children.unwrap_or_default()))
+        };
+        let mut levels = 0;
+        let mut number = root;
+        while let Some(first) = interior(number, left)?.1.first() {
+            levels += 1;
+            number = *first;
+            if levels > usize::from(DEPTH_MAX) {
+                return None;
+            }
+        }
+        let mut level = vec![root];
+        for _ in 1..levels {
+            let mut below = Vec::new();
+            for number in level {
+                let (bytes, children) = interior(number, left)?;
+                self.see(u64::from(number - 1) * self.shape.page_bytes as u64, &bytes);
+                below.extend(children);
+            }
+            level = below;
+        }
+        Some(())
+    }
+
     /// Returns the leaves whose place in a tree was not known when they were shown, as ranges of the file of at most
     /// `range_bytes`: they have to be shown again.
     pub(super) fn left(&self, range_bytes: u64) -> Vec<std::ops::Range<u64>> {
@@ -220,7 +282,9 @@ impl PageWalk {
             }
             let (start, end) = (number * size, (number + 1) * size);
             match ranges.last_mut() {
-                Some(range) if end - range.start <= range_bytes => range.end = end,
+                Some(range) if end - range.start <= range_bytes && start - range.end <= GAP_BYTES => {
+                    range.end = end
+                }
                 _ => ranges.push(start..end),
             }
         }
@@ -253,7 +317,7 @@ impl State {
         if slot.use_of != Use::Unknown {
             return Err(Odd("a page is referred to twice"));
         }
-        *slot = Slot { kind: slot.kind, next: slot.next, walked: slot.walked, ..claim };
+        *slot = Slot { kind: slot.kind, next: slot.next, seen: slot.seen, walked: slot.walked, ..claim };
         Ok(())
     }
 

@@ -69,7 +69,10 @@ impl Field {
             8 => Value::Integer(0),
             9 => Value::Integer(1),
             7 => real(f64::from_be_bytes(bytes.try_into().ok()?)),
-            1..=6 => {
+            1 => Value::Integer(i64::from(i8::from_be_bytes(bytes.try_into().ok()?))),
+            2 => Value::Integer(i64::from(i16::from_be_bytes(bytes.try_into().ok()?))),
+            4 => Value::Integer(i64::from(i32::from_be_bytes(bytes.try_into().ok()?))),
+            3 | 5 | 6 => {
                 let sign = if bytes[0] & 0x80 == 0 { 0 } else { -1 };
                 Value::Integer(bytes.iter().fold(sign, |value, byte| value << 8 | i64::from(*byte)))
             }

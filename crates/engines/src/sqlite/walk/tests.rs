@@ -68,6 +68,9 @@ fn walked(path: &Path, bytes: &[u8], order: u64) -> Result<(Verdict, usize), Odd
     let plan = Plan::of(&connection, &references).map_err(unreadable)?.ok_or(Odd("only for SQLite"))?;
     let tables = plan.trees.iter().filter(|tree| !tree.is_index).count();
     let walk = PageWalk::begin(plan, &first, bytes.len() as u64).ok_or(Odd("unusual"))?;
+    if order % 2 == 0 {
+        walk.look_ahead(&mut |number| page(number, size));
+    }
     let chunk = size * 3;
     let mut chunks: Vec<usize> = (0..bytes.len().div_ceil(chunk)).collect();
     chunks.sort_by_key(|number| (*number as u64 + 1).wrapping_mul(order) % 1009);
@@ -167,8 +170,8 @@ fn compare_damaged(bytes: &[u8], places: impl Iterator<Item = (usize, u8)>) -> (
         }
         let mut damaged = bytes.to_vec();
         damaged[place] = value;
-        let whole =
-            walked(&walked_path, &damaged, 1).is_ok_and(|(verdict, tables)| verdict.tables.len() == tables);
+        let whole = walked(&walked_path, &damaged, 1 + place as u64 % 2)
+            .is_ok_and(|(verdict, tables)| verdict.tables.len() == tables);
         let sqlite = sqlite_says_ok(&sqlite_path, &damaged);
         assert!(sqlite || !whole, "byte {place} as {value} instead of {}: SQLite finds it", bytes[place]);
         ours += usize::from(whole);
