@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use walker::{Bound, Chain, Found, Tally, Task, Walker};
 
 /// Databases with more pages are not walked: 64 MiB of memory.
-const PAGES_MAX: u32 = 4 << 20;
+const PAGES_MAX: u32 = 3 << 20;
 /// So much of interior pages is kept at most.
 const INTERIOR_BYTES_MAX: usize = 32 << 20;
 /// So many records that go on in other pages are followed at most.

@@ -1,7 +1,7 @@
 //! Sets of row numbers, as runs of neighbours: what refers and what is referred to is mostly dense.
 
-/// More runs than that are not kept: 32 MiB of memory.
-const RUNS_MAX: usize = 2 << 20;
+/// More runs than that are not kept: 8 MiB of memory.
+const RUNS_MAX: usize = 512 << 10;
 
 /// A set of numbers that is filled first and asked afterwards.
 #[derive(Debug, Clone, Default)]

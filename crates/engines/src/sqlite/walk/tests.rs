@@ -68,7 +68,7 @@ fn walked(path: &Path, bytes: &[u8], order: u64) -> Result<(Verdict, usize), Odd
     let plan = Plan::of(&connection, &references).map_err(unreadable)?.ok_or(Odd("only for SQLite"))?;
     let tables = plan.trees.iter().filter(|tree| !tree.is_index).count();
     let walk = PageWalk::begin(plan, &first, bytes.len() as u64).ok_or(Odd("unusual"))?;
-    if order % 2 == 0 {
+    if order.is_multiple_of(2) {
         walk.look_ahead(&mut |number| page(number, size));
     }
     let chunk = size * 3;
@@ -189,11 +189,11 @@ fn no_damage_that_sqlite_finds_passes() {
         let size = Header::parse(&bytes).unwrap().page_bytes as usize;
         // What each page begins with, and bytes all over it, with a stride that meets every kind of place.
         let heads = (0..bytes.len()).filter(|at| at % size < 14 || (*at < 100));
-        let rest = (0..bytes.len()).step_by(61);
-        let places = heads.step_by(5).chain(rest);
+        let rest = (0..bytes.len()).step_by(127);
+        let places = heads.step_by(7).chain(rest);
         let values = places.map(|at| (at, bytes[at].wrapping_add([1, 0x80, 0xff][at % 3])));
         let (count, ours, theirs) = compare_damaged(&bytes, values);
-        assert!(count > 1000 && theirs < count && ours > 0, "{settings}: {count}, {ours}, {theirs}");
+        assert!(count > 500 && theirs < count && ours > 0, "{settings}: {count}, {ours}, {theirs}");
         // What is only content (a letter in a column without an index) both let pass.
         assert!(ours * 10 > theirs * 7, "{settings}: of {count}, {ours} pass here and {theirs} there");
     }
