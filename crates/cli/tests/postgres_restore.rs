@@ -276,3 +276,47 @@ fn a_restore_that_fails_leaves_the_old_database_and_the_service_up() {
     let folder = stage.run(&["restore", &latest, "--safety-dir", "/tmp", "--confirm", "erp"]);
     assert_eq!(folder.code, 2, "{}", folder.err);
 }
+
+#[test]
+fn a_table_comes_back_beside_the_live_one() {
+    let stage = Stage::new(15);
+    let cluster = &stage.cluster;
+    cluster.create("erp");
+    cluster.sql(
+        "erp",
+        "CREATE SCHEMA \"My shop\"; CREATE TABLE \"My shop\".orders (id serial PRIMARY KEY, body text, \"A b\" int CHECK (\"A b\" > 0));
+         INSERT INTO \"My shop\".orders (body, \"A b\") SELECT 'order ' || i, i FROM generate_series(1, 1000) AS i;
+         ALTER TABLE \"My shop\".orders ALTER body SET STORAGE EXTERNAL;
+         CREATE TABLE parent (a int); CREATE TABLE child (b int) INHERITS (parent); CREATE TABLE other (a int);",
+    );
+    let url = stage.url("erp");
+    stage.done(&["backup", &url]);
+    let rows = "SELECT count(*), sum(hashtext(o::text)::bigint) FROM";
+    let before = cluster.sql("erp", &format!("{rows} \"My shop\".orders o"));
+    cluster.sql("erp", "DELETE FROM \"My shop\".orders WHERE id % 2 = 0; DROP TABLE other");
+    let live = cluster.text("erp");
+    let latest = format!("{url}@latest");
+    let dry = stage.done(&["restore", &latest, "--table", "My shop.orders", "--dry-run"]);
+    assert!(dry.out.contains("My shop.orders__restored_2"), "{}", dry.out);
+    assert_same(&stage, &live, &cluster.text("erp"));
+    let done = stage.done(&["restore", &latest, "--table", "My shop.orders", "--table", "other"]);
+    assert!(
+        done.err.contains("the backup's other is there as \"public\".\"other__restored_2"),
+        "{}",
+        done.err
+    );
+    let made = cluster.sql("erp", "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE tablename LIKE '%\\_\\_restored\\_%' ORDER BY 1");
+    let made: Vec<&str> = made.lines().collect();
+    assert_eq!(made.len(), 2, "{made:?}");
+    assert_eq!(cluster.sql("erp", &format!("{rows} {} o", made[0])), before);
+    cluster.sql("erp", &format!("DROP TABLE {}", made.join(", ")));
+    assert_same(&stage, &live, &cluster.text("erp"));
+
+    for (table, words) in [("nowhere", "the backup has no table nowhere"), ("child", "inherits columns")] {
+        let refused = stage.run(&["restore", &latest, "--table", table]);
+        assert_eq!(refused.code, 2, "{}", refused.err);
+        assert!(refused.err.contains(words), "{}", refused.err);
+    }
+    assert_same(&stage, &live, &cluster.text("erp"));
+    assert_eq!(stage.databases(), ["erp"]);
+}

@@ -82,6 +82,10 @@ pub struct RestoreRequest {
     /// To whom it belongs.
     #[serde(default)]
     pub ownership: Ownership,
+    /// Only these tables, beside the live ones of the target, which nothing is done to; all of the database where there
+    /// is none.
+    #[serde(default)]
+    pub tables: Vec<String>,
     /// The backup, as its id.
     pub backup: String,
     /// The repository that holds it, without secrets, for whoever continues from another host.

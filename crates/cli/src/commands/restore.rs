@@ -37,6 +37,7 @@ Examples:
   backstay restore 3fa1c0de --to-new /tmp/look.db    beside everything, replaces nothing
   backstay restore erp --confirm erp                 without a terminal
   backstay restore postgres:///erp@latest --to-new erp_look
+  backstay restore postgres:///erp@latest --table sales.orders
   backstay restore --continue --target /srv/shop/shop.db
   backstay restore --rollback --target /srv/shop/shop.db")]
 pub(crate) struct Options {
@@ -61,6 +62,12 @@ pub(crate) struct Options {
     /// Neither compare nor check what was written
     #[arg(long)]
     no_verify: bool,
+
+    /// Restore only this table, beside the live one as TABLE__restored_… (PostgreSQL; may be repeated)
+    ///
+    /// Its columns and rows, compared with the backup, without indexes and constraints. Nothing else is touched.
+    #[arg(long, value_name = "TABLE", conflicts_with_all = ["to_new", "in_place", "confirm", "safety_dir", "no_safety", "stop_command", "start_command", "health_url", "no_owner", "role_map", "create_roles"])]
+    table: Vec<String>,
 
     /// Let everything belong to the role that restores (PostgreSQL)
     #[arg(long)]
@@ -105,11 +112,11 @@ pub(crate) struct Options {
     confirm: Option<String>,
 
     /// Finish a restore that was interrupted
-    #[arg(long = "continue", conflicts_with_all = ["rollback", "to_new", "in_place", "no_verify", "safety_dir", "no_safety", "fallback", "confirm", "no_owner", "role_map", "create_roles"])]
+    #[arg(long = "continue", conflicts_with_all = ["rollback", "to_new", "in_place", "no_verify", "safety_dir", "no_safety", "fallback", "confirm", "no_owner", "role_map", "create_roles", "table"])]
     resume: bool,
 
     /// Undo a restore that was interrupted
-    #[arg(long, conflicts_with_all = ["to_new", "in_place", "no_verify", "safety_dir", "no_safety", "fallback", "confirm", "no_owner", "role_map", "create_roles"])]
+    #[arg(long, conflicts_with_all = ["to_new", "in_place", "no_verify", "safety_dir", "no_safety", "fallback", "confirm", "no_owner", "role_map", "create_roles", "table"])]
     rollback: bool,
 
     #[command(flatten)]
@@ -189,6 +196,7 @@ fn database_restore(
         safety: safety(session, options, configured),
         verify: !options.no_verify,
         ownership: ownership(options)?,
+        tables: options.table.clone(),
         hooks: hooks(options, configured),
         fallback: options.fallback,
         dry_run: options.dry_run.dry_run,
@@ -210,7 +218,7 @@ fn database_restore(
     let mut refusal = None;
     let mut confirm = |planned: &Planned| {
         show_plan(session, options, planned);
-        if to_new {
+        if to_new || !options.table.is_empty() {
             return Ok(());
         }
         ask(session, options, planned).map_err(|failure| {
@@ -402,7 +410,10 @@ fn typed_name(session: &Session, target: &DatabaseRef) -> String {
 
 fn show_plan(session: &Session, options: &Options, planned: &Planned) {
     // Whoever is asked sees what about, also where they want quiet.
-    let answered = session.globals.yes || options.confirm.is_some() || options.to_new.is_some();
+    let answered = session.globals.yes
+        || options.confirm.is_some()
+        || options.to_new.is_some()
+        || !options.table.is_empty();
     let say = |line: &str| match answered {
         true => session.console.say(line),
         false => session.console.note(line),

@@ -210,6 +210,22 @@ pub(super) fn for_database(statement: &str, name: &str) -> Option<String> {
     Some(text)
 }
 
+/// Returns a statement with another name for a relation, wherever it stands with its schema.
+pub(super) fn with_relation(statement: &str, schema: &str, relation: &str, new: &str) -> String {
+    let all = tokens(statement);
+    let mut text = statement.to_owned();
+    for three in all.windows(3).rev() {
+        let [first, dot, last] = three else { continue };
+        let is_it = dot.piece == Piece::Sign('.')
+            && first.name().as_deref() == Some(schema)
+            && last.name().as_deref() == Some(relation);
+        if is_it {
+            text.replace_range(last.span.clone(), &quoted(new));
+        }
+    }
+    text
+}
+
 /// Returns what follows the first of a word outside of brackets and quotes.
 pub(super) fn after_word<'a>(statement: &'a str, word: &str) -> Option<&'a str> {
     let token = tokens(statement).into_iter().find(|token| token.depth == 0 && token.is_word(word))?;
@@ -272,6 +288,19 @@ mod tests {
         let mapped =
             with_roles("GRANT ALL ON SCHEMA s TO old, other", |role| (role == "old").then(|| "New".into()));
         assert_eq!(mapped, "GRANT ALL ON SCHEMA s TO \"New\", other");
+    }
+
+    #[test]
+    fn a_relation_gets_another_name() {
+        let statement = "ALTER TABLE ONLY s.\"My t\" ALTER COLUMN a SET DEFAULT nextval('s.My t'), ADD CHECK (s.f(t) > 0)";
+        assert_eq!(
+            with_relation(statement, "s", "My t", "new"),
+            "ALTER TABLE ONLY s.\"new\" ALTER COLUMN a SET DEFAULT nextval('s.My t'), ADD CHECK (s.f(t) > 0)"
+        );
+        assert_eq!(
+            with_relation("CREATE TABLE s.t (a s.t2)", "s", "t", "n"),
+            "CREATE TABLE s.\"n\" (a s.t2)"
+        );
     }
 
     #[test]

@@ -50,6 +50,7 @@ fn restore(cluster: &Cluster, backup: &MemoryBackup, name: &str, context: &Conte
         safety: Safety::None,
         verify: true,
         ownership: Ownership::default(),
+        tables: Vec::new(),
         backup: "0123abcd".to_owned(),
         repository: "/backups".to_owned(),
         started: "2026-11-21T02:00:00Z".parse().unwrap(),

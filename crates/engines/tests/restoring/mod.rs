@@ -132,6 +132,7 @@ impl Stage {
             safety: Safety::Beside,
             verify: true,
             ownership: Ownership::default(),
+            tables: Vec::new(),
             backup: "1234abcd".to_owned(),
             repository: "/backups".to_owned(),
             started: "2026-11-21T02:00:00Z".parse().unwrap(),

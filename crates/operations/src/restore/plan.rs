@@ -36,6 +36,8 @@ pub struct RestoreOptions {
     pub verify: bool,
     /// To whom it belongs, where the database system has owners.
     pub ownership: Ownership,
+    /// Only these tables, beside the live ones.
+    pub tables: Vec<String>,
     /// Commands and checks around the swap.
     pub hooks: Hooks,
     /// Takes the next older backup where this one is damaged.
@@ -135,6 +137,7 @@ pub(super) fn plan(
         safety: options.safety.clone(),
         verify: options.verify,
         ownership: options.ownership.clone(),
+        tables: options.tables.clone(),
         backup: record.id.0.clone(),
         repository: services.repository.location(),
         started: Timestamp::now(),

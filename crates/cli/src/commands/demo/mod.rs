@@ -176,6 +176,7 @@ fn restore_newest(services: &Services, place: &str) -> Result<Report<RestoreBody
         safety: Safety::Beside,
         verify: true,
         ownership: Ownership::default(),
+        tables: Vec::new(),
         hooks: Hooks::default(),
         fallback: false,
         dry_run: false,

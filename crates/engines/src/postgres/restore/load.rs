@@ -117,7 +117,7 @@ fn load(
 }
 
 /// Reads on, until so much is there or nothing is left to come. An end that comes too early is damage.
-fn chunk(
+pub(super) fn chunk(
     reader: &mut (dyn Read + Send),
     left: u64,
     most: usize,

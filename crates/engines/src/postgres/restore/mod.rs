@@ -6,6 +6,7 @@
 
 mod archive;
 mod beside;
+mod chosen;
 mod ground;
 mod job;
 mod keeper;
@@ -54,6 +55,9 @@ pub(super) fn begin(
     if matches!(request.safety, Safety::Folder(_)) {
         let message = "its safety copy is a database beside it, and cannot be kept in a folder".to_owned();
         return refuse(message, "leave `--safety-dir` out");
+    }
+    if !request.tables.is_empty() {
+        return chosen::begin(request, manifest, context);
     }
     let mut keeper = Keeper::open(&object, &context)?;
     let found = record::of_target(&mut keeper)?;

@@ -61,7 +61,9 @@ pub(super) fn filled(
             return Err(SourceError::new(SourceErrorKind::Failed, ground.object.clone(), message).into());
         };
         columns.push(columns_of(data, &table, &ground.object)?);
-        filled.push(with_rows(table, entry(manifest, file)?)?);
+        let entry = entry(manifest, file)?;
+        let Rows { parts, rows, digest } = rows(entry)?;
+        filled.push(Filled { table, entry: entry.name.clone(), parts, rows, digest });
     }
     let columns = decoded(session, columns, &ground.encoding)?;
     for (filled, columns) in filled.iter_mut().zip(columns) {
@@ -71,19 +73,40 @@ pub(super) fn filled(
 }
 
 fn columns_of(data: &Entry, table: &Table, object: &str) -> Result<Vec<u8>, SourceError> {
+    columns(data, &table.names.quoted, &table.shown, object)
+}
+
+/// Returns the columns of an entry's rows, in brackets; `quoted` is the table's name in statements of ours.
+pub(super) fn columns(
+    data: &Entry,
+    quoted: &[u8],
+    shown: &str,
+    object: &str,
+) -> Result<Vec<u8>, SourceError> {
     let copy = data.copy.as_deref().unwrap_or_default();
     let columns = copy
         .strip_prefix(b"COPY ")
-        .and_then(|rest| rest.strip_prefix(&table.names.quoted[..]))
+        .and_then(|rest| rest.strip_prefix(quoted))
         .and_then(|rest| rest.strip_suffix(COPY_END));
     columns.map(|columns| columns.trim_ascii().to_vec()).ok_or_else(|| {
-        let message = format!("the archive's statement for the rows of {} is not one of ours", table.shown);
+        let message = format!("the archive's statement for the rows of {shown} is not one of ours");
         SourceError::new(SourceErrorKind::Invalid, object, message)
             .with_hint("stock `pg_restore` may load it: `restic restore` writes the archive")
     })
 }
 
-fn with_rows(table: Table, entry: &ManifestEntry) -> Result<Filled, ReadError> {
+/// Where the rows of a table are in an entry, and what they must be.
+pub(super) struct Rows {
+    /// The ranges that may be loaded at once, each with its number of rows where that is known.
+    pub(super) parts: Vec<(Range<u64>, Option<u64>)>,
+    /// How many rows there are, where that is known.
+    pub(super) rows: Option<u64>,
+    /// Their digest, where that is known.
+    pub(super) digest: Option<u128>,
+}
+
+/// Returns the rows of an entry, without what ends them.
+pub(super) fn rows(entry: &ManifestEntry) -> Result<Rows, ReadError> {
     let damaged = |message: &str| ReadError::new(ReadErrorKind::Damaged, entry.name.as_str(), message);
     let sizes: u64 = entry.parts.iter().map(|part| part.size_bytes).sum();
     if sizes != entry.size_bytes {
@@ -103,7 +126,7 @@ fn with_rows(table: Table, entry: &ManifestEntry) -> Result<Filled, ReadError> {
         digest = digest.zip(part.digest).map(|(sum, digest)| sum.wrapping_add(digest.0));
         start = stop;
     }
-    Ok(Filled { table, entry: entry.name.clone(), parts, rows, digest })
+    Ok(Rows { parts, rows, digest })
 }
 
 /// Returns texts in the database's encoding as our own. The server converts what is no UTF-8.

@@ -8,7 +8,7 @@ use super::ground::Ground;
 use super::job::Job;
 use super::tables::{self, Filled};
 use crate::postgres::digest::RowDigest;
-use crate::postgres::dump::jobs::{Job as Reading, jobs};
+use crate::postgres::dump::jobs::jobs;
 use crate::postgres::failure;
 use crate::postgres::session::Session;
 use crate::restore::RestoreError;
@@ -41,7 +41,9 @@ pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), Restor
     let observer = &job.context.observer;
     ground.each(&parts, |session, part| {
         let Some(of) = filled.get(part.table) else { return Ok(()) };
-        let (rows, digest) = read(session, part, of, &ground, |count| observer.event(Event::Bytes(count)))?;
+        let (sql, shown) = (part.sql(&ground.encoding), of.table.shown.as_str());
+        let count = |count| observer.event(Event::Bytes(count));
+        let (rows, digest) = read(session, &sql, shown, &ground.object, count)?;
         let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sum) = sums.get_mut(part.table) {
             *sum = (sum.0 + rows, sum.1.wrapping_add(digest));
@@ -76,18 +78,18 @@ fn compare(job: &Job, of: &Filled, rows: u64, digest: u128, by_digest: bool) -> 
     ))
 }
 
-fn read(
+/// Reads rows by a `COPY … TO STDOUT` and returns their number and digest; `count` is told of bytes as they come.
+pub(super) fn read(
     session: &mut Session,
-    part: &Reading,
-    of: &Filled,
-    ground: &Ground,
+    sql: &str,
+    shown: &str,
+    object: &str,
     count: impl Fn(u64),
 ) -> Result<(u64, u128), SourceError> {
-    let shown = &of.table.shown;
     let told = |error: &tokio_postgres::Error| {
-        failure::server(&ground.object, &format!("the table {shown} cannot be read back"), error)
+        failure::server(object, &format!("the table {shown} cannot be read back"), error)
     };
-    let mut copy = session.begin_copy(&part.sql(&ground.encoding))?.map_err(|error| told(&error))?;
+    let mut copy = session.begin_copy(sql)?.map_err(|error| told(&error))?;
     let mut digest = RowDigest::default();
     loop {
         let mut taken = 0;
@@ -103,7 +105,7 @@ fn read(
     }
     let (rows, digest) = digest.finish().ok_or_else(|| {
         let message = format!("the table {shown} ended within a row");
-        SourceError::new(SourceErrorKind::Failed, ground.object.clone(), message)
+        SourceError::new(SourceErrorKind::Failed, object, message)
     })?;
     Ok((rows, digest.0))
 }

@@ -46,6 +46,12 @@ pub(crate) fn begin(
             .with_hint("name a target of that database system")
             .into());
     }
+    if !request.tables.is_empty() {
+        let message = "single tables of a SQLite database are not restored by this version";
+        return Err(SourceError::new(SourceErrorKind::Invalid, object, message)
+            .with_hint("restore it to a new file with `--to-new`, and copy the rows from there")
+            .into());
+    }
     if !request.ownership.is_default() {
         let message = "is a file, in which nothing belongs to roles";
         return Err(SourceError::new(SourceErrorKind::Invalid, object, message)
