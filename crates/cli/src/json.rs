@@ -57,6 +57,7 @@ const OWN_KEYS: &[(&str, &[(&str, Shape)])] = &[
             ("healed", Shape::List),
             ("lost", Shape::List),
             ("skipped", Shape::List),
+            ("file", Shape::Null),
             ("dry_run", Shape::Null),
         ],
     ),

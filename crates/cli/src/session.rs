@@ -113,6 +113,10 @@ impl Session {
     pub(crate) fn has_many(&self, target: &str) -> bool {
         let configured = self.settings.targets.get(target);
         let source = configured.map_or(target, |configured| configured.target.connection.as_str());
+        if let Some(url) = source.strip_prefix("postgres://") {
+            let place = url.split('?').next().unwrap_or(url);
+            return place.contains('*') || place.contains("{tenant}");
+        }
         source.contains(['*', '?', '[', '{']) || Path::new(source).is_dir()
     }
 
@@ -126,7 +130,9 @@ impl Session {
     ) -> String {
         let Some(database) = database else { return target.to_owned() };
         match self.settings.targets.get(target) {
-            Some(configured) if configured.target.engine != EngineKind::Sqlite => target.to_owned(),
+            Some(configured) if configured.target.engine != EngineKind::Sqlite && !has_many => {
+                target.to_owned()
+            }
             Some(configured) if !has_many => {
                 // What is gone may have been a folder: of a file the database has the name.
                 let source = Path::new(&configured.target.connection);
@@ -134,7 +140,8 @@ impl Session {
                 if one { target.to_owned() } else { format!("{target}/{database}") }
             }
             // One database each, which the URL names.
-            None if target.starts_with("postgres://") => target.to_owned(),
+            None if target.starts_with("postgres://") && !has_many => target.to_owned(),
+            None if target.starts_with("postgres://") => connection.unwrap_or(database).to_owned(),
             None if target.starts_with('/') => match connection {
                 Some(connection) => connection.to_owned(),
                 None if has_many => format!("{target}: {database}"),

@@ -116,7 +116,7 @@ fn commands_of_later_versions_do_not_exist() {
         assert!(outcome.err.contains("unrecognized subcommand"), "{command}: {}", outcome.err);
     }
     for arguments in
-        [&["backup", "x.db", "--out", "y.sql"][..], &["verify", "--deep"], &["list", "--dry-run"]]
+        [&["backup", "x.db", "--out", "y.sql.age"][..], &["verify", "--deep"], &["list", "--dry-run"]]
     {
         assert_eq!(machine.run(arguments).code, 2, "{arguments:?}");
     }

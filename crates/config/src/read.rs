@@ -127,6 +127,9 @@ fn rephrase(file: &Path, message: &str, path: &mut Vec<String>) -> ConfigError {
             let expected = rest.rsplit_once("expected ").map_or("something else", |(_, expected)| expected);
             let hint = match (found, expected, path.last().map(String::as_str)) {
                 ("string", "a sequence", Some("tags")) => Some("write it as a list: [\"weekly\"]".to_owned()),
+                ("string", "a sequence", Some("tables" | "schemas" | "exclude_table_data")) => {
+                    Some("write it as a list: [\"sales\"]".to_owned())
+                }
                 ("string", "a sequence", Some("password_command")) => {
                     Some("write it as a list: [\"pass\", \"show\", \"backup\"]".to_owned())
                 }

@@ -5,7 +5,7 @@ use crate::keep::rules;
 use crate::problem::Problem;
 use crate::source::{SourceTextError, normal, source};
 use crate::written::{Written, WrittenPlan, WrittenRepository, WrittenRestore, WrittenTarget};
-use flow::{EngineKind, SecretRef, TargetName, TargetRef};
+use flow::{Content, EngineKind, SecretRef, Selection, TargetName, TargetRef};
 use jiff::tz::TimeZone;
 use repository::retention::Rules;
 use std::collections::BTreeMap;
@@ -88,6 +88,8 @@ pub struct Plan {
     pub keep: Option<Rules>,
     /// The zone in which its days begin; `None`: the local one.
     pub time_zone: Option<TimeZone>,
+    /// Which part of its databases it backs up; `None`: all.
+    pub selection: Option<Selection>,
 }
 
 pub(crate) fn resolve(file: &Path, folder: &Path, written: Written) -> Result<Settings, Problem> {
@@ -241,7 +243,7 @@ fn target_settings(
     let hooks = |key| ["targets", name, "hooks", key];
     let mut plans = BTreeMap::new();
     for (plan_name, plan) in written.plans {
-        let resolved = plan_settings(name, &plan_name, plan, repositories, folder)?;
+        let resolved = plan_settings((name, target.engine), &plan_name, plan, repositories, folder)?;
         plans.insert(plan_name, resolved);
     }
     Ok(Target {
@@ -300,9 +302,9 @@ fn restore_settings(name: &str, written: WrittenRestore, folder: &Path) -> Resul
 }
 
 fn plan_settings(
-    target: &str,
+    (target, engine): (&str, EngineKind),
     name: &str,
-    written: WrittenPlan,
+    mut written: WrittenPlan,
     repositories: &BTreeMap<String, RepositoryPlace>,
     folder: &Path,
 ) -> Result<Plan, Problem> {
@@ -320,16 +322,18 @@ fn plan_settings(
             || tag.starts_with("target=")
             || tag.starts_with("plan=")
             || tag.starts_with("database=")
+            || tag.starts_with("selection=")
             || ["backstay-state", "imported"].contains(&tag.as_str())
     };
     if written.tags.iter().any(ours) {
         return Err(Problem::new(
             &at("tags"),
-            "a tag is not empty, has no comma, and is none of `target=…`, `plan=…`, `database=…`, `imported` and \
-             `backstay-state`",
+            "a tag is not empty, has no comma, and is none of `target=…`, `plan=…`, `database=…`, `selection=…`, \
+             `imported` and `backstay-state`",
             None,
         ));
     }
+    let selection = selection(target, name, engine, &mut written)?;
     let repository =
         written.repository.map(|text| look_up(&text, repositories, folder, &at("repository"))).transpose()?;
     let zone = |name: String| {
@@ -344,7 +348,48 @@ fn plan_settings(
         tags: written.tags,
         keep: written.keep.map(|keep| rules(keep, &at("keep"))).transpose()?,
         time_zone: written.time_zone.map(zone).transpose()?,
+        selection,
     })
+}
+
+/// Returns the part of its databases that a plan is of.
+fn selection(
+    target: &str,
+    plan: &str,
+    engine: EngineKind,
+    written: &mut WrittenPlan,
+) -> Result<Option<Selection>, Problem> {
+    let at = |key| ["targets", target, "plans", plan, key];
+    let given = [
+        ("schema_only", written.schema_only),
+        ("data_only", written.data_only),
+        ("tables", !written.tables.is_empty()),
+        ("schemas", !written.schemas.is_empty()),
+    ];
+    let key = given.into_iter().find(|(_, given)| *given).map_or("exclude_table_data", |(key, _)| key);
+    if written.schema_only && written.data_only {
+        let hint = "keep one of the two; without both, definitions and rows are backed up".to_owned();
+        return Err(Problem::new(&at("data_only"), "`schema_only` is given too", hint));
+    }
+    let selection = Selection {
+        content: match (written.schema_only, written.data_only) {
+            (true, _) => Content::Schema,
+            (_, true) => Content::Data,
+            _ => Content::All,
+        },
+        tables: std::mem::take(&mut written.tables),
+        schemas: std::mem::take(&mut written.schemas),
+        exclude_table_data: std::mem::take(&mut written.exclude_table_data),
+    };
+    let Some(selection) = selection.normal() else { return Ok(None) };
+    if engine != EngineKind::Postgres {
+        let hint = "take the key out: a SQLite backup is the whole database".to_owned();
+        return Err(Problem::new(&at(key), "parts are for PostgreSQL, and this source is none", hint));
+    }
+    match selection.problem() {
+        Some(problem) => Err(Problem::new(&at(key), problem, None)),
+        None => Ok(Some(selection)),
+    }
 }
 
 impl Settings {

@@ -61,6 +61,16 @@ pub(crate) struct WrittenPlan {
     pub(crate) tags: Vec<String>,
     pub(crate) keep: Option<WrittenKeep>,
     pub(crate) time_zone: Option<String>,
+    #[serde(default)]
+    pub(crate) schema_only: bool,
+    #[serde(default)]
+    pub(crate) data_only: bool,
+    #[serde(default)]
+    pub(crate) tables: Vec<String>,
+    #[serde(default)]
+    pub(crate) schemas: Vec<String>,
+    #[serde(default)]
+    pub(crate) exclude_table_data: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -24,6 +24,21 @@ const TOML: &[(&str, &str, &str)] = &[
         "c.toml:3:1: `repositories.main.pasword_file`: unknown key",
         "did you mean `password_file`?",
     ),
+    (
+        "[targets.erp]\nsource = \"/x.db\"\n[targets.erp.plans.a]\ntables = [\"t\"]\n",
+        "c.toml:4:1: `targets.erp.plans.a.tables`: parts are for PostgreSQL, and this source is none",
+        "take the key out: a SQLite backup is the whole database",
+    ),
+    (
+        "[targets.erp]\nsource = \"postgres:///erp\"\n[targets.erp.plans.a]\nschema_only = true\ndata_only = true\n",
+        "c.toml:5:1: `targets.erp.plans.a.data_only`: `schema_only` is given too",
+        "keep one of the two; without both, definitions and rows are backed up",
+    ),
+    (
+        "[targets.erp]\nsource = \"postgres:///erp\"\n[targets.erp.plans.a]\nschemas = \"sales\"\n",
+        "c.toml:4:1: `targets.erp.plans.a.schemas`: expected a sequence, found string",
+        "write it as a list: [\"sales\"]",
+    ),
     ("repositry = \"main\"", "c.toml:1:1: `repositry`: unknown key", "did you mean `repository`?"),
     (
         "[repositories.main]\npath = \"/b\"\npassword = \"geheim\"\n",

@@ -133,6 +133,18 @@ pub struct ExportSummary {
     pub size_bytes: u64,
 }
 
+/// A database that was written as one plain file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileDump {
+    /// The facts of its content.
+    pub facts: Facts,
+    /// Bytes written, before any compression around them.
+    pub size_bytes: u64,
+    /// What the first bytes would be, had everything been known at the beginning; to be written over them where the
+    /// output can go back. As they are, they are right too.
+    pub front: Option<Vec<u8>>,
+}
+
 /// A dump that some tool made, to be loaded into scratch.
 pub struct LoadRequest<'a> {
     /// What messages call it: the path of its file.
@@ -251,6 +263,26 @@ pub trait Engine: Send + Sync {
         out: &mut (dyn Write + Send),
         context: &Context,
     ) -> Result<ExportSummary, RestoreError>;
+
+    /// Returns the forms that a database of this system can have as one plain file; the first is that of a stream of which
+    /// nothing else is said.
+    fn forms(&self) -> &'static [ExportForm] {
+        &[ExportForm::Image, ExportForm::Sql]
+    }
+
+    /// Writes the one database of a request as one plain file: consistent as a dump is, with the source's verdict before
+    /// this returns. What was written before an error is worth nothing. Streams as far as the form and the system allow;
+    /// what else is needed lies in scratch.
+    fn dump_file(
+        &self,
+        request: &DumpRequest,
+        _form: ExportForm,
+        _out: &mut (dyn Write + Send),
+        _context: &Context,
+    ) -> Result<FileDump, SourceError> {
+        let message = "this version writes no plain files of this system";
+        Err(SourceError::new(SourceErrorKind::Unsupported, request.target.connection.clone(), message))
+    }
 
     /// Tells by the first bytes of a file (4 KiB or more, or all of it), unpacked, which form of dump of this system it
     /// is, or why it is none, as the end of a sentence that begins with its name; no reason where this version reads no

@@ -8,8 +8,8 @@ mod restore;
 pub mod sqlite;
 
 pub use engine::{
-    Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, LoadRequest, Query,
-    RoleAction, RoleReport, RoleRequest, Skipped,
+    Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, FileDump, LoadRequest,
+    Query, RoleAction, RoleReport, RoleRequest, Skipped,
 };
 pub use restore::{
     Holder, Ownership, Restore, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreState,

@@ -1,7 +1,8 @@
 //! Taking a backup: an engine gives, workers pull.
 
 use crate::{
-    DatabaseRef, Digest128, EntryName, Facts, Layout, Manifest, Marks, ReadError, SourceError, TargetRef,
+    DatabaseRef, Digest128, EntryName, Facts, Layout, Manifest, Marks, ReadError, Selection, SourceError,
+    TargetRef,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -76,11 +77,13 @@ pub struct DumpOptions {
     pub jobs: usize,
     /// How long to wait for a lock that somebody else holds.
     pub lock_wait: Duration,
+    /// What of each database is read; `None` for all of it. An engine that has no such selections refuses.
+    pub selection: Option<Selection>,
 }
 
 impl Default for DumpOptions {
     fn default() -> Self {
-        Self { read_all: false, jobs: 2, lock_wait: Duration::from_secs(60) }
+        Self { read_all: false, jobs: 2, lock_wait: Duration::from_secs(60), selection: None }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is known about a database at the moment of its backup.
 
-use crate::EngineKind;
+use crate::{EngineKind, Selection};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -71,6 +71,10 @@ pub struct Facts {
     pub engine_version: String,
     /// What kind of copy it is: `image` for SQLite.
     pub form: String,
+    /// What of the database it holds; absent where that is all of it. What is not of the selection is not said to be
+    /// missing, and a backup with one never stands for the whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<Selection>,
     /// The moment that the backup shows.
     pub consistency: ConsistencyPoint,
     /// Size of the database in bytes, as its users would count it.

@@ -16,6 +16,7 @@ mod names;
 mod observer;
 mod quoting;
 mod secret;
+mod selection;
 mod source_error;
 mod text;
 
@@ -34,5 +35,6 @@ pub use names::{DatabaseName, DatabaseRef, EngineKind, EntryName, NameError, Tar
 pub use observer::{Event, Observer, Phase, Silent, Stall};
 pub use quoting::quoted;
 pub use secret::{NoSecrets, Secret, SecretRef, Secrets};
+pub use selection::{Content, Selection};
 pub use source_error::{SourceError, SourceErrorKind};
 pub use text::Text;

@@ -6,6 +6,7 @@
 
 use crate::hooks::{self, Hook};
 use crate::journaling;
+use crate::plain_file::WrittenFile;
 use crate::plausibility::{self, Suspect};
 use crate::report::{ErrorReport, Outcome, Report};
 use crate::settle::{self, AfterHeal, LostBackup};
@@ -15,7 +16,7 @@ use crate::{plan_retention, unfinished};
 use engines::Skipped;
 use flow::{
     DatabaseName, DatabaseRef, DatabaseRequest, Dump, DumpOptions, DumpRequest, EngineKind, Event, Phase,
-    Severity, SourceError, SourceErrorKind, Step, TargetName, TargetRef,
+    Selection, Severity, SourceError, SourceErrorKind, Step, TargetName, TargetRef,
 };
 use jiff::Timestamp;
 use repository::{BackupId, PartError, Proof, ProofLevel, SnapshotRequest, SnapshotWriter};
@@ -32,6 +33,8 @@ pub struct BackupTarget {
     pub plan: Option<String>,
     /// Only this one of its databases.
     pub only: Option<DatabaseName>,
+    /// Only this part of each of them.
+    pub selection: Option<Selection>,
     /// A command to run before, as program and arguments; its failure is the target's.
     pub before: Option<Vec<String>>,
     /// A command to run after, also where the backup failed.
@@ -76,6 +79,8 @@ pub struct BackupItem {
     pub added_bytes: Option<u64>,
     /// Rows of all its tables.
     pub rows: Option<u64>,
+    /// What of the database it holds; null for all of it.
+    pub selection: Option<Selection>,
     /// Whether it had not changed and was not read.
     pub unchanged: Option<bool>,
     /// How far it is proven.
@@ -86,6 +91,29 @@ pub struct BackupItem {
     pub elapsed_ms: Option<u64>,
     /// Why it failed.
     pub error: Option<ErrorReport>,
+}
+
+impl BackupItem {
+    /// Of a target, and nothing known of it yet.
+    pub(crate) fn of(target: &TargetRef) -> Self {
+        Self {
+            id: None,
+            target: target.name.clone(),
+            database: None,
+            engine: target.engine,
+            time: None,
+            size_bytes: None,
+            read_bytes: None,
+            added_bytes: None,
+            rows: None,
+            selection: None,
+            unchanged: None,
+            proof: None,
+            proof_time: None,
+            elapsed_ms: None,
+            error: None,
+        }
+    }
 }
 
 /// A backup that looks wrong. It is whole, and does not count for retention until somebody accepts it.
@@ -106,7 +134,7 @@ pub struct Suspicion {
 }
 
 /// The report's own part.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct BackupBody {
     /// One for each database, in the order of targets and names.
     pub backups: Vec<BackupItem>,
@@ -124,6 +152,8 @@ pub struct BackupBody {
     pub lost: Vec<LostBackup>,
     /// What lay beside the databases and is none.
     pub skipped: Vec<Skipped>,
+    /// The plain file that was written instead of into a repository; null where none was.
+    pub file: Option<WrittenFile>,
     /// Whether nothing was done but telling.
     pub dry_run: bool,
 }
@@ -176,6 +206,7 @@ fn abridged(body: &BackupBody) -> BackupBody {
         healed: body.healed.iter().take(kept).cloned().collect(),
         lost: body.lost.iter().take(kept).cloned().collect(),
         skipped: body.skipped.iter().take(kept).cloned().collect(),
+        file: body.file.clone(),
         dry_run: body.dry_run,
     }
 }
@@ -185,7 +216,7 @@ const NICENESS: i32 = 5;
 
 /// Runs `work` on a thread that lets the programs go first which write to the databases. The threads that it begins
 /// inherit that; hooks, which may start a service for good, do not. Where the system refuses, the work is as good.
-fn stepping_back<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn stepping_back<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             let _niceness = rustix::process::nice(NICENESS);
@@ -200,17 +231,7 @@ fn all_targets(
     options: &BackupOptions,
     started: Timestamp,
 ) -> Result<BackupResult, OperationError> {
-    let mut body = BackupBody {
-        backups: vec![],
-        suspicions: vec![],
-        appeared: vec![],
-        vanished: vec![],
-        pruned: None,
-        healed: vec![],
-        lost: vec![],
-        skipped: vec![],
-        dry_run: options.dry_run,
-    };
+    let mut body = BackupBody { dry_run: options.dry_run, ..BackupBody::default() };
     let mut errors = Vec::new();
     for target in &options.targets {
         let before = body.backups.len();
@@ -278,7 +299,9 @@ fn back_up_target(
 ) -> Result<(), OperationError> {
     let context = &services.context;
     let engine = services.engines.of(&target.target)?;
-    let previous = match options.dry_run {
+    // A part builds on nothing: an engine's marks are of whole databases.
+    let is_whole = target.selection.is_none();
+    let previous = match options.dry_run || !is_whole {
         true => BTreeMap::new(),
         false => services.repository.previous(&target.target.name, &services.host, context)?,
     };
@@ -300,14 +323,14 @@ fn back_up_target(
     if options.dry_run {
         return dry_run(services, target, &databases, body);
     }
-    if target.only.is_none() {
+    if target.only.is_none() && is_whole {
         let recent = services.repository.recent(&target.target.name, &services.host, context)?;
         let (appeared, vanished) = tenants::compare(&target.target.name, &databases, recent);
         body.appeared.extend(appeared);
         body.vanished.extend(vanished);
     }
-    let mut request =
-        DumpRequest { target: target.target.clone(), databases: vec![], options: options.dump.clone() };
+    let dump = DumpOptions { selection: target.selection.clone(), ..options.dump.clone() };
+    let mut request = DumpRequest { target: target.target.clone(), databases: vec![], options: dump };
     for database in &databases {
         let previous = previous.get(&database.name).cloned();
         request.databases.push(DatabaseRequest { database: database.clone(), previous });
@@ -317,6 +340,7 @@ fn back_up_target(
             target: target.target.name.clone(),
             only: target.only.clone(),
             plan: target.plan.clone(),
+            selection: target.selection.clone(),
             host: services.host.clone(),
             user: services.user.clone(),
             tags: target.tags.clone(),
@@ -371,7 +395,8 @@ fn dry_run(
         body.backups.push(BackupItem {
             database: Some(database.name.clone()),
             size_bytes: Some(info.size_bytes),
-            ..empty_item(&target.target)
+            selection: target.selection.clone(),
+            ..BackupItem::of(&target.target)
         });
     }
     Ok(())
@@ -483,8 +508,7 @@ fn conclude(
     body: &mut BackupBody,
     errors: &mut Vec<OperationError>,
 ) -> Result<(), OperationError> {
-    let mut failed = BTreeMap::new();
-    let mut whole = BTreeMap::new();
+    let (mut failed, mut whole) = (BTreeMap::new(), BTreeMap::new());
     for (name, verdict) in verdicts {
         match verdict {
             Ok(suspect) => drop(whole.insert(name, suspect)),
@@ -529,11 +553,12 @@ fn conclude(
                     read_bytes: Some(written.read_bytes),
                     added_bytes: Some(record.added_bytes),
                     rows: record.rows,
+                    selection: record.selection.map(|selection| *selection),
                     unchanged: Some(record.unchanged),
                     proof: record.proof.map(|proof: Proof| proof.level),
                     proof_time: record.proof.map(|proof: Proof| proof.time),
                     elapsed_ms: Some(written.elapsed_ms),
-                    ..empty_item(&target.target)
+                    ..BackupItem::of(&target.target)
                 },
             );
         }
@@ -546,25 +571,6 @@ fn conclude(
     Ok(())
 }
 
-fn empty_item(target: &TargetRef) -> BackupItem {
-    BackupItem {
-        id: None,
-        target: target.name.clone(),
-        database: None,
-        engine: target.engine,
-        time: None,
-        size_bytes: None,
-        read_bytes: None,
-        added_bytes: None,
-        rows: None,
-        unchanged: None,
-        proof: None,
-        proof_time: None,
-        elapsed_ms: None,
-        error: None,
-    }
-}
-
 fn failed_item(target: &TargetRef, database: Option<DatabaseName>, error: &OperationError) -> BackupItem {
-    BackupItem { database, error: Some(ErrorReport::from(error)), ..empty_item(target) }
+    BackupItem { database, error: Some(ErrorReport::from(error)), ..BackupItem::of(target) }
 }

@@ -161,13 +161,13 @@ fn key(services: &Services, examined: &mut ExaminedRepository) -> Result<(), Ope
 
 type Database<'a> = (&'a str, &'a TargetName, &'a DatabaseName);
 
-/// The newest backup of each database; the records are in the order of their times.
+/// The newest backup of each whole database; the records are in the order of their times.
 fn newest(records: &[BackupRecord]) -> BTreeMap<Database<'_>, &BackupRecord> {
     let key = |record| -> (Database<'_>, _) {
         let record: &BackupRecord = record;
         ((record.host.as_str(), &record.target, &record.database), record)
     };
-    records.iter().map(key).collect()
+    records.iter().filter(|record| record.selection.is_none()).map(key).collect()
 }
 
 /// Names what is known to be damaged or suspect.
@@ -315,6 +315,7 @@ mod tests {
                 size_bytes: 1,
                 added_bytes: 1,
                 rows: None,
+                selection: None,
                 unchanged: false,
                 proof: Some(Proof { level: ProofLevel::Stored, time }),
                 tags: vec![],

@@ -5,6 +5,7 @@
 pub mod accept;
 pub mod adopt;
 pub mod backup;
+pub mod backup_file;
 pub mod candidates;
 pub mod check;
 pub mod doctor;
@@ -17,6 +18,7 @@ mod journaling;
 mod kept_configuration;
 pub mod keys;
 pub mod list;
+mod plain_file;
 mod plan_retention;
 mod plausibility;
 pub mod prune;
@@ -37,6 +39,7 @@ pub mod verify;
 
 pub use error::OperationError;
 pub use kept_configuration::Configuration;
+pub use plain_file::{Compression, FileOut, WrittenFile};
 pub use plan_retention::{Pruned, Retention};
 pub use services::{Engines, Services};
 pub use settle::LostBackup;

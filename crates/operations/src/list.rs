@@ -3,7 +3,7 @@
 use crate::report::{Outcome, Report};
 use crate::unlisted::none_listed;
 use crate::{OperationError, Services};
-use flow::{DatabaseName, EngineKind, TargetName, Text};
+use flow::{DatabaseName, EngineKind, Selection, TargetName, Text};
 use jiff::Timestamp;
 use repository::{BackupId, BackupRecord, ProofLevel, Wanted};
 use serde::Serialize;
@@ -27,6 +27,8 @@ pub struct ListItem {
     pub added_bytes: u64,
     /// Rows of all tables.
     pub rows: Option<u64>,
+    /// What of the database it holds; null for all of it.
+    pub selection: Option<Box<Selection>>,
     /// How far it is proven; null where it was found damaged, or is not ours and was never verified.
     pub proof: Option<ProofLevel>,
     /// As of when.
@@ -54,6 +56,7 @@ impl From<BackupRecord> for ListItem {
             size_bytes: record.size_bytes,
             added_bytes: record.added_bytes,
             rows: record.rows,
+            selection: record.selection,
             proof: record.proof.map(|proof| proof.level),
             proof_time: record.proof.map(|proof| proof.time),
             tags: record.tags,

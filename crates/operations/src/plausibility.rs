@@ -206,6 +206,7 @@ mod tests {
             engine: EngineKind::Sqlite,
             engine_version: "3".to_owned(),
             form: "image".to_owned(),
+            selection: None,
             consistency: ConsistencyPoint { time: Timestamp::UNIX_EPOCH, position: BTreeMap::new() },
             size_bytes,
             tables: tables

@@ -3,6 +3,7 @@
 //! The text is taken apart by whoever knows the configuration; here the outcome is matched with what a repository
 //! lists. Nothing is guessed: what fits more than one backup is an error that lists them. A snapshot of stock restic is
 //! meant only by its id, or where there is no database backup that fits: it holds files, and may be of the same place.
+//! A backup of a part of a database is meant only by its id, or where there is none of the whole.
 
 use crate::OperationError;
 use flow::{DatabaseName, TargetName};
@@ -108,9 +109,10 @@ pub fn resolve(
     if found.is_empty() { Err(nothing(reference, records)) } else { Ok(found) }
 }
 
-/// Returns the backups of the same database that are older than a given one, newest first.
+/// Returns the backups of the same part of the same database that are older than a given one, newest first.
 pub fn older<'a>(records: &'a [BackupRecord], than: &BackupRecord) -> Vec<&'a BackupRecord> {
-    let mut older = select(records, |record| key(record) == key(than) && record.time < than.time);
+    let same = |record: &BackupRecord| key(record) == key(than) && record.selection == than.selection;
+    let mut older = select(records, |record| same(record) && record.time < than.time);
     older.sort_by_key(|record| std::cmp::Reverse(record.time));
     older
 }
@@ -149,7 +151,9 @@ fn pick_by<K: Ord>(
 
 /// Picks one of the backups of one database.
 fn pick_from(backups: &[&BackupRecord], moment: Moment) -> Option<BackupRecord> {
-    let mut backups = backups.to_vec();
+    let whole: Vec<&BackupRecord> =
+        backups.iter().copied().filter(|record| record.selection.is_none()).collect();
+    let mut backups = if whole.is_empty() { backups.to_vec() } else { whole };
     backups.sort_by_key(|record| std::cmp::Reverse(record.time));
     match moment {
         Moment::Newest => backups.first().copied(),
@@ -250,7 +254,7 @@ fn nothing(reference: &Reference, records: &[BackupRecord]) -> OperationError {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use flow::EngineKind;
+    use flow::{EngineKind, Selection};
     use repository::BackupId;
 
     /// A backup of `/srv/app.db`; without an engine, as stock restic makes one of the same path.
@@ -269,6 +273,7 @@ mod tests {
             size_bytes: 1,
             added_bytes: 1,
             rows: None,
+            selection: None,
             unchanged: false,
             proof: None,
             tags: vec![],
@@ -310,6 +315,29 @@ mod tests {
         // Not even one of this host before ours of another one.
         let moved = [record(1, path, "there", ours), record(2, path, "here", None)];
         assert_eq!(chosen(&moved, place, Moment::Newest), Ok(1));
+    }
+
+    #[test]
+    fn a_part_is_meant_only_where_there_is_no_whole() {
+        let ours = Some(EngineKind::Postgres);
+        let part = |id| {
+            let selection = Selection {
+                content: flow::Content::Schema,
+                tables: vec![],
+                schemas: vec![],
+                exclude_table_data: vec![],
+            };
+            BackupRecord { selection: Some(Box::new(selection)), ..record(id, "erp", "here", ours) }
+        };
+        let target = Selector::Target { target: TargetName::new("erp").unwrap(), database: None };
+        let mut records = vec![part(1), part(3)];
+        assert_eq!(chosen(&records, target.clone(), Moment::Newest), Ok(3));
+        records.push(record(2, "erp", "here", ours));
+        assert_eq!(chosen(&records, target.clone(), Moment::Newest), Ok(2));
+        assert!(chosen(&records, target, Moment::Back(1)).is_err());
+        let by_id = Selector::Id { prefix: records[1].snapshot.to_string(), database: None };
+        assert_eq!(chosen(&records, by_id, Moment::Newest), Ok(3));
+        assert_eq!(older(&records, &part(4)).len(), 2);
     }
 
     #[test]

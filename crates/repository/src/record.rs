@@ -1,6 +1,6 @@
 //! The values that cross the seam between operations and a repository.
 
-use flow::{DatabaseName, EngineKind, Facts, TargetName, Text};
+use flow::{DatabaseName, EngineKind, Facts, Selection, TargetName, Text};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,6 +84,9 @@ pub struct BackupRecord {
     pub added_bytes: u64,
     /// Rows of all tables, where they were counted.
     pub rows: Option<u64>,
+    /// What of the database it holds; `None` for all of it. One with a selection is retained, and measured, among those
+    /// with the same alone.
+    pub selection: Option<Box<Selection>>,
     /// Whether this run took the previous backup as it was.
     pub unchanged: bool,
     /// How far it is proven; `None` where a verify or check found it damaged or it is not ours.
@@ -328,6 +331,8 @@ pub struct SnapshotRequest {
     pub only: Option<DatabaseName>,
     /// The plan, where there is one.
     pub plan: Option<String>,
+    /// What of each database it holds, where that is not all.
+    pub selection: Option<Selection>,
     /// The host that runs it.
     pub host: String,
     /// The user that runs it.

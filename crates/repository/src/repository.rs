@@ -81,7 +81,7 @@ pub trait Repository: Send + Sync {
     fn files(&self, snapshot: &str, context: &Context) -> Result<Box<dyn StoredFiles>, RepositoryError>;
 
     /// Returns what is known of the previous backup of each database of a target taken by this host, where its every
-    /// blob is indexed.
+    /// blob is indexed. Backups of a part of a database are none.
     fn previous(
         &self,
         target: &TargetName,
@@ -90,6 +90,7 @@ pub trait Repository: Send + Sync {
     ) -> Result<BTreeMap<DatabaseName, Previous>, RepositoryError>;
 
     /// Returns which databases of a target the recent runs of this host found, for whoever tells new and vanished ones.
+    /// Runs of a part of the databases are none.
     fn recent(
         &self,
         target: &TargetName,
@@ -188,8 +189,8 @@ pub trait SnapshotWriter: Send + Sync {
     /// producers told.
     fn done(&self, database: &DatabaseRef, dumped: Dumped) -> Result<(), RepositoryError>;
 
-    /// Returns the newest earlier backup of a database by this host that is not suspect, or was accepted: what its new
-    /// content is measured by. `None` where there is none that can be read. Reads nothing before it is asked.
+    /// Returns the newest earlier backup of the same part of a database by this host that is not suspect, or was accepted:
+    /// what its new content is measured by. `None` where there is none that can be read. Reads nothing before it is asked.
     fn baseline(&self, database: &DatabaseRef) -> Result<Option<Baseline>, RepositoryError>;
 
     /// Marks a database that is `done` as suspect: the snapshot keeps the reasons, and the list shows them. No reasons

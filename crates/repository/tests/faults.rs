@@ -97,6 +97,7 @@ fn back_up(repository: &ResticLayout, context: &Context, seed: u64) -> Result<Ba
         only: None,
         target: target(),
         plan: None,
+        selection: None,
         host: "host".to_owned(),
         user: "user".to_owned(),
         tags: vec![],

@@ -41,7 +41,7 @@ pub use faulty::{Fault, FaultyStorage};
 pub use fresh_repository::{DamageBackup, FreshRepository};
 pub use memory::MemoryStorage;
 pub use memory_backup::{DamagedBackup, MemoryBackup, MemoryPart, fake_facts, fake_marks};
-pub use postgres::{Cluster, POSTGRES_VERSIONS, postgres_programs};
+pub use postgres::{Cluster, POSTGRES_VERSIONS, postgres_programs, sorted_script};
 pub use reader_suite::{StoredBackup, broken_reader_promises, reader_conformance};
 pub use recording::{Call, RecordingStorage, Verb};
 #[cfg(feature = "repository")]

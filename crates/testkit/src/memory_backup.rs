@@ -16,6 +16,7 @@ pub fn fake_facts(size_bytes: u64) -> Facts {
         engine: EngineKind::Sqlite,
         engine_version: "3.0.0".to_owned(),
         form: "image".to_owned(),
+        selection: None,
         consistency: ConsistencyPoint { time: Timestamp::UNIX_EPOCH, position: BTreeMap::new() },
         size_bytes,
         tables: Vec::new(),

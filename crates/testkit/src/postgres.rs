@@ -170,10 +170,15 @@ impl Cluster {
     /// The same in some encoding; what is no UTF-8 is replaced.
     #[track_caller]
     pub fn text_in(&self, database: &str, encoding: &str) -> String {
-        let mut command = self.command("pg_dump");
-        let output = command.arg(format!("--encoding={encoding}")).args(["-d", database]).output().unwrap();
+        self.text_with(database, &[&format!("--encoding={encoding}")])
+    }
+
+    /// The same with options of `pg_dump`.
+    #[track_caller]
+    pub fn text_with(&self, database: &str, options: &[&str]) -> String {
+        let output = self.command("pg_dump").args(options).args(["-d", database]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        sorted(&String::from_utf8_lossy(&output.stdout))
+        sorted_script(&String::from_utf8_lossy(&output.stdout))
     }
 
     /// Ends the server as a failing machine does.
@@ -257,7 +262,7 @@ fn give(folder: &Path) {
 }
 
 /// Sorts the rows of each table in a script of `pg_dump`, and leaves out the key that is another one each time.
-fn sorted(script: &str) -> String {
+pub fn sorted_script(script: &str) -> String {
     let mut lines = Vec::new();
     let mut rows: Option<Vec<&str>> = None;
     for line in script.lines() {

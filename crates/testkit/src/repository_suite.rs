@@ -9,8 +9,8 @@ use crate::keys_suite;
 use crate::memory_backup::{MemoryPart, fake_facts, fake_marks};
 use crate::suite::{Broken, Outcome, Random, demand, ensure, run, text};
 use flow::{
-    BackupReader, DatabaseName, DatabaseRef, Dumped, EntryName, Layout, OpenPart, PartRef, TargetName,
-    Unchanged,
+    BackupReader, DatabaseName, DatabaseRef, Dumped, EntryName, Layout, OpenPart, PartRef, Selection,
+    TargetName, Unchanged,
 };
 use jiff::Timestamp;
 use repository::{
@@ -51,6 +51,7 @@ pub fn broken_repository_promises(make: impl Fn() -> FreshRepository) -> Vec<Bro
             ("the baseline is the newest that is not suspect", history::baseline),
             ("a run of one database says nothing of the others", history::one_alone),
             ("recent runs tell their databases", history::recent),
+            ("a backup of a part is measured by those of that part alone", history::part_of_a_database),
             ("reuse takes the part of the previous place", reused),
             ("previous has the newest marks", marks),
             ("previous is of this host", this_host),
@@ -97,6 +98,17 @@ fn begin_of(
     begin_only(subject, name, None, host, second)
 }
 
+/// Begins a run that holds a part of its databases alone.
+fn begin_part(
+    subject: &FreshRepository,
+    selection: Selection,
+    second: i64,
+) -> Result<Box<dyn SnapshotWriter>, String> {
+    let request = request("shops", None, "host", second)?;
+    let request = SnapshotRequest { selection: Some(selection), ..request };
+    subject.repository.begin(request, &subject.context).map_err(text)
+}
+
 fn begin_only(
     subject: &FreshRepository,
     name: &str,
@@ -104,16 +116,26 @@ fn begin_only(
     host: &str,
     second: i64,
 ) -> Result<Box<dyn SnapshotWriter>, String> {
-    let request = SnapshotRequest {
+    let request = request(name, only, host, second)?;
+    subject.repository.begin(request, &subject.context).map_err(text)
+}
+
+fn request(
+    name: &str,
+    only: Option<&DatabaseRef>,
+    host: &str,
+    second: i64,
+) -> Result<SnapshotRequest, String> {
+    Ok(SnapshotRequest {
         target: target(name),
         only: only.map(|database| database.name.clone()),
         plan: None,
+        selection: None,
         host: host.to_owned(),
         user: "tester".to_owned(),
         tags: Vec::new(),
         time: Timestamp::from_second(1_790_000_000 + second).map_err(text)?,
-    };
-    subject.repository.begin(request, &subject.context).map_err(text)
+    })
 }
 
 fn open(database: &DatabaseRef, name: &str, index: u32, part: MemoryPart) -> OpenPart {

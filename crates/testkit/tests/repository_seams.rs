@@ -47,6 +47,7 @@ fn each_mutant_is_caught() {
         (Flaw::TrustsSuspect, "the baseline is the newest that is not suspect"),
         (Flaw::ForgetsOthers, "a run of one database says nothing of the others"),
         (Flaw::PartIsWhole, "recent runs tell their databases"),
+        (Flaw::SelectionIsWhole, "a backup of a part is measured by those of that part alone"),
         (Flaw::ReusesByNewPlace, "reuse takes the part of the previous place"),
         (Flaw::KeepsOldMarks, "previous has the newest marks"),
         (Flaw::AnyHost, "previous is of this host"),

@@ -1,14 +1,16 @@
 //! `backup`: which targets go to which repository, one run of the verb for each repository, and what came of it.
 
+use super::backup_file::{self, FileOptions};
 use crate::errors::{Failure, exit, exit_code};
 use crate::globals::DryRun;
 use crate::json::Finished;
 use crate::opening::{self, Place};
+use crate::selecting::{Selecting, refuse_where_there_are_none};
 use crate::session::Session;
 use crate::wording::{count, duration, moment, size};
 use clap::Args;
 use config::{Plan, RepositoryPlace, SourceArgument};
-use flow::{DatabaseName, DumpOptions, TargetName};
+use flow::{DatabaseName, DumpOptions, Selection, TargetName};
 use operations::backup::{BackupBody, BackupItem, BackupOptions, BackupTarget, Suspicion};
 use operations::reference::short;
 use operations::report::{Outcome, Report};
@@ -26,7 +28,9 @@ Examples:
   backstay backup /srv/shop/shop.db
   backstay backup '/srv/shops/*.db'       all that match, in one run
   backstay backup erp shops/acme          configured targets
-  backstay backup --all --json            everything configured, for a script")]
+  backstay backup --all --json            everything configured, for a script
+  backstay backup postgres:///erp --out erp.dump
+                                          one plain file, no repository")]
 pub(crate) struct Options {
     /// What to back up: a configured target, one tenant of it (shops/acme), a SQLite file, a folder, a glob, or a postgres:// URL
     #[arg(value_name = "SOURCE")]
@@ -57,6 +61,12 @@ pub(crate) struct Options {
     lock_wait: u64,
 
     #[command(flatten)]
+    selecting: Selecting,
+
+    #[command(flatten)]
+    file: FileOptions,
+
+    #[command(flatten)]
     pub(crate) dry_run: DryRun,
 }
 
@@ -68,10 +78,30 @@ struct Job {
 
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Failure> {
     check_tags(&options.tag)?;
+    let selection = options.selecting.selection()?;
     let sources = sources(session, options)?;
+    for source in &sources {
+        refuse_where_there_are_none(&source.text, source.target.engine, selection.as_ref())?;
+    }
+    let dump = DumpOptions {
+        read_all: options.read_all,
+        jobs: usize::from(options.jobs.unwrap_or_else(default_jobs)),
+        lock_wait: Duration::from_secs(options.lock_wait),
+        selection: None,
+    };
+    if let Some(out) = &options.file.out {
+        let [source] = sources.as_slice() else {
+            return Err(Failure::usage(
+                format!("{} sources are named, and one goes into a file", sources.len()),
+                "write each into a file of its own, or all of them into a repository",
+            ));
+        };
+        let dry_run = options.dry_run.dry_run;
+        return backup_file::run(session, source, selection, &dump, (out, options.file.form, dry_run));
+    }
     let mut jobs: Vec<Job> = Vec::new();
     for source in &sources {
-        for (place, target) in plans(session, source, options)? {
+        for (place, target) in plans(session, source, selection.as_ref(), options)? {
             let known = jobs.iter_mut().find(|job| job.place.repository.path == place.repository.path);
             match known {
                 Some(job) => job.targets.push(target),
@@ -79,11 +109,6 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
             }
         }
     }
-    let dump = DumpOptions {
-        read_all: options.read_all,
-        jobs: usize::from(options.jobs.unwrap_or_else(default_jobs)),
-        lock_wait: Duration::from_secs(options.lock_wait),
-    };
     let mut whole = Whole::new(session, options.dry_run.dry_run);
     for job in jobs {
         let attempt = run_job(session, job, &dump, options.dry_run.dry_run);
@@ -103,14 +128,14 @@ fn default_jobs() -> u16 {
 
 pub(crate) fn check_tags(tags: &[String]) -> Result<(), Failure> {
     let ours = |tag: &str| {
-        ["target=", "plan=", "database="].iter().any(|key| tag.starts_with(key))
+        ["target=", "plan=", "database=", "selection="].iter().any(|key| tag.starts_with(key))
             || ["backstay-state", "imported"].contains(&tag)
     };
     match tags.iter().find(|tag| tag.is_empty() || tag.contains(',') || ours(tag)) {
         Some(tag) => Err(Failure::usage(
             format!("`{tag}` cannot be a tag"),
-            "a tag is not empty, has no comma, and is none of `target=…`, `plan=…`, `database=…`, `imported` and \
-             `backstay-state`",
+            "a tag is not empty, has no comma, and is none of `target=…`, `plan=…`, `database=…`, `selection=…`, \
+             `imported` and `backstay-state`",
         )),
         None => Ok(()),
     }
@@ -156,6 +181,7 @@ fn sources<'a>(session: &'a Session, options: &Options) -> Result<Vec<SourceArgu
 fn plans(
     session: &Session,
     source: &SourceArgument<'_>,
+    selection: Option<&Selection>,
     options: &Options,
 ) -> Result<Vec<(Place, BackupTarget)>, Failure> {
     let asked = opening::asked_for(session)?;
@@ -164,6 +190,8 @@ fn plans(
         target: source.target.clone(),
         plan: plan.map(|(name, _)| name.clone()),
         only: source.only.clone(),
+        // What a command says goes before what a plan does.
+        selection: selection.or(plan.and_then(|(_, plan)| plan.selection.as_ref())).cloned(),
         before: source.configured.and_then(|configured| configured.before_backup.clone()),
         after: source.configured.and_then(|configured| configured.after_backup.clone()),
         tags: plan
@@ -490,5 +518,10 @@ fn tell_comings_and_goings(session: &Session, body: &BackupBody) {
 }
 
 fn label(session: &Session, item: &BackupItem) -> String {
-    session.label(item.target.as_str(), item.database.as_ref().map(flow::DatabaseName::as_str), None)
+    let database = item.database.as_ref().map(flow::DatabaseName::as_str);
+    let label = session.label(item.target.as_str(), database, None);
+    match &item.selection {
+        Some(selection) => format!("{label} ({selection})"),
+        None => label,
+    }
 }

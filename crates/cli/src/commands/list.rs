@@ -79,7 +79,11 @@ fn rows(session: &Session, backups: &[ListItem]) -> String {
         let target = item.target.as_str();
         let many = *many.entry(target).or_insert_with(|| session.has_many(target));
         table.cell(&short(&item.id.0));
-        table.cell(&session.label_of(target, many, Some(item.database.as_str()), Some(&item.connection)));
+        let label = session.label_of(target, many, Some(item.database.as_str()), Some(&item.connection));
+        match &item.selection {
+            Some(selection) => table.cell(&format!("{label} ({selection})")),
+            None => table.cell(&label),
+        }
         table.cell(&shown);
         table.cell(&age(item.time, now));
         table.cell(&size(item.size_bytes));

@@ -3,6 +3,7 @@
 pub(crate) mod accept;
 pub(crate) mod adopt;
 pub(crate) mod backup;
+mod backup_file;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod demo;

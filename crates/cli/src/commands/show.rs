@@ -58,6 +58,9 @@ fn facts(session: &Session, item: &ListItem) -> String {
         ("rows", item.rows.map_or("not counted".to_owned(), grouped)),
         ("proof", proof),
     ];
+    if let Some(selection) = &item.selection {
+        lines.insert(3, ("part", selection.to_string()));
+    }
     if let Some(reason) = &item.lost {
         lines.push(("lost", reason.clone()));
     }

@@ -106,11 +106,33 @@ const RELATIONS: &str = "FROM pg_catalog.pg_class c
   WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relpersistence <> 't'
     AND (m.objid IS NULL OR x.relation IS NOT NULL)";
 
+/// Which tables are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    /// All; one that may not be read is found out when it is locked.
+    All,
+    /// Those that the role may read: of others a part of the database may do without.
+    Readable,
+}
+
+impl Which {
+    fn condition(self) -> &'static str {
+        match self {
+            Which::All => "",
+            Which::Readable => {
+                " AND (c.relkind NOT IN ('r', 'p') OR (pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+                       AND pg_catalog.has_table_privilege(c.oid, 'SELECT')))"
+            }
+        }
+    }
+}
+
 /// Returns the tables that are there now, by oid, for statements.
-pub(super) fn tables_now(session: &mut Session) -> Result<BTreeMap<u32, String>, SourceError> {
+pub(super) fn tables_now(session: &mut Session, which: Which) -> Result<BTreeMap<u32, String>, SourceError> {
+    let condition = which.condition();
     let sql = format!(
         "SELECT c.oid, '\"' || replace(n.nspname::text, '\"', '\"\"') || '\".\"' || \
-         replace(c.relname::text, '\"', '\"\"') || '\"' {RELATIONS} AND c.relkind IN ('r', 'p') ORDER BY c.oid"
+         replace(c.relname::text, '\"', '\"\"') || '\"' {RELATIONS}{condition} AND c.relkind IN ('r', 'p') ORDER BY c.oid"
     );
     let mut found = BTreeMap::new();
     for row in session.query(&sql, &[])? {
@@ -120,7 +142,8 @@ pub(super) fn tables_now(session: &mut Session) -> Result<BTreeMap<u32, String>,
 }
 
 /// Returns the question for all that [`read`] needs.
-fn relations_sql(version: i32) -> String {
+fn relations_sql(version: i32, which: Which) -> String {
+    let condition = which.condition();
     let generated = if version >= 120_000 { "AND a.attgenerated = ''" } else { "" };
     let heap = if version >= 120_000 {
         "coalesce(c.relam = (SELECT oid FROM pg_catalog.pg_am WHERE amname = 'heap'), false)"
@@ -144,7 +167,7 @@ fn relations_sql(version: i32) -> String {
                                         ORDER BY a.attnum) || ')'
                FROM pg_catalog.pg_attribute a
                WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped {generated}) END AS columns
-           {RELATIONS} AND c.relkind IN ('r', 'p', 'S', 'm'))
+           {RELATIONS}{condition} AND c.relkind IN ('r', 'p', 'S', 'm'))
          SELECT oid, relkind::text, shown, quoted, coalesce(columns, ''), blocks, is_heap,
            relpersistence = 'u', coalesce(same_file, false), extension, coalesce(condition, ''), relispopulated,
            convert_to(schema, e), convert_to(relation, e), convert_to(owner, e), convert_to(quoted, e),
@@ -154,8 +177,8 @@ fn relations_sql(version: i32) -> String {
 }
 
 /// Reads the catalog as the transaction's snapshot has it.
-pub(super) fn read(session: &mut Session) -> Result<Catalog, SourceError> {
-    let sql = relations_sql(session.version);
+pub(super) fn read(session: &mut Session, which: Which) -> Result<Catalog, SourceError> {
+    let sql = relations_sql(session.version, which);
     let mut catalog = Catalog::default();
     let mut unfilled = BTreeSet::new();
     for row in session.query(&sql, &[])? {

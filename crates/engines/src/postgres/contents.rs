@@ -47,12 +47,7 @@ impl<'a> Numbers<'a> {
 /// there are: then one of them is wrong, and rows would be missing.
 pub(super) fn agreed<'a>(toc: &TableOfContents, catalog: &'a Catalog) -> Result<Vec<&'a Table>, String> {
     let tables = |entry: &&Entry| entry.is("TABLE") && entry.table_oid.as_deref() == Some(CLASS);
-    let archived: BTreeSet<u32> = toc
-        .entries
-        .iter()
-        .filter(tables)
-        .filter_map(|entry| std::str::from_utf8(entry.oid.as_deref()?).ok()?.parse().ok())
-        .collect();
+    let archived: BTreeSet<u32> = toc.entries.iter().filter(tables).filter_map(oid_of).collect();
     let listed: BTreeSet<u32> =
         catalog.tables.iter().filter(|table| table.extension.is_none()).map(|table| table.oid).collect();
     if let Some(oid) = archived.difference(&listed).next() {
@@ -63,6 +58,53 @@ pub(super) fn agreed<'a>(toc: &TableOfContents, catalog: &'a Catalog) -> Result<
         return Err(format!("pg_dump left out the table {name}"));
     }
     Ok(catalog.tables.iter().filter(|table| table.kind == 'r').collect())
+}
+
+/// Returns the oid of what an entry is of.
+pub(super) fn oid_of(entry: &Entry) -> Option<u32> {
+    std::str::from_utf8(entry.oid.as_deref()?).ok()?.parse().ok()
+}
+
+/// Returns the tables whose rows `pg_dump` writes itself. Fails where the archive has one that the catalog does not list,
+/// for nobody holds that; and, of a `whole` database, where one is left out. `unlogged` tells whether such tables have
+/// rows.
+pub(super) fn streamed<'a>(
+    toc: &TableOfContents,
+    catalog: &'a Catalog,
+    whole: bool,
+    unlogged: bool,
+) -> Result<Vec<&'a Table>, String> {
+    if whole {
+        agreed(toc, catalog)?;
+    }
+    let listed: BTreeMap<u32, &Table> = catalog.tables.iter().map(|table| (table.oid, table)).collect();
+    let mut found = BTreeMap::new();
+    for entry in toc.entries.iter().filter(|entry| entry.is("TABLE DATA")) {
+        let table = oid_of(entry).and_then(|oid| listed.get(&oid));
+        let name = || String::from_utf8_lossy(entry.tag.as_deref().unwrap_or_default()).into_owned();
+        let table = table
+            .ok_or_else(|| format!("pg_dump reads the table {}, which the catalog does not list", name()))?;
+        found.insert(table.oid, *table);
+    }
+    let needed =
+        |table: &&Table| table.kind == 'r' && table.extension.is_none() && (unlogged || !table.unlogged);
+    let left_out = catalog.tables.iter().filter(needed).find(|table| !found.contains_key(&table.oid));
+    match left_out.filter(|_| whole) {
+        Some(table) => Err(format!("pg_dump left out the rows of the table {}", table.shown)),
+        None => Ok(found.into_values().collect()),
+    }
+}
+
+/// Returns the table of contents of an archive whose rows `pg_dump` wrote, for a folder: files are named after oids, as
+/// [`complete`] names them.
+pub(super) fn by_oids(toc: &TableOfContents) -> TableOfContents {
+    let mut folder = toc.for_directory();
+    for entry in folder.entries.iter_mut().filter(|entry| entry.is("TABLE DATA") && entry.had_dumper) {
+        if let Some(oid) = oid_of(entry) {
+            entry.place = DataPlace::File(Some(data_file(oid).into_bytes()));
+        }
+    }
+    folder
 }
 
 /// Returns the table of contents of the whole archive. `with_data` are the tables whose rows were read, `values` those

@@ -3,6 +3,7 @@
 //!
 //! A line feed ends a row and stands nowhere else: within values it is written as `\n`.
 
+use super::contents::TRAILER;
 use flow::Digest128;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -43,6 +44,35 @@ impl RowDigest {
     }
 }
 
+/// Counts and sums up the rows of a table as an archive holds them: what ends them there is no row.
+#[derive(Debug, Default)]
+pub(super) struct ArchivedRows {
+    digest: RowDigest,
+    /// The last bytes, which may be the end.
+    held: Vec<u8>,
+}
+
+impl ArchivedRows {
+    /// Takes the next bytes, which end anywhere.
+    pub(super) fn take(&mut self, bytes: &[u8]) {
+        let certain = bytes.len().saturating_sub(TRAILER.len());
+        if certain > 0 {
+            self.digest.take(&self.held);
+            self.held.clear();
+            self.digest.take(&bytes[..certain]);
+        }
+        self.held.extend_from_slice(&bytes[certain..]);
+        let surplus = self.held.len().saturating_sub(TRAILER.len());
+        self.digest.take(&self.held[..surplus]);
+        self.held.drain(..surplus);
+    }
+
+    /// Returns rows and digest; `None` where the rows do not end as they must.
+    pub(super) fn finish(self) -> Option<(u64, Digest128)> {
+        if self.held == TRAILER { self.digest.finish() } else { None }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -65,5 +95,24 @@ mod tests {
         assert_ne!(digest(&[b"1\ta\n1\ta\n"]).unwrap().1, digest(&[b"\n\n"]).unwrap().1);
         assert_eq!(digest(&[b"1\ta"]), None);
         assert_eq!(digest(&[]), Some((0, Digest128(0))));
+    }
+
+    #[test]
+    fn what_ends_the_rows_in_an_archive_is_no_row() {
+        let whole = b"1\ta\n\n2\t\\\\.\n\\.\n\n\n";
+        let expected = digest(&[b"1\ta\n\n2\t\\\\.\n"]);
+        for cut in 0..whole.len() {
+            for piece in [1, 3, 100] {
+                let mut rows = ArchivedRows::default();
+                rows.take(&whole[..cut]);
+                whole[cut..].chunks(piece).for_each(|bytes| rows.take(bytes));
+                assert_eq!(rows.finish(), expected, "{cut} {piece}");
+            }
+        }
+        for bad in [&whole[..whole.len() - 1], b"1\n", b""] {
+            let mut rows = ArchivedRows::default();
+            rows.take(bad);
+            assert_eq!(rows.finish(), None);
+        }
     }
 }

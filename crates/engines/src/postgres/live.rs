@@ -29,7 +29,7 @@ pub(super) fn facts(
     let (version, encoding, size): (String, String, i64) =
         (session.field(&row, 0)?, session.field(&row, 1)?, session.field(&row, 2)?);
     let time = Timestamp::now();
-    let found = catalog::read(&mut session)?;
+    let found = catalog::read(&mut session, catalog::Which::All)?;
     let mut tables = Vec::new();
     for table in found.tables.iter().filter(|table| table.kind == 'r') {
         let (rows, digest) = match depth {
@@ -51,6 +51,7 @@ pub(super) fn facts(
         engine: EngineKind::Postgres,
         engine_version: version,
         form: "live".to_owned(),
+        selection: None,
         consistency: ConsistencyPoint { time, position: BTreeMap::new() },
         size_bytes: u64::try_from(size).unwrap_or(0),
         tables,

@@ -13,7 +13,9 @@ mod discover;
 mod dump;
 mod failure;
 mod live;
+mod many;
 mod needs;
+mod plain;
 mod pooler;
 mod probe;
 mod restore;
@@ -26,12 +28,14 @@ mod targets;
 mod tools;
 
 use crate::restore::{Restore, RestoreError, RestoreRequest, RestoreState};
-use crate::{Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, Query};
+use crate::{
+    Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, FileDump, Query,
+};
 use crate::{RoleReport, RoleRequest};
 pub use discover::{DiscoverLimits, FoundCluster, InstalledServer, discover, installed_server};
 use flow::{
     BackupReader, Context, DatabaseRef, Dump, DumpRequest, EngineKind, Facts, Manifest, SourceError,
-    SourceErrorKind, TargetRef,
+    TargetRef,
 };
 use std::io::Write;
 
@@ -45,7 +49,10 @@ impl Engine for PostgresEngine {
     }
 
     fn databases(&self, target: &TargetRef, context: &Context) -> Result<Enumeration, SourceError> {
-        targets::databases(target, context)
+        match many::Pattern::of(&target.connection)? {
+            Some(pattern) => many::databases(target, &pattern, context),
+            None => targets::databases(target, context),
+        }
     }
 
     fn probe(
@@ -110,20 +117,24 @@ impl Engine for PostgresEngine {
     fn export(
         &self,
         backup: &dyn BackupReader,
-        _form: ExportForm,
-        _out: &mut (dyn Write + Send),
-        _context: &Context,
+        form: ExportForm,
+        out: &mut (dyn Write + Send),
+        context: &Context,
     ) -> Result<ExportSummary, RestoreError> {
-        let origin = backup.manifest().connection.as_str();
-        Err(by_stock_programs(origin, "export a PostgreSQL backup as one file").into())
+        plain::export(backup, form, out, context)
     }
-}
 
-/// What this version does not do by itself, stock programs do with what is stored.
-fn by_stock_programs(object: &str, what: &str) -> SourceError {
-    SourceError::new(SourceErrorKind::Unsupported, object, format!("this version does not {what} by itself"))
-        .with_hint(
-            "`restic restore SNAPSHOT --target FOLDER` writes a directory archive; `createdb NEW` and \
-             `pg_restore -j 4 --exit-on-error -d NEW FOLDER/TARGET/DATABASE` load it",
-        )
+    fn forms(&self) -> &'static [ExportForm] {
+        plain::FORMS
+    }
+
+    fn dump_file(
+        &self,
+        request: &DumpRequest,
+        form: ExportForm,
+        out: &mut (dyn Write + Send),
+        context: &Context,
+    ) -> Result<FileDump, SourceError> {
+        dump::dump_file(request, form, out, context)
+    }
 }

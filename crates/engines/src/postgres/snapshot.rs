@@ -7,7 +7,7 @@
 //! the snapshot knows; where they differ, or a name now means another table, all starts over. Locks are never waited
 //! for while others are held: nobody's transaction can end in a deadlock because of a backup.
 
-use super::catalog::{self, Catalog};
+use super::catalog::{self, Catalog, Which};
 use super::failure;
 use super::session::Session;
 use flow::{Context, SourceError, SourceErrorKind};
@@ -73,15 +73,16 @@ impl Patience {
     }
 }
 
-/// Locks every table and takes the snapshot, in a transaction that is left open in `session`.
+/// Locks every table that is asked for and takes the snapshot, in a transaction that is left open in `session`.
 pub(super) fn take(
     session: &mut Session,
+    which: Which,
     object: &str,
     patience: &mut Patience,
     context: &Context,
 ) -> Result<(Moment, Catalog), SourceError> {
     loop {
-        match attempt(session, object)? {
+        match attempt(session, which, object)? {
             Ok(taken) => return Ok(taken),
             Err(error) => {
                 session.execute("ROLLBACK")?;
@@ -95,15 +96,16 @@ pub(super) fn take(
 /// Tries once. The inner error is one that another attempt may not meet.
 fn attempt(
     session: &mut Session,
+    which: Which,
     object: &str,
 ) -> Result<Result<(Moment, Catalog), SourceError>, SourceError> {
-    let now = catalog::tables_now(session)?;
+    let now = catalog::tables_now(session, which)?;
     session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")?;
     if let Err(error) = lock(session, now.values().map(String::as_str), object)? {
         return Ok(Err(error));
     }
     let moment = moment(session, object)?;
-    let mut found = catalog::read(session)?;
+    let mut found = catalog::read(session, which)?;
     let ours = locked(session)?;
     let unlocked: Vec<&str> = found
         .tables
@@ -115,7 +117,7 @@ fn attempt(
         if let Err(error) = lock(session, unlocked.into_iter(), object)? {
             return Ok(Err(error));
         }
-        found = catalog::read(session)?;
+        found = catalog::read(session, which)?;
         let ours = locked(session)?;
         if let Some(other) = found.tables.iter().find(|table| !ours.contains(&table.oid)) {
             return Ok(Err(changing(object, &other.shown, "was replaced by another")));

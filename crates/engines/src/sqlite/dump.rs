@@ -23,8 +23,19 @@ const STORING_MAX: Duration = Duration::from_secs(1);
 const BUFFERS_KEPT: usize = 3;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// An image is the whole database.
+pub(super) fn refuse_selection(request: &DumpRequest) -> Result<(), SourceError> {
+    if request.options.selection.is_none() {
+        return Ok(());
+    }
+    let message = "a part of a SQLite database cannot be backed up: its image is the whole of it";
+    Err(SourceError::new(SourceErrorKind::Invalid, request.target.connection.clone(), message)
+        .with_hint("back up all of it; `export` writes SQL text"))
+}
+
 /// Begins a dump. Opens nothing yet.
 pub(super) fn begin(request: &DumpRequest, context: Context) -> Result<Box<dyn Dump>, SourceError> {
+    refuse_selection(request)?;
     let entry = EntryName::new(IMAGE_ENTRY).map_err(|error| {
         SourceError::new(SourceErrorKind::Failed, request.target.connection.clone(), error.to_string())
     })?;

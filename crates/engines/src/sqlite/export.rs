@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 /// Writes a backup in this form.
 pub(super) fn export(
@@ -84,8 +85,18 @@ fn sql(
         .map_err(|error| unwritable(path, error))?;
     image(backup, &mut file, context, |error| unwritable(path, error))?;
     drop(file);
-    let database = &backup.manifest().connection;
-    let failed = |error| failure::sqlite(std::path::Path::new(database), error);
+    let size_bytes = text(path, &backup.manifest().connection, out, context)?;
+    Ok(ExportSummary { size_bytes })
+}
+
+/// Writes the SQL text of a scratch copy; returns how many bytes that were.
+pub(super) fn text(
+    path: &Path,
+    database: &str,
+    out: &mut (dyn Write + Send),
+    context: &Context,
+) -> Result<u64, SourceError> {
+    let failed = |error| failure::sqlite(Path::new(database), error);
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
     let mut counted = Counted { out: BufWriter::with_capacity(1 << 16, out), size_bytes: 0 };
     sql_text::write(&connection, &mut counted, &context.cancel).map_err(|error| match error {
@@ -94,10 +105,11 @@ fn sql(
         sql_text::DumpError::Cancelled => SourceError::cancelled(database),
     })?;
     counted.flush().map_err(|error| refused(database, error))?;
-    Ok(ExportSummary { size_bytes: counted.size_bytes })
+    Ok(counted.size_bytes)
 }
 
-fn refused(database: &str, error: io::Error) -> SourceError {
+/// Makes the error of an output that takes no more.
+pub(super) fn refused(database: &str, error: io::Error) -> SourceError {
     SourceError::new(SourceErrorKind::Failed, database, "the export cannot be written")
         .with_hint("make room where it is written to")
         .with_source(error)

@@ -143,6 +143,11 @@ impl Image {
         Layout::Pages { page_bytes: self.version.page_bytes, cut_bytes: self.cut_bytes }
     }
 
+    /// Returns the size of each part but the last.
+    pub(super) fn part_bytes(&self) -> u64 {
+        self.part_bytes
+    }
+
     /// Returns the next piece. `on_the_way` are the parts that were given and are not stored yet.
     pub(super) fn next(
         &mut self,

@@ -8,6 +8,7 @@ mod discover;
 mod dump;
 mod export;
 mod failure;
+mod file;
 mod header;
 mod holders;
 mod image;
@@ -35,7 +36,8 @@ pub use discover::{DiscoverLimits, discover};
 
 use crate::restore::{Restore, RestoreError, RestoreRequest, RestoreState};
 use crate::{
-    Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, LoadRequest, Query,
+    Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, FileDump, LoadRequest,
+    Query,
 };
 use flow::{
     BackupReader, Context, DatabaseName, DatabaseRef, Dump, DumpRequest, EngineKind, Facts, Manifest,
@@ -140,6 +142,16 @@ impl Engine for SqliteEngine {
         context: &Context,
     ) -> Result<ExportSummary, RestoreError> {
         export::export(backup, form, out, context)
+    }
+
+    fn dump_file(
+        &self,
+        request: &DumpRequest,
+        form: ExportForm,
+        out: &mut (dyn Write + Send),
+        context: &Context,
+    ) -> Result<FileDump, SourceError> {
+        file::dump_file(request, form, out, context)
     }
 
     fn recognise(&self, head: &[u8]) -> Result<ExportForm, Option<String>> {

@@ -65,6 +65,7 @@ pub(super) fn facts(
         engine: EngineKind::Sqlite,
         engine_version: rusqlite::version().to_owned(),
         form: "image".to_owned(),
+        selection: None,
         consistency: ConsistencyPoint { time, position },
         size_bytes,
         tables,

@@ -46,6 +46,7 @@ impl Backup {
             engine: EngineKind::Sqlite,
             engine_version: "3".to_owned(),
             form: "image".to_owned(),
+            selection: None,
             consistency: ConsistencyPoint { time: jiff::Timestamp::UNIX_EPOCH, position: BTreeMap::new() },
             size_bytes: bytes.len() as u64,
             tables: Vec::new(),

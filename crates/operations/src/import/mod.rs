@@ -12,8 +12,8 @@ mod unpack;
 
 pub use files::{DumpFile, Found, TimeSource, find};
 
-use crate::export::Compression;
 use crate::journaling;
+use crate::plain_file::Compression;
 use crate::report::{ErrorReport, Outcome, Report, elapsed_ms};
 use crate::{OperationError, Services};
 use engines::{ExportForm, LoadRequest, Skipped};
@@ -374,6 +374,7 @@ impl Import<'_> {
                 target: database.target.clone(),
                 only: Some(database.name.clone()),
                 plan: None,
+                selection: None,
                 host: services.host.clone(),
                 user: services.user.clone(),
                 tags,

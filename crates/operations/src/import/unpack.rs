@@ -3,7 +3,7 @@
 //! Every decoder reads to the end of the last frame and holds its checksums against what came; a file that ends before
 //! that, or goes on behind it, is an error, never a shorter dump. The file is opened for reading and read once.
 
-use crate::export::Compression;
+use crate::plain_file::Compression;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};

@@ -76,7 +76,23 @@ pub(super) fn choose(
             format!("`backstay restore {id} --to-new FOLDER` writes its files"),
         ));
     }
+    refuse_part_for_whole(&record, options)?;
     Ok(record)
+}
+
+/// What a part of a database leaves out would be gone where it takes the place of the whole.
+fn refuse_part_for_whole(record: &BackupRecord, options: &RestoreOptions) -> Result<(), OperationError> {
+    let Some(part) = &record.selection else { return Ok(()) };
+    if matches!(options.destination, Destination::New(_)) || !options.tables.is_empty() {
+        return Ok(());
+    }
+    let id = short(&record.id.0);
+    Err(OperationError::usage(
+        format!("{id} holds a part of {} ({part}), and would take the place of the whole", record.database),
+        format!(
+            "`backstay restore {id} --to-new NAME` restores it beside; `backstay list` shows backups of the whole"
+        ),
+    ))
 }
 
 /// A backup that a verify found damaged is not tried: its proof says so.

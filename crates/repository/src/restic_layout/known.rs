@@ -28,15 +28,18 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Loads what earlier runs of this host left of a target.
+    /// Loads what earlier runs of this host left of what a request is of.
     pub(super) fn load(
         repository: &ResticRepository,
-        target: &TargetName,
-        host: &str,
+        request: &SnapshotRequest,
         context: &Context,
     ) -> Result<Self, RepositoryError> {
-        let mut latest = repository.latest(target, host, context)?;
-        let gone = build_on_given(repository, (target, host), &mut latest, context)?;
+        let SnapshotRequest { target, host, selection, .. } = request;
+        let mut latest = repository.latest(target, host, selection.as_ref(), context)?;
+        let gone = match selection {
+            None => build_on_given(repository, (target, host), &mut latest, context)?,
+            Some(_) => BTreeSet::new(),
+        };
         let said = repository.said(&state::load(repository, context)?, context)?;
         let (blobs, oldest) = (Mutex::default(), OnceLock::new());
         Ok(Self { latest, gone, said, context: context.clone(), blobs, oldest })
@@ -72,7 +75,7 @@ impl Known {
         request: &SnapshotRequest,
         database: &DatabaseName,
     ) -> Result<Option<Baseline>, RepositoryError> {
-        let of = (&request.target, request.host.as_str());
+        let of = (&request.target, request.host.as_str(), request.selection.as_ref());
         repository.baseline(of, database, self.latest.get(database), &self.said, &self.context)
     }
 

@@ -115,7 +115,7 @@ impl Repository for ResticLayout {
     ) -> Result<BTreeMap<DatabaseName, Previous>, RepositoryError> {
         let sound = self.0.sound_index(&state::damaged_packs(&self.0, context)?)?;
         let source = self.0.source(context)?;
-        let known = self.0.latest(target, host, context)?.into_iter();
+        let known = self.0.latest(target, host, None, context)?.into_iter();
         let known = known.filter_map(|(name, known)| {
             Some((name, known.snapshot, known.line.marks.clone()?, known.line.subtree?))
         });
@@ -155,7 +155,7 @@ impl Repository for ResticLayout {
     ) -> Result<Box<dyn SnapshotWriter>, RepositoryError> {
         let lock = self.0.lock(LockKind::Shared)?;
         let blobs = self.0.blob_writer(&state::damaged_packs(&self.0, context)?, context)?;
-        let known = Known::load(&self.0, &request.target, &request.host, context)?;
+        let known = Known::load(&self.0, &request, context)?;
         Ok(Box::new(ResticSnapshotWriter::new(
             Arc::clone(&self.0),
             request,

@@ -1,7 +1,7 @@
 //! `databases.jsonl`: one line for each database of a snapshot. `list` and the next run read nothing else.
 
 use crate::{BackupId, BackupRecord, Proof, ProofLevel};
-use flow::{DatabaseName, EngineKind, Marks, NameError, TargetName, Text};
+use flow::{DatabaseName, EngineKind, Marks, NameError, Selection, TargetName, Text};
 use jiff::Timestamp;
 use memchr::memmem::Finder;
 use restic::Id;
@@ -54,6 +54,9 @@ pub(super) struct Line {
     /// Why its content is suspect; absent where it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) suspect: Option<Vec<String>>,
+    /// What of the database it holds; absent where that is all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) selection: Option<Box<Selection>>,
 }
 
 impl Line {
@@ -77,6 +80,7 @@ impl Line {
             size_bytes: self.size_bytes,
             added_bytes: self.added_bytes,
             rows: self.rows,
+            selection: self.selection.clone(),
             unchanged: self.changed < self.time,
             proof: Some(Proof { level: ProofLevel::Stored, time: self.proof_time }),
             tags,
@@ -115,6 +119,8 @@ pub(super) struct ListedLine<'a> {
     pub(super) proof_time: Timestamp,
     pub(super) suspect: Option<Vec<String>>,
     #[serde(default)]
+    pub(super) selection: Option<Box<Selection>>,
+    #[serde(default)]
     pub(super) lost: bool,
 }
 
@@ -134,6 +140,7 @@ impl ListedLine<'_> {
             size_bytes: self.size_bytes,
             added_bytes: self.added_bytes,
             rows: self.rows,
+            selection: self.selection.clone(),
             unchanged: self.changed < self.time,
             proof,
             tags: of.tags.to_vec(),

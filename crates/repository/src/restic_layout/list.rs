@@ -545,7 +545,8 @@ fn failed_then(database: &str, error: Option<&str>, lost: bool) -> RepositoryErr
 
 fn foreign_tags(snapshot: &Snapshot) -> Vec<String> {
     let ours = |tag: &String| {
-        tag.split_once('=').is_some_and(|(key, _)| ["target", "plan", names::ONLY].contains(&key))
+        tag.split_once('=')
+            .is_some_and(|(key, _)| ["target", "plan", names::ONLY, names::SELECTION].contains(&key))
     };
     snapshot.tags.iter().filter(|tag| !ours(tag)).cloned().collect()
 }
@@ -573,6 +574,7 @@ fn foreign(id: &Id, snapshot: &Snapshot, size_bytes: u64, said: &Said) -> Option
         size_bytes,
         added_bytes: 0,
         rows: None,
+        selection: None,
         unchanged: false,
         proof,
         tags: snapshot.tags.clone(),

@@ -18,6 +18,8 @@ pub(super) struct Run {
     pub(super) target: TargetName,
     pub(super) host: String,
     pub(super) only: Option<DatabaseName>,
+    /// What part of its databases it was of, as its tag says it; `None` for the whole.
+    pub(super) part: Option<String>,
     /// `None` where nothing was backed up since.
     pub(super) outcomes: Option<BTreeMap<DatabaseName, LineOutcome>>,
 }
@@ -44,8 +46,11 @@ pub(super) struct Open {
 
 impl Open {
     pub(super) fn is_of(&self, run: &Run) -> bool {
-        let target = names::tag_value(&self.snapshot.tags, "target");
-        target.as_deref() == Some(run.target.as_str()) && self.snapshot.hostname == run.host
+        let tag = |key| names::tag_value(&self.snapshot.tags, key);
+        // A run of a part brings nothing of the whole back.
+        tag("target").as_deref() == Some(run.target.as_str())
+            && self.snapshot.hostname == run.host
+            && tag(names::SELECTION) == run.part
     }
 }
 
@@ -67,8 +72,8 @@ pub(super) fn load_run(
         return Ok(None);
     };
     let outcomes = lines.iter().map(|line| (line.database.clone(), line.outcome)).collect();
-    let only = runs::only(&snapshot);
-    Ok(Some(Run { target, only, host: snapshot.hostname, outcomes: Some(outcomes) }))
+    let (only, part) = (runs::only(&snapshot), names::tag_value(&snapshot.tags, names::SELECTION));
+    Ok(Some(Run { target, only, part, host: snapshot.hostname, outcomes: Some(outcomes) }))
 }
 
 /// Returns the open snapshots. What is open of a snapshot that is gone is settled.

@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 
 /// The key of the tag of a run of one database alone.
 pub(super) const ONLY: &str = "database";
+/// The key of the tag of a run that holds a part of its databases alone.
+pub(super) const SELECTION: &str = "selection";
 
 /// The longest encoded name that is kept as it is: file systems end at 255 bytes.
 const LENGTH_MAX_BYTES: usize = 200;

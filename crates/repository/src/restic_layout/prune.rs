@@ -91,6 +91,7 @@ fn candidates(
         plan: plans.get(record.snapshot.as_str()).cloned().flatten(),
         proven: record.proof.is_some_and(|proof| proof.level >= ProofLevel::Stored),
         suspect: record.suspect.is_some(),
+        selection: record.selection.map(|selection| selection.to_string().into()),
         id: record.id,
         snapshot: record.snapshot,
         target: record.target,

@@ -9,7 +9,7 @@ use super::losses::{Open, Run};
 use super::memo::Lines;
 use super::names;
 use super::opened::ResticRepository;
-use super::runs::only;
+use super::runs::{Runs, only};
 use super::whole::Whole;
 use crate::{RepositoryError, RepositoryErrorKind};
 use flow::{Context, DatabaseName};
@@ -26,7 +26,7 @@ pub(super) fn lines(
     context: &Context,
 ) -> Result<Vec<Line>, RepositoryError> {
     let seconds = |time: Timestamp| (time.as_second() - open.snapshot.time.as_second()).abs();
-    let mut runs = repository.runs(&run.target, &run.host, context)?;
+    let mut runs = repository.runs(&run.target, &run.host, Runs::Any, context)?;
     runs.sort_by_key(|(_, snapshot)| seconds(snapshot.time));
     let mut near: Vec<Lines> = Vec::new();
     for (id, snapshot) in runs {

@@ -10,7 +10,7 @@ use super::names;
 use super::opened::ResticRepository;
 use super::reader::as_repository_error;
 use crate::{Baseline, IMPORTED_TAG, LastBackup, RecentRuns, RepositoryError};
-use flow::{Context, DatabaseName, ReadErrorKind, TargetName};
+use flow::{Context, DatabaseName, ReadErrorKind, Selection, TargetName};
 use restic::{Id, Snapshot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +28,15 @@ pub(super) struct Latest {
     pub(super) line: Arc<Line>,
 }
 
+/// Which runs are meant: a run of a part of its databases says nothing of the whole, nor of another part.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Runs<'a> {
+    /// All.
+    Any,
+    /// Those of that part; `None` for those of the whole.
+    Of(Option<&'a Selection>),
+}
+
 impl ResticRepository {
     /// Returns the runs of a target by a host, newest first. What was imported is none: it says what a database was in
     /// some file, not what a run found.
@@ -35,11 +44,19 @@ impl ResticRepository {
         &self,
         target: &TargetName,
         host: &str,
+        which: Runs<'_>,
         context: &Context,
     ) -> Result<Vec<(Id, Snapshot)>, RepositoryError> {
         let mut snapshots = self.snapshots(context)?;
+        let part = match which {
+            Runs::Any => None,
+            Runs::Of(selection) => Some(selection.map(Selection::to_string)),
+        };
         snapshots.retain(|(_, snapshot)| {
             snapshot.hostname == host
+                && part
+                    .as_ref()
+                    .is_none_or(|part| names::tag_value(&snapshot.tags, names::SELECTION) == *part)
                 && !snapshot.tags.iter().any(|tag| tag == IMPORTED_TAG)
                 && names::tag_value(&snapshot.tags, "target").as_deref() == Some(target.as_str())
         });
@@ -47,18 +64,19 @@ impl ResticRepository {
         Ok(snapshots)
     }
 
-    /// Returns the newest complete line of each database of a target as this host backed it up, looking back as far
+    /// Returns the newest complete line of each database of a target as this host backed up that part of it, looking back as far
     /// as the databases of the newest full run need. A run of one database alone says nothing of the others.
     pub(super) fn latest(
         &self,
         target: &TargetName,
         host: &str,
+        selection: Option<&Selection>,
         context: &Context,
     ) -> Result<BTreeMap<DatabaseName, Latest>, RepositoryError> {
         let mut latest: BTreeMap<DatabaseName, Latest> = BTreeMap::new();
         let mut wanted: Option<Vec<DatabaseName>> = None;
         let mut full_runs = 0;
-        for (id, snapshot) in self.runs(target, host, context)? {
+        for (id, snapshot) in self.runs(target, host, Runs::Of(selection), context)? {
             let only = only(&snapshot);
             if only.as_ref().is_some_and(|only| latest.contains_key(only)) {
                 continue;
@@ -106,7 +124,7 @@ impl ResticRepository {
     ) -> Result<RecentRuns, RepositoryError> {
         let mut recent = RecentRuns::default();
         let (mut full_runs, mut lines_read) = (0, 0);
-        for (id, snapshot) in self.runs(target, host, context)? {
+        for (id, snapshot) in self.runs(target, host, Runs::Of(None), context)? {
             let only = only(&snapshot);
             if only.as_ref().is_some_and(|only| recent.backups.contains_key(only)) {
                 continue;
@@ -138,7 +156,7 @@ impl ResticRepository {
     /// remembered.
     pub(super) fn baseline(
         &self,
-        (target, host): (&TargetName, &str),
+        (target, host, selection): (&TargetName, &str, Option<&Selection>),
         database: &DatabaseName,
         newest: Option<&Latest>,
         said: &Said,
@@ -151,7 +169,7 @@ impl ResticRepository {
             return Ok(Some(baseline));
         }
         let (mut full_runs, mut lines_read) = (0, 0);
-        for (id, snapshot) in self.runs(target, host, context)? {
+        for (id, snapshot) in self.runs(target, host, Runs::Of(selection), context)? {
             let only = only(&snapshot);
             if only.as_ref().is_some_and(|only| only != database) {
                 continue;

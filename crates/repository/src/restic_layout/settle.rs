@@ -55,7 +55,8 @@ pub(super) fn mend(
     let alone = |open: &Open| {
         let target = names::tag_value(&open.snapshot.tags, "target")?;
         let host = open.snapshot.hostname.clone();
-        Some(Run { target: TargetName::new(target).ok()?, host, only: None, outcomes: None })
+        let part = names::tag_value(&open.snapshot.tags, names::SELECTION);
+        Some(Run { target: TargetName::new(target).ok()?, host, only: None, part, outcomes: None })
     };
     Settling::begin(repository, kept, records, &silent)?.all(open, lock, alone)?;
     let left = state::load(repository, &silent)?;

@@ -187,6 +187,7 @@ impl ResticSnapshotWriter {
             proof_time: self.began,
             lost: false,
             suspect: None,
+            selection: self.request.selection.clone().map(Box::new),
         }
     }
 
@@ -241,6 +242,8 @@ impl ResticSnapshotWriter {
         snapshot.tags = vec![names::tag("target", request.target.as_str())];
         snapshot.tags.extend(request.plan.iter().map(|plan| names::tag("plan", plan)));
         snapshot.tags.extend(request.only.iter().map(|only| names::tag(names::ONLY, only.as_str())));
+        let selection = request.selection.as_ref();
+        snapshot.tags.extend(selection.map(|part| names::tag(names::SELECTION, &part.to_string())));
         snapshot.tags.extend(request.tags.iter().cloned());
         snapshot
     }
@@ -359,6 +362,7 @@ impl SnapshotWriter for ResticSnapshotWriter {
             proof_time: self.began,
             lost: false,
             suspect: None,
+            selection: self.request.selection.clone().map(Box::new),
         };
         lock(&self.settled).insert(database.name.clone(), Settled::Discarded(Box::new(line)));
     }

@@ -23,6 +23,8 @@ pub struct Candidate {
     pub connection: Text,
     /// The plan that made it.
     pub plan: Option<Text>,
+    /// What of the database it holds, in words; `None` for all of it.
+    pub selection: Option<Text>,
     /// The consistency point.
     pub time: Timestamp,
     /// How large it is when it is restored.

@@ -24,9 +24,10 @@ pub struct Decision {
 /// Decides which of the backups of a repository go. `candidates` are all of them: what no scope selects is left alone,
 /// and keeps its snapshot. A backup that several scopes select is decided on by the first.
 ///
-/// Of each database (and plan, where a scope names one; and host, where the target is known by its path alone): what
-/// any rule keeps stays, with `max_age` whatever is not older too; the newest good backup, all that is newer than it,
-/// and at least `min_keep` stay in any case. Where no rule says what to keep, everything is kept before the size acts.
+/// Of each database (and plan, where a scope names one; and host, where the target is known by its path alone; and part,
+/// where backups hold a part of it: those of the whole are decided on as if there were no others): what any rule keeps
+/// stays, with `max_age` whatever is not older too; the newest good backup, all that is newer than it, and at least
+/// `min_keep` stay in any case. Where no rule says what to keep, everything is kept before the size acts.
 /// Rules that say nothing at all keep everything.
 pub fn plan(candidates: &[Arc<Candidate>], scopes: &[PruneScope], now: Timestamp) -> Decision {
     let mut databases: BTreeMap<_, Vec<&Arc<Candidate>>> = BTreeMap::new();
@@ -36,7 +37,12 @@ pub fn plan(candidates: &[Arc<Candidate>], scopes: &[PruneScope], now: Timestamp
             Some(scope) => {
                 let in_place = backup.target.as_str().starts_with('/');
                 let host = in_place.then_some(backup.host.as_str());
-                databases.entry((&backup.target, &backup.database, host, scope)).or_default().push(backup);
+                // A backup of a part stands for none of the whole, nor of another part.
+                let part = backup.selection.as_deref();
+                databases
+                    .entry((&backup.target, &backup.database, part, host, scope))
+                    .or_default()
+                    .push(backup);
             }
             None => staying.entry(backup.snapshot.clone()).or_default().add(backup),
         }

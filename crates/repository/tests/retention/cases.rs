@@ -36,6 +36,22 @@ fn reasons_tell_which_rule_it_was() {
 }
 
 #[test]
+fn a_part_takes_no_place_from_the_whole() {
+    let mut four = backups(&[
+        "2026-11-17T02:00:00Z",
+        "2026-11-18T02:00:00Z",
+        "2026-11-19T02:00:00Z",
+        "2026-11-20T02:00:00Z",
+    ]);
+    for (number, part) in [(2, "schema only"), (3, "tables a")] {
+        four[number].selection = Some(part.into());
+    }
+    let rules = Rules { last: 1, ..Rules::default() };
+    let expected: BTreeSet<String> = [1, 2, 3].map(|number| format!("{number:08}")).into();
+    assert_eq!(kept(&four, &rules), expected);
+}
+
+#[test]
 fn with_max_age_only_what_is_older_goes() {
     let rules = Rules { last: 3, max_age: Some("10d".parse().unwrap()), ..Rules::default() };
     let decision = decide(&daily(), &rules);

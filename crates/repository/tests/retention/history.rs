@@ -22,6 +22,7 @@ pub(crate) fn backup(number: usize, time: Timestamp) -> Candidate {
         host: "host".into(),
         connection: "/srv/erp.db".into(),
         plan: None,
+        selection: None,
         time,
         size_bytes: 100,
         proven: true,

@@ -65,6 +65,7 @@ pub enum RepositoryFlaw {
     TrustsSuspect,
     ForgetsOthers,
     PartIsWhole,
+    SelectionIsWhole,
     HealsInDryRun,
     HealsInSilence,
     NeverSettles,
@@ -86,6 +87,7 @@ struct Run {
     host: String,
     time: Timestamp,
     only: bool,
+    selected: bool,
     databases: BTreeSet<DatabaseName>,
 }
 
@@ -155,6 +157,11 @@ impl FakeRepository {
     /// Damages what is stored of a backup.
     pub fn damage(&self, id: &BackupId) {
         self.0.state().damaged.insert(id.clone());
+    }
+
+    /// Tells whether a backup holds all of its database.
+    fn is_whole(&self, record: &BackupRecord) -> bool {
+        record.selection.is_none() || self.0.has(RepositoryFlaw::SelectionIsWhole)
     }
 
     fn find(&self, id: &BackupId) -> Result<Stored, RepositoryError> {
@@ -234,6 +241,7 @@ impl Repository for FakeRepository {
         let last = records.last().map(|record| record.snapshot.clone());
         let forgets = self.0.has(RepositoryFlaw::ForgetsOthers);
         records.retain(|record| !forgets || Some(&record.snapshot) == last.as_ref());
+        records.retain(|record| self.is_whole(record));
         for record in records.iter().filter(|record| any_host || record.host == host) {
             let stored = self.find(&record.id)?;
             let manifest = Arc::new(stored.backup.manifest().clone());
@@ -248,9 +256,10 @@ impl Repository for FakeRepository {
         host: &str,
         context: &Context,
     ) -> Result<RecentRuns, RepositoryError> {
-        let records = self.backups(Some(target), context)?;
+        let mut records = self.backups(Some(target), context)?;
+        records.retain(|record| self.is_whole(record));
         let state = self.0.state();
-        let mine = |run: &&Run| run.target == *target && run.host == host;
+        let mine = |run: &&Run| run.target == *target && run.host == host && !run.selected;
         let mut recent = RecentRuns::default();
         for run in state.runs.iter().rev().filter(mine) {
             recent.newest.extend(run.databases.iter().cloned());

@@ -44,6 +44,7 @@ impl FakeRepository {
             host: record.host.clone(),
             connection: record.connection.clone(),
             plan: stored.plan.as_deref().map(flow::Text::from),
+            selection: record.selection.as_ref().map(|selection| selection.to_string().into()),
             time: record.time,
             size_bytes: record.size_bytes,
             proven: !damaged || self.0.has(Flaw::PrunesTheNewest),

@@ -64,6 +64,11 @@ impl FakeWriter {
         }
     }
 
+    /// Tells whether a backup holds the part of its database that this run is of.
+    fn same_part(&self, record: &BackupRecord) -> bool {
+        record.selection.as_deref() == self.request.selection.as_ref() || self.has(Flaw::SelectionIsWhole)
+    }
+
     fn previous(&self, database: &DatabaseName) -> Result<Stored, RepositoryError> {
         let state = self.repository.0.state();
         let mine = |stored: &&Stored| {
@@ -71,6 +76,7 @@ impl FakeWriter {
             record.target == self.request.target
                 && record.database == *database
                 && record.host == self.request.host
+                && self.same_part(record)
         };
         let found = state.stored.iter().rfind(mine).cloned();
         found.ok_or_else(|| invalid(database, "it has no previous backup"))
@@ -149,6 +155,7 @@ impl FakeWriter {
             size_bytes,
             added_bytes: if unchanged { 0 } else { size_bytes },
             rows: dumped.facts.rows(),
+            selection: self.request.selection.clone().map(Box::new),
             unchanged,
             proof: Some(Proof { level: ProofLevel::Stored, time }),
             tags: self.request.tags.clone(),
@@ -274,6 +281,7 @@ impl SnapshotWriter for FakeWriter {
             record.target == self.request.target
                 && record.database == database.name
                 && record.host == self.request.host
+                && self.same_part(record)
                 && (!suspect || self.has(Flaw::TrustsSuspect))
         };
         let found = state.stored.iter().rfind(good).map(|stored| Baseline {
@@ -331,6 +339,7 @@ impl SnapshotWriter for FakeWriter {
             host: self.request.host.clone(),
             time: self.request.time,
             only: self.request.only.is_some(),
+            selected: self.request.selection.is_some(),
             databases: databases.keys().cloned().collect(),
         });
         let mut report = SnapshotReport { snapshot: snapshot.clone(), databases: Vec::new(), added_bytes: 0 };

@@ -1,10 +1,11 @@
 //! The promises about what earlier runs left: suspicions and their acceptance, baselines, and which databases there
 //! were.
 
-use super::{begin, begin_only, database, list, only_id, snapshot, still, store, target};
+use super::{begin, begin_only, begin_part, database, list, only_id, snapshot, still, store, target};
 use crate::FreshRepository;
 use crate::memory_backup::{fake_facts, fake_marks};
 use crate::suite::{Outcome, ensure, text};
+use flow::{Content, Selection};
 use jiff::Timestamp;
 use repository::{AcceptanceRecord, BackupId, RepositoryErrorKind, State};
 
@@ -159,5 +160,48 @@ pub(super) fn recent(subject: &FreshRepository) -> Outcome {
     ensure!(found.backups[&database("two").name].backup == part, "the newest backup is not the newest");
     let other = ask("other")?;
     ensure!(other.newest.is_empty() && other.backups.is_empty(), "another host has {other:?}");
+    Ok(())
+}
+
+pub(super) fn part_of_a_database(subject: &FreshRepository) -> Outcome {
+    let part = |content| Selection {
+        content,
+        tables: vec![],
+        schemas: vec!["a, b".to_owned()],
+        exclude_table_data: vec![],
+    };
+    let one = database("one");
+    let whole = only_id(&snapshot(subject, "host", 1)?)?;
+    let baseline = |writer: &dyn repository::SnapshotWriter| -> Result<Option<BackupId>, String> {
+        Ok(writer.baseline(&one).map_err(text)?.map(|baseline| baseline.backup))
+    };
+    let writer = begin_part(subject, part(Content::Schema), 50)?;
+    let found = baseline(&*writer)?;
+    ensure!(found.is_none(), "the first of a part is measured by {found:?}");
+    store(&*writer, &one, 50, 50)?;
+    let partial = only_id(&writer.commit().map_err(text)?)?;
+    for (selection, expected) in [
+        (None, Some(&whole)),
+        (Some(part(Content::Schema)), Some(&partial)),
+        (Some(part(Content::Data)), None),
+    ] {
+        let writer = match selection.clone() {
+            Some(selection) => begin_part(subject, selection, 60)?,
+            None => begin(subject, "host", 60)?,
+        };
+        let found = baseline(&*writer)?;
+        ensure!(found.as_ref() == expected, "that of {selection:?} is {found:?}");
+    }
+    let repository = (subject.reopen)();
+    let previous = repository.previous(&target("shops"), "host", &subject.context).map_err(text)?;
+    ensure!(previous[&one.name].marks == fake_marks(1), "a part is the previous backup of the whole");
+    let recent = repository.recent(&target("shops"), "host", &subject.context).map_err(text)?;
+    ensure!(recent.backups[&one.name].backup == whole, "a part is the newest backup of the whole");
+    for record in list(subject)? {
+        let expected = (record.id == partial).then(|| Box::new(part(Content::Schema)));
+        ensure!(record.selection == expected, "the list says {:?} of {}", record.selection, record.id);
+    }
+    let tags = list(subject)?.into_iter().flat_map(|record| record.tags).collect::<Vec<_>>();
+    ensure!(tags.is_empty(), "the tags are {tags:?}");
     Ok(())
 }

@@ -210,14 +210,53 @@ pub struct BlockWriter<W> {
     output: Output<W>,
 }
 
+/// How many bytes a block has whose data come in chunks of one size, the last of them shorter.
+#[derive(Debug, Clone, Copy)]
+pub struct BlockSizes {
+    /// How many bytes an integer has, its sign counted.
+    integer_bytes: u64,
+    chunk_bytes: u64,
+}
+
+impl BlockSizes {
+    /// Tells of the blocks of an archive with that table of contents.
+    pub fn of(toc: &TableOfContents, chunk_bytes: u64) -> Self {
+        Self { integer_bytes: u64::from(toc.header.int_bytes) + 1, chunk_bytes: chunk_bytes.max(1) }
+    }
+
+    fn row_of_chunks(self, size_bytes: u64) -> u64 {
+        size_bytes + (size_bytes.div_ceil(self.chunk_bytes) + 1) * self.integer_bytes
+    }
+
+    /// Returns how many bytes the block of an entry has.
+    pub fn data(self, size_bytes: u64) -> u64 {
+        1 + self.integer_bytes + self.row_of_chunks(size_bytes)
+    }
+
+    /// Returns how many bytes a block of large objects of these sizes has.
+    pub fn objects(self, sizes: impl Iterator<Item = u64>) -> u64 {
+        let objects: u64 = sizes.map(|size| self.integer_bytes + self.row_of_chunks(size)).sum();
+        1 + 2 * self.integer_bytes + objects
+    }
+}
+
 impl<W: Write> BlockWriter<W> {
     /// Writes the table of contents, with no offset known: a stream cannot go back to fill them in.
-    pub fn begin(mut writer: W, toc: &TableOfContents) -> Result<Self, ArchiveError> {
-        let toc = toc.for_stream();
+    pub fn begin(writer: W, toc: &TableOfContents) -> Result<Self, ArchiveError> {
+        Self::begin_with(writer, toc.for_stream())
+    }
+
+    /// Writes a table of contents of a custom archive as it is, with the offsets that it has.
+    pub fn begin_with(mut writer: W, toc: TableOfContents) -> Result<Self, ArchiveError> {
         let at = toc.write(&mut writer)?;
         let mut output = Output::new(writer, toc.header.int_bytes, toc.header.offset_bytes);
         output.at = at;
         Ok(Self { output })
+    }
+
+    /// Returns how many bytes were written: the offset of a block that begins now.
+    pub fn position(&self) -> u64 {
+        self.output.at
     }
 
     /// Begins the data of an entry, to be followed by chunks and [`Self::end_chunks`].

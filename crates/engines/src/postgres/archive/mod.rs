@@ -13,7 +13,7 @@ mod header;
 mod scalar;
 mod toc;
 
-pub use blocks::{Block, BlockKind, BlockReader, BlockWriter, LargeObjects};
+pub use blocks::{Block, BlockKind, BlockReader, BlockSizes, BlockWriter, LargeObjects};
 pub use entry::{DataPlace, Entry, Section};
 pub use error::ArchiveError;
 pub use header::{ArchiveFormat, ArchiveVersion, Compression, CreationTime, Header};

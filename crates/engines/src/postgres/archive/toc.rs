@@ -4,7 +4,7 @@ use super::entry::{DataPlace, Entry};
 use super::error::ArchiveError;
 use super::header::{ArchiveFormat, Compression, Header};
 use super::scalar::{Input, Output};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Write};
 
 /// A table of contents with what stands before it.
@@ -88,6 +88,17 @@ impl TableOfContents {
         for entry in &mut toc.entries {
             let state = if entry.had_dumper { 1 } else { 3 };
             entry.place = DataPlace::Offset { state, offset: 0 };
+        }
+        toc
+    }
+
+    /// Returns the same table of contents for a custom archive whose data are at these offsets, by the entries' numbers.
+    pub fn with_offsets(&self, offsets: &BTreeMap<i32, u64>) -> Self {
+        let mut toc = self.for_stream();
+        for entry in toc.entries.iter_mut().filter(|entry| entry.had_dumper) {
+            if let Some(offset) = offsets.get(&entry.dump_id) {
+                entry.place = DataPlace::Offset { state: 2, offset: *offset };
+            }
         }
         toc
     }

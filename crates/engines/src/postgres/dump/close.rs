@@ -1,15 +1,15 @@
 //! The end of a database's dump, once all rows and large objects were read: sequence values, the table of contents, roles
 //! and tablespaces, facts. The locks are let go with the holder's session, after the last of it.
 
-use super::ground::Ground;
+use super::ground::{Ground, tell};
 use super::state::{Reading, ReadyPart};
 use crate::postgres::archive::{Entry, Section, TableOfContents};
 use crate::postgres::catalog::{self, Table};
 use crate::postgres::contents;
 use crate::postgres::session::Session;
 use flow::{
-    ConsistencyPoint, Context, Digest128, Dumped, EngineKind, EntryName, Event, Facts, Finding, Layout,
-    Marks, SchemaObject, Severity, SourceError, SourceErrorKind, TableFacts,
+    ConsistencyPoint, Context, Digest128, Dumped, EngineKind, EntryName, Facts, Layout, Marks, SchemaObject,
+    SourceError, SourceErrorKind, TableFacts,
 };
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,9 +36,14 @@ pub(super) fn close(
     let object = ground.object.as_str();
     let failed = |message: String| SourceError::new(SourceErrorKind::Failed, object, message);
     let mut holder = holder.ok_or_else(|| failed("the session that holds the locks is gone".to_owned()))?;
-    let values = catalog::sequence_values(&mut holder, &ground.catalog.sequences, object)?;
-    let with_data: BTreeSet<u32> = tables.iter().map(|table| table.oid).collect();
-    let whole = contents::complete(toc, &ground.catalog, &with_data, &values).map_err(failed)?;
+    let whole = match ground.streamed {
+        true => contents::by_oids(toc),
+        false => {
+            let values = catalog::sequence_values(&mut holder, &ground.catalog.sequences, object)?;
+            let with_data: BTreeSet<u32> = tables.iter().map(|table| table.oid).collect();
+            contents::complete(toc, &ground.catalog, &with_data, &values).map_err(failed)?
+        }
+    };
     end(holder)?;
     let mut parts = toc_parts(&whole, object)?;
     if let Some((program, output)) = globals {
@@ -75,17 +80,8 @@ pub(super) fn close(
 }
 
 /// Ends the transaction that held the locks. A server that went away meanwhile is told here at the latest.
-fn end(mut holder: Session) -> Result<(), SourceError> {
+pub(super) fn end(mut holder: Session) -> Result<(), SourceError> {
     holder.execute("COMMIT")
-}
-
-pub(super) fn tell(context: &Context, object: &str, message: String) {
-    context.observer.event(Event::Finding(Finding {
-        severity: Severity::Warning,
-        object: object.to_owned(),
-        message,
-        hint: None,
-    }));
 }
 
 pub(super) fn entry_name(name: &str, object: &str) -> Result<EntryName, SourceError> {
@@ -113,7 +109,8 @@ fn without_commands(script: &[u8]) -> Vec<u8> {
     script.split_inclusive(|byte| *byte == b'\n').filter(command).flatten().copied().collect()
 }
 
-fn facts(
+/// Puts together what is known of the content. `sums` are rows and digest of each of the tables.
+pub(super) fn facts(
     ground: &Ground,
     toc: &TableOfContents,
     tables: &[Table],
@@ -144,6 +141,7 @@ fn facts(
         engine: EngineKind::Postgres,
         engine_version: moment.server_version.clone(),
         form: "archive".to_owned(),
+        selection: ground.selection.clone(),
         consistency: ConsistencyPoint { time: moment.time, position },
         size_bytes,
         tables: table_facts,

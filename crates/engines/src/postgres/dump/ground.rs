@@ -6,13 +6,17 @@
 //! all starts over with a new snapshot.
 
 use super::stream::ArchiveStream;
-use crate::postgres::catalog::{Catalog, Table};
+use crate::postgres::archive::TableOfContents;
+use crate::postgres::catalog::{Catalog, Table, Which};
 use crate::postgres::connection::Settings;
 use crate::postgres::session::{self, Reached, Session};
 use crate::postgres::snapshot::{self, Moment, Patience};
 use crate::postgres::tools::{Access, Program, Running, find};
 use crate::postgres::{contents, pooler, rights, targets};
-use flow::{Context, DumpOptions, SourceError, SourceErrorKind, TargetRef};
+use flow::{
+    Content, Context, DumpOptions, Event, Finding, Selection, Severity, SourceError, SourceErrorKind,
+    TargetRef,
+};
 
 /// The oldest server: snapshots that are exported on a standby too.
 pub(in crate::postgres) const SERVER_MAJOR_MIN: u32 = 10;
@@ -20,17 +24,44 @@ pub(in crate::postgres) const SERVER_MAJOR_MIN: u32 = 10;
 /// so it can only wait for somebody who waits for us.
 const LOCKING_MS: (u32, u32) = (500, 8000);
 
+/// Who reads the rows, and of what.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Rows<'a> {
+    /// Workers, beside each other; of the whole database.
+    ByWorkers,
+    /// `pg_dump`, one table after the other: of a part of the database, or of all of it.
+    ByPgDump(Option<&'a Selection>),
+}
+
+impl Rows<'_> {
+    fn selection(self) -> Option<Selection> {
+        match self {
+            Rows::ByWorkers => None,
+            Rows::ByPgDump(selection) => selection.cloned(),
+        }
+    }
+
+    /// Of a part of the database, what the role may not read need not be locked.
+    fn which(self) -> Which {
+        if self.selection().is_some() { Which::Readable } else { Which::All }
+    }
+}
+
 /// What all workers share and nobody changes.
 pub(super) struct Ground {
     pub(super) object: String,
     pub(super) settings: Settings,
     pub(super) reached: Reached,
     /// Kept for the programs that run.
-    _access: Access,
+    access: Access,
     pub(super) moment: Moment,
     pub(super) catalog: Catalog,
     pub(super) pg_dump: Program,
     pub(super) server_major: u32,
+    /// Whether the rows come from `pg_dump` too.
+    pub(super) streamed: bool,
+    /// What of the database is read; `None` for all of it.
+    pub(super) selection: Option<Selection>,
 }
 
 /// What is worked on.
@@ -40,14 +71,13 @@ pub(super) struct Opened {
     pub(super) archive: ArchiveStream,
     /// The tables whose rows are to be read.
     pub(super) tables: Vec<Table>,
-    /// `pg_dumpall` for roles and tablespaces, where it is there.
-    pub(super) globals: Option<(Running, std::process::ChildStdout)>,
 }
 
 /// Opens a database for a dump.
 pub(super) fn open(
     connection: &str,
     target: &TargetRef,
+    rows: Rows<'_>,
     options: &DumpOptions,
     context: &Context,
 ) -> Result<Opened, SourceError> {
@@ -61,21 +91,24 @@ pub(super) fn open(
         return Err(SourceError::new(SourceErrorKind::Unsupported, object, message));
     }
     let pg_dump = find("pg_dump", server_major, &object, context)?;
-    refuse_unreadable(&mut holder, &object)?;
+    if rows.which() == Which::All {
+        refuse_unreadable(&mut holder, &object)?;
+    }
     let reached = holder.reached;
     let access = Access::prepare(&settings, reached, &object, context)?;
     let mut patience = Patience::new(options.lock_wait);
     let mut locking_ms = LOCKING_MS.0;
     let (moment, mut catalog, archive) = loop {
-        let (moment, catalog) = snapshot::take(&mut holder, &object, &mut patience, context)?;
-        let arguments = arguments(&moment, locking_ms);
+        let (moment, catalog) = snapshot::take(&mut holder, rows.which(), &object, &mut patience, context)?;
+        let arguments = arguments(&moment, rows, locking_ms);
         let started = Running::start(&pg_dump, &arguments, &access, &object, &context.cancel)?;
-        match ArchiveStream::begin(started, &object)? {
+        match ArchiveStream::begin(started, matches!(rows, Rows::ByPgDump(_)), &object)? {
             Ok(archive) => break (moment, catalog, archive),
             Err(ended) => {
                 context.cancel.check().map_err(|_| SourceError::cancelled(object.clone()))?;
                 // A lock that it did not get, or an object that went while it looked at it.
-                let passing = ended.mentions(&["LOCK TABLE", "with OID", "cache lookup failed", "deadlock"]);
+                let passing = ended.mentions(&["LOCK TABLE", "with OID", "cache lookup failed", "deadlock"])
+                    && !ended.mentions(&["permission denied"]);
                 let error = snapshot::blamed(&mut holder, ended.into_error())?;
                 holder.execute("ROLLBACK")?;
                 if !passing {
@@ -89,15 +122,21 @@ pub(super) fn open(
     if moment.on_standby {
         catalog.sequences.retain(|sequence| !sequence.unlogged);
     }
-    let failed = |message: String| SourceError::new(SourceErrorKind::Failed, object.clone(), message);
-    if !archive.toc().header.compression.is_none() {
-        return Err(failed("pg_dump compressed what was to be plain".to_owned()));
-    }
-    let tables = contents::agreed(archive.toc(), &catalog).map_err(failed)?.into_iter().cloned().collect();
-    let globals = globals(&pg_dump, server_major, &settings, &access, &object, context);
-    let ground =
-        Ground { object, settings, reached, _access: access, moment, catalog, pg_dump, server_major };
-    Ok(Opened { ground, holder, archive, tables, globals })
+    let (streamed, selection) = (matches!(rows, Rows::ByPgDump(_)), rows.selection());
+    let ground = Ground {
+        object,
+        settings,
+        reached,
+        access,
+        moment,
+        catalog,
+        pg_dump,
+        server_major,
+        streamed,
+        selection,
+    };
+    let tables = ground.tables(archive.toc(), context)?;
+    Ok(Opened { ground, holder, archive, tables })
 }
 
 /// What cannot be read is told before anything is, all of it at once; policies and large objects would be stumbled over
@@ -108,42 +147,79 @@ fn refuse_unreadable(holder: &mut Session, object: &str) -> Result<(), SourceErr
     if lacking.is_empty() { Ok(()) } else { Err(lacking.error(&role, object)) }
 }
 
-fn arguments(moment: &Moment, locking_ms: u32) -> Vec<String> {
-    vec![
+fn arguments(moment: &Moment, rows: Rows<'_>, locking_ms: u32) -> Vec<String> {
+    let mut arguments = vec![
         "--format=custom".to_owned(),
         "--compress=0".to_owned(),
         "--no-password".to_owned(),
-        "--exclude-table-data=*.*".to_owned(),
         format!("--lock-wait-timeout={locking_ms}"),
         format!("--encoding={}", moment.encoding),
         format!("--snapshot={}", moment.name),
-    ]
+    ];
+    match rows {
+        Rows::ByWorkers => arguments.push("--exclude-table-data=*.*".to_owned()),
+        Rows::ByPgDump(None) => {}
+        Rows::ByPgDump(Some(selection)) => arguments.extend(selecting(selection)),
+    }
+    arguments
 }
 
-/// Starts what writes roles and tablespaces; a dump goes on without where it cannot be had.
-fn globals(
-    pg_dump: &Program,
-    server_major: u32,
-    settings: &Settings,
-    access: &Access,
-    object: &str,
-    context: &Context,
-) -> Option<(Running, std::process::ChildStdout)> {
-    let beside = pg_dump.path.with_file_name("pg_dumpall");
-    let program = match beside.is_file() {
-        true => Program { path: beside, ..pg_dump.clone() },
-        false => find("pg_dumpall", server_major, object, context).ok()?,
-    };
-    let arguments = [
-        "--globals-only".to_owned(),
-        "--no-role-passwords".to_owned(),
-        "--no-password".to_owned(),
-        format!("--database={}", settings.database),
-    ];
-    Running::start(&program, &arguments, access, object, &context.cancel).ok()
+/// A pattern that fits nothing is a slip of the pen, and an error.
+fn selecting(selection: &Selection) -> Vec<String> {
+    let mut arguments = vec!["--strict-names".to_owned()];
+    match selection.content {
+        Content::All => {}
+        Content::Schema => arguments.push("--schema-only".to_owned()),
+        Content::Data => arguments.push("--data-only".to_owned()),
+    }
+    let Selection { tables, schemas, exclude_table_data, .. } = selection;
+    arguments.extend(tables.iter().map(|pattern| format!("--table={pattern}")));
+    arguments.extend(schemas.iter().map(|pattern| format!("--schema={pattern}")));
+    arguments.extend(exclude_table_data.iter().map(|pattern| format!("--exclude-table-data={pattern}")));
+    arguments
 }
 
 impl Ground {
+    /// Returns the tables whose rows are to be read. What `pg_dump` knows of them and what the catalog does must agree.
+    fn tables(&self, toc: &TableOfContents, context: &Context) -> Result<Vec<Table>, SourceError> {
+        let failed =
+            |message: String| SourceError::new(SourceErrorKind::Failed, self.object.clone(), message);
+        if !toc.header.compression.is_none() {
+            return Err(failed("pg_dump compressed what was to be plain".to_owned()));
+        }
+        let with_unlogged = !self.moment.on_standby;
+        let mut tables: Vec<Table> = match self.streamed {
+            true => contents::streamed(toc, &self.catalog, self.selection.is_none(), with_unlogged),
+            false => contents::agreed(toc, &self.catalog),
+        }
+        .map_err(failed)?
+        .into_iter()
+        .cloned()
+        .collect();
+        if self.moment.on_standby && self.catalog.tables.iter().any(|table| table.unlogged) {
+            tables.retain(|table| !table.unlogged);
+            let message = "unlogged tables have no rows on a standby, and none in this backup".to_owned();
+            tell(context, &self.object, message);
+        }
+        Ok(tables)
+    }
+
+    /// Starts what writes roles and tablespaces, `pg_dumpall`; a dump goes on without where it cannot be had.
+    pub(super) fn globals(&self, context: &Context) -> Option<(Running, std::process::ChildStdout)> {
+        let beside = self.pg_dump.path.with_file_name("pg_dumpall");
+        let program = match beside.is_file() {
+            true => Program { path: beside, ..self.pg_dump.clone() },
+            false => find("pg_dumpall", self.server_major, &self.object, context).ok()?,
+        };
+        let arguments = [
+            "--globals-only".to_owned(),
+            "--no-role-passwords".to_owned(),
+            "--no-password".to_owned(),
+            format!("--database={}", self.settings.database),
+        ];
+        Running::start(&program, &arguments, &self.access, &self.object, &context.cancel).ok()
+    }
+
     /// Opens one more session on the snapshot.
     pub(super) fn worker(&self, context: &Context) -> Result<Session, SourceError> {
         let mut session =
@@ -154,4 +230,14 @@ impl Ground {
         ))?;
         Ok(session)
     }
+}
+
+/// Tells what is not as one would think.
+pub(super) fn tell(context: &Context, object: &str, message: String) {
+    context.observer.event(Event::Finding(Finding {
+        severity: Severity::Warning,
+        object: object.to_owned(),
+        message,
+        hint: None,
+    }));
 }

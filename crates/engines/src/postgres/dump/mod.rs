@@ -5,6 +5,7 @@
 //! server ends them then. Nothing is left behind but, after a crash, a password file in the scratch folder.
 
 mod close;
+mod file;
 mod ground;
 pub(super) mod jobs;
 mod parts;
@@ -17,15 +18,16 @@ use crate::postgres::archive::TableOfContents;
 use crate::postgres::catalog::Table;
 use crate::postgres::session::Session;
 use crate::postgres::{contents, failure};
-use close::{entry_name, tell};
+use close::entry_name;
+pub(super) use file::dump_file;
 use flow::{
     CancelGuard, Context, Dump, DumpOptions, DumpRequest, Layout, OpenPart, PartReader, SourceError,
     SourceErrorKind, Step, TargetRef,
 };
 pub(super) use ground::SERVER_MAJOR_MIN;
-use ground::{Ground, Opened};
+use ground::{Ground, Opened, Rows, tell};
 use jobs::Job;
-use parts::{CopyPart, MemoryPart, ObjectPart, Ticket};
+use parts::{ArchivePart, CopyPart, MemoryPart, Ticket};
 use state::{Errand, Reading, ReadyPart, Shared, Stage};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -103,17 +105,15 @@ impl PostgresDump {
     }
 
     fn open(&self, connection: &str) -> Result<(), SourceError> {
-        let opened = ground::open(connection, &self.target, &self.options, &self.context)?;
-        let Opened { ground, holder, archive, mut tables, globals } = opened;
-        if ground.moment.on_standby && tables.iter().any(|table| table.unlogged) {
-            tables.retain(|table| !table.unlogged);
-            tell(
-                &self.context,
-                connection,
-                "unlogged tables have no rows on a standby, and none in this backup".to_owned(),
-            );
-        }
-        let (jobs, counts) = jobs::jobs(&tables, ground.server_major);
+        let selection = self.options.selection.as_ref();
+        let rows = selection.map_or(Rows::ByWorkers, |selection| Rows::ByPgDump(Some(selection)));
+        let opened = ground::open(connection, &self.target, rows, &self.options, &self.context)?;
+        let Opened { ground, holder, archive, tables } = opened;
+        let globals = ground.globals(&self.context);
+        let (jobs, counts) = match ground.streamed {
+            true => (vec![], vec![]),
+            false => jobs::jobs(&tables, ground.server_major),
+        };
         let mut entries = BTreeMap::new();
         for (table, count) in tables.iter().zip(counts) {
             let name = entry_name(&contents::data_file(table.oid), connection)?;
@@ -144,10 +144,24 @@ impl PostgresDump {
     /// Goes on with what `pg_dump` writes.
     fn archive(&self, stream: Box<ArchiveStream>) -> Result<Option<Step>, SourceError> {
         match stream.next()? {
+            Next::Rows(dump_id, stream) => {
+                let Some(ticket) = Ticket::issue(&self.shared) else { return Ok(None) };
+                let oid = stream.toc().entry(dump_id).and_then(contents::oid_of);
+                let at = |tables: &[Table]| tables.iter().position(|table| Some(table.oid) == oid);
+                let mut found = None;
+                self.reading(|reading| found = at(&reading.tables));
+                let (Some(oid), Some(table)) = (oid, found) else {
+                    let problem = format!("pg_dump wrote rows for its entry {dump_id}, which is no table");
+                    return Err(SourceError::new(SourceErrorKind::Failed, "the backup", problem));
+                };
+                let entry = entry_name(&contents::data_file(oid), "")?;
+                let part = ArchivePart::rows(ticket, stream, entry.clone(), table);
+                Ok(self.part(entry.as_str(), Layout::Rows, 0, Box::new(part)))
+            }
             Next::Object(oid, stream) => {
                 let Some(ticket) = Ticket::issue(&self.shared) else { return Ok(None) };
                 let entry = entry_name(&format!("blob_{oid}.dat"), "")?;
-                let part = ObjectPart::new(ticket, stream, entry.clone());
+                let part = ArchivePart::object(ticket, stream, entry.clone());
                 Ok(self.part(entry.as_str(), Layout::Opaque, 0, Box::new(part)))
             }
             Next::List(file, bytes, stream) => {

@@ -7,7 +7,7 @@ use super::state::{Current, ReadyPart, Shared, Stage};
 use super::stream::ArchiveStream;
 use super::verdict::Verdict;
 use crate::postgres::contents::TRAILER;
-use crate::postgres::digest::RowDigest;
+use crate::postgres::digest::{ArchivedRows, RowDigest};
 use crate::postgres::failure;
 use crate::postgres::session::{Copy, Session};
 use bytes::{Buf, Bytes};
@@ -190,22 +190,32 @@ impl PartReader for CopyPart {
     }
 }
 
-/// One large object.
-pub(super) struct ObjectPart {
+/// What `pg_dump` reads: one large object, or the rows of a table.
+pub(super) struct ArchivePart {
     stream: Option<Box<ArchiveStream>>,
     ticket: Option<Ticket>,
     entry: EntryName,
+    /// Of rows, which table they are of.
+    rows: Option<(usize, ArchivedRows)>,
     ended: bool,
     size_bytes: u64,
 }
 
-impl ObjectPart {
-    pub(super) fn new(ticket: Ticket, stream: Box<ArchiveStream>, entry: EntryName) -> Self {
-        Self { stream: Some(stream), ticket: Some(ticket), entry, ended: false, size_bytes: 0 }
+impl ArchivePart {
+    /// Takes the large object at which the stream stands.
+    pub(super) fn object(ticket: Ticket, stream: Box<ArchiveStream>, entry: EntryName) -> Self {
+        let (stream, ticket) = (Some(stream), Some(ticket));
+        Self { stream, ticket, entry, rows: None, ended: false, size_bytes: 0 }
+    }
+
+    /// Takes the rows at which the stream stands.
+    pub(super) fn rows(ticket: Ticket, stream: Box<ArchiveStream>, entry: EntryName, table: usize) -> Self {
+        let rows = Some((table, ArchivedRows::default()));
+        Self { rows, ..Self::object(ticket, stream, entry) }
     }
 }
 
-impl PartReader for ObjectPart {
+impl PartReader for ArchivePart {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
         let Some(ticket) = &self.ticket else { return Ok(0) };
         ticket.verdict.check()?;
@@ -214,6 +224,9 @@ impl PartReader for ObjectPart {
             Ok(count) => {
                 self.ended = count == 0 && !buffer.is_empty();
                 self.size_bytes += count as u64;
+                if let Some((_, rows)) = &mut self.rows {
+                    rows.take(&buffer[..count]);
+                }
                 Ok(count)
             }
             Err(error) => Err(match self.stream.take() {
@@ -235,15 +248,30 @@ impl PartReader for ObjectPart {
         if !self.ended {
             return Err(ticket.unread());
         }
+        let table = self.rows.as_ref().map(|(table, _)| *table);
+        let sums = match self.rows.take() {
+            Some((_, rows)) => match rows.finish() {
+                Some(sums) => Some(sums),
+                None => return Err(ticket.unread()),
+            },
+            None => None,
+        };
         let (entry, size_bytes) = (self.entry.clone(), self.size_bytes);
+        let layout = if table.is_some() { Layout::Rows } else { Layout::Opaque };
         ticket.finish(|current| {
             let Stage::Reading(reading) = &mut current.stage else { return };
             reading.archive = Some(stream);
-            reading.objects += 1;
+            reading.objects += u64::from(table.is_none());
             reading.size_bytes += size_bytes;
-            reading.entries.insert(entry, (Layout::Opaque, 1));
+            reading.entries.insert(entry, (layout, 1));
+            if let (Some(table), Some((rows, digest))) = (table, sums)
+                && let Some((sum_rows, sum)) = reading.sums.get_mut(table)
+            {
+                *sum_rows += rows;
+                *sum = sum.wrapping_add(digest.0);
+            }
         });
-        Ok(PartFacts { size_bytes, rows: None, digest: None })
+        Ok(PartFacts { size_bytes, rows: sums.map(|(rows, _)| rows), digest: sums.map(|(_, digest)| digest) })
     }
 }
 

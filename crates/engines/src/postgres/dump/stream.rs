@@ -1,4 +1,4 @@
-//! What `pg_dump` writes, read as it comes: the table of contents, then the large objects. Its rows were left out.
+//! What `pg_dump` writes, read as it comes: the table of contents, then large objects, and rows where it was asked for them.
 //!
 //! The end of the stream proves nothing: the program's exit code does, and that each entry which is to have data had
 //! them.
@@ -21,10 +21,16 @@ pub(super) struct ArchiveStream {
     seen: BTreeSet<i32>,
     /// The list of large objects that is being read: its file, and what stands in it so far.
     list: Option<(String, Vec<u8>)>,
+    /// Whether rows were asked for.
+    with_rows: bool,
+    /// The entry whose block was begun last.
+    block: i32,
 }
 
 /// What comes next.
 pub(super) enum Next {
+    /// The rows of an entry; they are to be read from the stream.
+    Rows(i32, Box<ArchiveStream>),
     /// A large object; its content is to be read from the stream.
     Object(u32, Box<ArchiveStream>),
     /// A list of large objects is complete: its file and what stands in it.
@@ -45,12 +51,14 @@ impl ArchiveStream {
     /// Reads the table of contents. Where the program failed, its own words say why.
     pub(super) fn begin(
         (running, output): (Running, ChildStdout),
+        with_rows: bool,
         object: &str,
     ) -> Result<Result<Self, Ended>, SourceError> {
         match BlockReader::begin(BufReader::with_capacity(BUFFER_BYTES, output)) {
             Ok(blocks) => {
                 let object = object.to_owned();
-                Ok(Ok(Self { blocks, running, object, seen: BTreeSet::new(), list: None }))
+                let (seen, list, block) = (BTreeSet::new(), None, 0);
+                Ok(Ok(Self { blocks, running, object, seen, list, with_rows, block }))
             }
             Err(error) => match running.finish() {
                 Err(ended) => Ok(Err(ended)),
@@ -62,6 +70,11 @@ impl ArchiveStream {
     /// Returns the table of contents.
     pub(super) fn toc(&self) -> &TableOfContents {
         self.blocks.toc()
+    }
+
+    /// Returns the number of the entry whose data are read.
+    pub(super) fn block(&self) -> i32 {
+        self.block
     }
 
     /// Goes on, or tells how it ended.
@@ -83,7 +96,16 @@ impl ArchiveStream {
                 Ok(None) => return self.end().map(Next::End),
                 Ok(Some((dump_id, BlockKind::LargeObjects))) => {
                     self.seen.insert(dump_id);
+                    self.block = dump_id;
                     self.list = Some((self.list_file(dump_id), Vec::new()));
+                }
+                Ok(Some((dump_id, BlockKind::Data))) if self.with_rows => {
+                    if !self.seen.insert(dump_id) {
+                        let problem = format!("pg_dump wrote the rows of its entry {dump_id} twice");
+                        return Err(SourceError::new(SourceErrorKind::Failed, self.object, problem));
+                    }
+                    self.block = dump_id;
+                    return Ok(Next::Rows(dump_id, self));
                 }
                 Ok(Some((dump_id, BlockKind::Data))) => {
                     let problem =
@@ -104,7 +126,7 @@ impl ArchiveStream {
         }
     }
 
-    /// Reads on in the current large object; 0 at its end.
+    /// Reads on in the current large object, or in the rows; 0 at their end.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ArchiveError> {
         self.blocks.read_chunks(buffer)
     }

@@ -44,7 +44,7 @@ pub(super) fn filled(
     manifest: &Manifest,
     ground: &Ground,
 ) -> Result<Vec<Filled>, RestoreError> {
-    let found = catalog::read(session)?;
+    let found = catalog::read(session, catalog::Which::All)?;
     let mut tables: BTreeMap<(Vec<u8>, Vec<u8>), Table> = found
         .tables
         .into_iter()

@@ -59,6 +59,8 @@ impl Access {
         variables.extend(connection(settings, reached));
         variables.insert("PGPASSFILE".to_owned(), passfile.display().to_string());
         variables.insert("LC_ALL".to_owned(), "C".to_owned());
+        // Rows that a program reads are written as our own sessions write them.
+        variables.insert("PGTZ".to_owned(), "UTC".to_owned());
         Ok(Self { variables, _folder: folder })
     }
 

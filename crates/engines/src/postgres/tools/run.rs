@@ -3,11 +3,12 @@
 
 use super::environment::Access;
 use super::find::Program;
-use flow::{Cancel, CancelGuard, SourceError, SourceErrorKind};
+use flow::{Cancel, CancelGuard, Environment, SourceError, SourceErrorKind};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::Read;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -49,10 +50,39 @@ impl Running {
         object: &str,
         cancel: &Cancel,
     ) -> Result<(Self, ChildStdout), SourceError> {
-        let name = program.path.display().to_string();
         let mut command = Command::new(&program.path);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(arguments).stdin(Stdio::null());
         access.apply(&mut command);
+        Self::spawn(command, object, cancel)
+    }
+
+    /// Starts a program that connects to nothing: it turns what is written to it into what is read from it.
+    pub(in crate::postgres) fn start_filter(
+        program: &Program,
+        arguments: &[String],
+        environment: &Environment,
+        object: &str,
+        cancel: &Cancel,
+    ) -> Result<(Self, ChildStdin, ChildStdout), SourceError> {
+        let mut command = Command::new(&program.path);
+        command.args(arguments).stdin(Stdio::piped());
+        let inherited = environment.iter().filter(|(name, _)| !name.starts_with("PG"));
+        command.env_clear().envs(inherited).env("LC_ALL", "C");
+        let (running, output) = Self::spawn(command, object, cancel)?;
+        let input = locked(&running.child).stdin.take().ok_or_else(|| {
+            let message = format!("{} cannot be written to", running.name);
+            SourceError::new(SourceErrorKind::Failed, object, message)
+        })?;
+        Ok((running, input, output))
+    }
+
+    fn spawn(
+        mut command: Command,
+        object: &str,
+        cancel: &Cancel,
+    ) -> Result<(Self, ChildStdout), SourceError> {
+        let name = Path::new(command.get_program()).display().to_string();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let failed = |message: String| SourceError::new(SourceErrorKind::Failed, object, message);
         let mut child =
             command.spawn().map_err(|error| failed(format!("{name} cannot be started: {error}")))?;

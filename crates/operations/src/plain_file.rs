@@ -1,0 +1,308 @@
+//! One plain file: the form and the compression follow from the name's ending.
+//!
+//! The file appears under its name only when it is whole and synced; killed before, nothing is under that name, and what
+//! was written so far lies beside it, hidden and named `.NAME.PID.partial`. A file that exists is never written over.
+
+use crate::OperationError;
+use engines::ExportForm;
+use serde::Serialize;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How the file is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// `.gz`
+    Gzip,
+    /// `.zst`
+    Zstd,
+    /// `.lz4`
+    Lz4,
+    /// `.xz`
+    Xz,
+    /// `.bz2`
+    Bzip2,
+}
+
+/// Returns form and compression by the endings of a file's name.
+pub(crate) fn form_of(name: &str) -> Result<(ExportForm, Compression), OperationError> {
+    let lower = name.to_ascii_lowercase();
+    let endings = [
+        (".gz", Compression::Gzip),
+        (".zst", Compression::Zstd),
+        (".lz4", Compression::Lz4),
+        (".xz", Compression::Xz),
+        (".bz2", Compression::Bzip2),
+    ];
+    let (stem, compression) = endings
+        .iter()
+        .find_map(|(ending, compression)| lower.strip_suffix(ending).map(|stem| (stem, *compression)))
+        .unwrap_or((&lower, Compression::None));
+    let form = match stem.rsplit_once('.').map(|(_, ending)| ending) {
+        Some("sql") => ExportForm::Sql,
+        Some("db" | "sqlite" | "sqlite3") => ExportForm::Image,
+        Some("dump") => ExportForm::Custom,
+        Some("tar") => ExportForm::Tar,
+        Some("age") => {
+            return Err(OperationError::usage(
+                format!("the ending of `{name}` asks for a file that is encrypted"),
+                "this version does not encrypt plain files: take .age off, and see who can read the file"
+                    .to_owned(),
+            ));
+        }
+        _ => {
+            return Err(OperationError::usage(
+                format!("the ending of `{name}` names no form that a database can have as one file"),
+                "end it in .db (SQLite), .sql, .dump or .tar (PostgreSQL), then .gz, .zst, .lz4, .xz or .bz2 where it \
+                 shall be compressed"
+                    .to_owned(),
+            ));
+        }
+    };
+    Ok((form, compression))
+}
+
+/// The file that a database was written into.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WrittenFile {
+    /// The file; null where it went to a stream.
+    pub path: Option<String>,
+    /// The form.
+    pub form: ExportForm,
+    /// How it is compressed.
+    pub compression: Compression,
+    /// Bytes of the form; null where nothing was done but telling.
+    pub size_bytes: Option<u64>,
+    /// Bytes that were written.
+    pub written_bytes: Option<u64>,
+}
+
+/// Where a plain file goes.
+pub enum FileOut<'a> {
+    /// A file that must not exist yet.
+    File(PathBuf),
+    /// A stream, in that form; where none is said, in the one that suits the database system.
+    Stream(&'a mut (dyn Write + Send), Option<ExportForm>),
+}
+
+/// Where a plain file goes, looked at.
+pub(crate) struct Place {
+    /// The file; `None` for a stream.
+    pub(crate) path: Option<String>,
+    pub(crate) form: ExportForm,
+    pub(crate) compression: Compression,
+}
+
+/// Looks at where a file is to go. Fails where there is one already, or where a database cannot have that form.
+pub(crate) fn place(out: &FileOut<'_>, forms: &[ExportForm]) -> Result<Place, OperationError> {
+    let (path, form, compression) = match out {
+        FileOut::File(path) => {
+            let (form, compression) = form_of(&path.to_string_lossy())?;
+            (Some(path), form, compression)
+        }
+        FileOut::Stream(_, form) => {
+            let usual = forms.first().copied().unwrap_or(ExportForm::Sql);
+            (None, form.unwrap_or(usual), Compression::None)
+        }
+    };
+    if !forms.contains(&form) {
+        let named = |form: &ExportForm| format!(".{}", ending(*form));
+        let known: Vec<String> = forms.iter().map(named).collect();
+        let of = path.map(|path| format!("{}: ", path.display())).unwrap_or_default();
+        return Err(OperationError::usage(
+            format!("{of}a database of this system has no form .{}", ending(form)),
+            format!("it can be written as {}", known.join(", ")),
+        ));
+    }
+    if let Some(path) = path {
+        refuse_existing(path)?;
+    }
+    Ok(Place { path: path.map(|path| path.display().to_string()), form, compression })
+}
+
+fn ending(form: ExportForm) -> &'static str {
+    match form {
+        ExportForm::Image => "db",
+        ExportForm::Sql => "sql",
+        ExportForm::Custom => "dump",
+        ExportForm::Tar => "tar",
+    }
+}
+
+fn refuse_existing(path: &Path) -> Result<(), OperationError> {
+    if path.symlink_metadata().is_ok() {
+        return Err(OperationError::usage(
+            format!("{} exists already", path.display()),
+            "give another name, or move the file away first".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// What was written into an output.
+pub(crate) struct Wrote {
+    /// Bytes of the form.
+    pub(crate) size_bytes: u64,
+    /// What the beginning is to be replaced by, where the output can go back.
+    pub(crate) front: Option<Vec<u8>>,
+}
+
+type WriteForm<'a> = dyn FnMut(&mut (dyn Write + Send)) -> Result<Wrote, OperationError> + 'a;
+
+/// Writes, and returns how many bytes the form has and how many were written.
+pub(crate) fn write(
+    out: FileOut<'_>,
+    place: &Place,
+    write: &mut WriteForm<'_>,
+) -> Result<(u64, u64), OperationError> {
+    match out {
+        FileOut::Stream(stream, _) => {
+            let size_bytes = write(stream)?.size_bytes;
+            Ok((size_bytes, size_bytes))
+        }
+        FileOut::File(path) => to_file(&path, place.compression, write),
+    }
+}
+
+fn to_file(
+    path: &Path,
+    compression: Compression,
+    write: &mut WriteForm<'_>,
+) -> Result<(u64, u64), OperationError> {
+    let failed = |message: &str, error: io::Error| OperationError::Local {
+        object: path.display().to_string(),
+        message: format!("{message}: {error}"),
+        hint: Some("the file needs a folder that exists, may be written and has space".to_owned()),
+        source: Some(error.into()),
+    };
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let partial = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&partial)
+        .map_err(|error| failed("cannot be made", error))?;
+    let removal = RemoveOnDrop(&partial);
+    let refused = Refused::default();
+    let written = compress((file, Arc::clone(&refused)), compression, write, &failed);
+    let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let (sizes, file) = match (written, refused) {
+        // The database side is not to blame where the file took no more.
+        (Err(OperationError::Source(_)), Some(error)) => return Err(failed("cannot be written", error)),
+        (written, _) => written?,
+    };
+    file.sync_all().map_err(|error| failed("cannot be synced", error))?;
+    // A hard link never replaces what came to that name meanwhile; a filesystem without them gets a checked rename.
+    if std::fs::hard_link(&partial, path).is_err() {
+        refuse_existing(path)?;
+        std::fs::rename(&partial, path).map_err(|error| failed("cannot be named", error))?;
+    }
+    drop(removal);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| failed("cannot be synced", error))?;
+    Ok(sizes)
+}
+
+struct RemoveOnDrop<'a>(&'a Path);
+
+impl Drop for RemoveOnDrop<'_> {
+    fn drop(&mut self) {
+        // Where it cannot be removed it stays, hidden and named as partial.
+        let _ = std::fs::remove_file(self.0);
+    }
+}
+
+/// Counts what passes, and keeps the first error of the file: whoever writes into it may say it as its own.
+struct Counted<W>(W, u64, Refused);
+
+/// The first error of the file that is written.
+type Refused = Arc<Mutex<Option<io::Error>>>;
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let count = self.0.write(buffer).inspect_err(|error| {
+            let mut refused = self.2.lock().unwrap_or_else(PoisonError::into_inner);
+            let same = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+            refused.get_or_insert(same);
+        })?;
+        self.1 += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+fn compress(
+    (file, refused): (File, Refused),
+    compression: Compression,
+    write: &mut WriteForm<'_>,
+    failed: &dyn Fn(&str, io::Error) -> OperationError,
+) -> Result<((u64, u64), File), OperationError> {
+    let counted = Counted(BufWriter::with_capacity(1 << 20, file), 0, refused);
+    let cannot = |error| failed("cannot be written", error);
+    let (size, counted) = match compression {
+        Compression::None => {
+            let mut sink = counted;
+            let wrote = write(&mut sink)?;
+            sink.flush().map_err(cannot)?;
+            if let Some(front) = wrote.front {
+                sink.0.get_ref().write_all_at(&front, 0).map_err(cannot)?;
+            }
+            (wrote.size_bytes, sink)
+        }
+        Compression::Gzip => {
+            let mut sink = flate2::write::GzEncoder::new(counted, flate2::Compression::new(6));
+            (write(&mut sink)?.size_bytes, sink.finish().map_err(cannot)?)
+        }
+        Compression::Zstd => {
+            let mut sink = zstd::Encoder::new(counted, 3).map_err(cannot)?;
+            sink.include_checksum(true).map_err(cannot)?;
+            (write(&mut sink)?.size_bytes, sink.finish().map_err(cannot)?)
+        }
+        Compression::Lz4 => {
+            let frame = lz4_flex::frame::FrameInfo::new().content_checksum(true);
+            let mut sink = lz4_flex::frame::FrameEncoder::with_frame_info(frame, counted);
+            let size = write(&mut sink)?.size_bytes;
+            (size, sink.finish().map_err(|error| cannot(io::Error::other(error)))?)
+        }
+        Compression::Xz => {
+            let mut sink = liblzma::write::XzEncoder::new(counted, 6);
+            (write(&mut sink)?.size_bytes, sink.finish().map_err(cannot)?)
+        }
+        Compression::Bzip2 => {
+            let mut sink = bzip2::write::BzEncoder::new(counted, bzip2::Compression::new(9));
+            (write(&mut sink)?.size_bytes, sink.finish().map_err(cannot)?)
+        }
+    };
+    let written = counted.1;
+    let file = counted.0.into_inner().map_err(|error| cannot(error.into_error()))?;
+    Ok(((size, written), file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ending_decides() {
+        assert!(matches!(form_of("a.db"), Ok((ExportForm::Image, Compression::None))));
+        assert!(matches!(form_of("/x.y/a.SQL.zst"), Ok((ExportForm::Sql, Compression::Zstd))));
+        assert!(matches!(form_of("a.sqlite.xz"), Ok((ExportForm::Image, Compression::Xz))));
+        assert!(matches!(form_of("a.dump.gz"), Ok((ExportForm::Custom, Compression::Gzip))));
+        assert!(matches!(form_of("a.tar.lz4"), Ok((ExportForm::Tar, Compression::Lz4))));
+        for bad in ["a", "a.gz", "a.zip", "a.sql.age", "-", ""] {
+            assert!(matches!(form_of(bad), Err(OperationError::Usage { .. })), "{bad}");
+        }
+    }
+}
