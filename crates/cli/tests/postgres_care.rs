@@ -145,7 +145,8 @@ fn a_server_that_lets_nobody_in_is_told_of() {
     std::fs::write(&rules, "local all postgres trust\nlocal all all scram-sha-256\n").unwrap();
     cluster.sql("postgres", "CREATE ROLE anna LOGIN PASSWORD 'geheim'; SELECT pg_reload_conf()");
     let mut command = machine.command();
-    command.env("PGHOST", cluster.socket_folder()).env("PGUSER", "anna");
+    // A password is given to nobody who was only found.
+    command.env("PGHOST", cluster.socket_folder()).env("PGUSER", "anna").env("PGPASSWORD", "geheim");
     let told = outcome(command.args(["init"]));
     assert_eq!(told.code, 0, "{}", told.err);
     let folder = cluster.socket_folder().display().to_string();
