@@ -161,3 +161,41 @@ fn an_index_file_that_goes_while_it_is_read_is_no_damage() {
     assert!(content(&*repository.open(&id, &bench.context).unwrap()) == expected);
     assert_eq!(faulty.happened(), 1);
 }
+
+/// A part whose producer says that it is whole, and lets another worker give the verdict before its own goes on.
+struct Overtaken(std::sync::mpsc::Sender<()>, u64);
+
+impl flow::PartReader for Overtaken {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, flow::SourceError> {
+        let count = buffer.len().min(usize::try_from(self.1).unwrap());
+        buffer[..count].fill(7);
+        self.1 -= count as u64;
+        Ok(count)
+    }
+
+    fn finish(self: Box<Self>) -> Result<flow::PartFacts, flow::SourceError> {
+        self.0.send(()).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        Ok(flow::PartFacts { size_bytes: 5000, rows: None, digest: None })
+    }
+}
+
+#[test]
+fn a_verdict_waits_for_parts_that_are_not_in_their_place_yet() {
+    let bench = Bench::new();
+    let repository = bench.open();
+    let writer = repository.begin(bench.request(), &bench.context).unwrap();
+    let (sender, whole) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let reader = Box::new(Overtaken(sender, 5000));
+            let layout = flow::Layout::Opaque;
+            let part =
+                flow::OpenPart { database: database(PATH), entry: entry("e"), layout, index: 0, reader };
+            writer.part(part).unwrap();
+        });
+        whole.recv().unwrap();
+        writer.done(&database(PATH), support::dumped(&[("e", flow::Layout::Opaque, 1)])).unwrap();
+    });
+    writer.commit().unwrap();
+}

@@ -32,6 +32,8 @@ pub(super) struct Table {
     pub(super) extension: Option<(u32, String)>,
     /// The tables of extensions whose rows must be there before, for a foreign key is there already.
     pub(super) after: BTreeSet<u32>,
+    /// The partitioned table that its rows are to be loaded by: in a new database they may belong to another partition.
+    pub(super) loaded_via: Option<u32>,
     /// The names in the database's own encoding.
     pub(super) names: Names,
 }
@@ -217,13 +219,48 @@ pub(super) fn read(session: &mut Session, which: Which) -> Result<Catalog, Sourc
                 same_file: session.field(&row, 8)?,
                 extension: extension.map(|extension| (extension, condition)),
                 after: BTreeSet::new(),
+                loaded_via: None,
                 names,
             }),
         }
     }
+    find_roots(session, &mut catalog)?;
     order_views(session, &mut catalog, unfilled)?;
     order_extension_tables(session, &mut catalog)?;
     Ok(catalog)
+}
+
+/// Which partitions hold their rows by a hash that a new database does not have: that of an enum's value depends on its
+/// number, and containers may hold such values. Beside each stands the root of its tree.
+const BY_PASSING_HASH: &str = "WITH RECURSIVE up AS (
+   SELECT c.oid AS leaf, i.inhparent AS parent
+   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid
+   WHERE c.relkind = 'r' AND c.relispartition
+   UNION ALL
+   SELECT up.leaf, i.inhparent
+   FROM up JOIN pg_catalog.pg_class c ON c.oid = up.parent AND c.relispartition
+   JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.parent)
+ SELECT up.leaf, max(p.oid) FILTER (WHERE NOT p.relispartition)
+ FROM up JOIN pg_catalog.pg_class p ON p.oid = up.parent
+ JOIN pg_catalog.pg_partitioned_table t ON t.partrelid = up.parent
+ GROUP BY up.leaf
+ HAVING bool_or(EXISTS (
+   SELECT 1 FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_am a ON a.oid = o.opcmethod
+   WHERE o.oid = ANY (t.partclass::oid[]) AND a.amname = 'hash'
+     AND o.opcname IN ('enum_ops', 'array_ops', 'record_ops', 'range_ops', 'multirange_ops')))";
+
+fn find_roots(session: &mut Session, catalog: &mut Catalog) -> Result<(), SourceError> {
+    if !catalog.tables.iter().any(|table| table.kind == 'p') {
+        return Ok(());
+    }
+    let mut roots: BTreeMap<u32, Option<u32>> = BTreeMap::new();
+    for row in session.query(BY_PASSING_HASH, &[])? {
+        roots.insert(session.field(&row, 0)?, session.field(&row, 1)?);
+    }
+    for table in &mut catalog.tables {
+        table.loaded_via = roots.get(&table.oid).copied().flatten();
+    }
+    Ok(())
 }
 
 /// Which materialized view is made from which, through ordinary views too.

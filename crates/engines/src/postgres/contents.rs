@@ -16,6 +16,9 @@ const EXTENSION: &[u8] = b"3079";
 /// The kinds of entries that make what others depend on.
 const DEFINING: [&str; 4] = ["TABLE", "SEQUENCE", "MATERIALIZED VIEW", "EXTENSION"];
 
+/// What an entry says whose rows are loaded by the root of their table, before its name.
+pub(super) const VIA_ROOT: &[u8] = b"-- load via partition root ";
+
 /// What ends the rows in a file.
 pub(super) const TRAILER: &[u8] = b"\\.\n\n\n";
 
@@ -131,7 +134,7 @@ pub(super) fn complete(
             Some((extension, _)) => numbers.get(EXTENSION, *extension),
         };
         let above = above.ok_or_else(|| format!("the archive does not define the table {}", table.shown))?;
-        let mut entry = table_data(table, number(), above);
+        let mut entry = table_data(table, root(table, catalog)?, number(), above);
         let after = table.after.iter().filter_map(|oid| loaded.get(oid));
         entry.dependencies.extend(after.map(|number: &i32| number.to_string().into_bytes()));
         loaded.insert(table.oid, entry.dump_id);
@@ -175,12 +178,23 @@ pub(super) fn complete(
     Ok(whole)
 }
 
-fn table_data(table: &Table, number: i32, above: i32) -> Entry {
+/// Returns the table that a table's rows are loaded by, where that is another one.
+fn root<'a>(table: &Table, catalog: &'a Catalog) -> Result<Option<&'a Table>, String> {
+    let Some(oid) = table.loaded_via else { return Ok(None) };
+    let found = catalog.tables.iter().find(|root| root.oid == oid);
+    found
+        .map(Some)
+        .ok_or_else(|| format!("the catalog does not list the table that {} is a part of", table.shown))
+}
+
+/// Rows that go into a root are marked as `pg_dump` marks them: `pg_restore` then empties no partition before it loads.
+fn table_data(table: &Table, root: Option<&Table>, number: i32, above: i32) -> Entry {
     let mut entry = blank("TABLE DATA", &table.names, number, above);
     entry.oid = Some(table.oid.to_string().into_bytes());
     entry.had_dumper = true;
-    let words: [&[u8]; 5] = [b"COPY ", &table.names.quoted, b" ", &table.names.columns, b" FROM stdin;\n"];
-    entry.copy = Some(words.concat());
+    let into = &root.unwrap_or(table).names.quoted;
+    entry.copy = Some([&b"COPY "[..], into, b" ", &table.names.columns, b" FROM stdin;\n"].concat());
+    entry.definition = root.map(|_| [VIA_ROOT, into].concat());
     entry.place = DataPlace::File(Some(data_file(table.oid).into_bytes()));
     entry
 }

@@ -1,7 +1,7 @@
 //! The facts of a live database, and answers to questions: each in one read-only transaction.
 
-use super::session::{self, Session};
-use super::{catalog, digest, failure, targets};
+use super::session::Session;
+use super::{catalog, digest, failure, pooler, targets};
 use crate::engine::{Answer, FactsDepth, Query};
 use flow::{
     ConsistencyPoint, Context, DatabaseRef, Digest128, EngineKind, Facts, SchemaObject, SourceError,
@@ -21,8 +21,8 @@ pub(super) fn facts(
 ) -> Result<Facts, SourceError> {
     let object = database.connection.as_str();
     let settings = targets::settings(object, None, context)?;
-    let mut session = session::connect(&settings, None, object, &context.cancel)?;
-    session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")?;
+    let mut session = pooler::connect_past(&settings, object, &context.cancel)?;
+    session.execute(&session.begin_reading(None))?;
     let sql = "SELECT current_setting('server_version'), pg_catalog.getdatabaseencoding()::text,
                  pg_catalog.pg_database_size(current_database())";
     let row = session.query_one(sql, &[])?;
@@ -111,7 +111,7 @@ fn digest_of(
 pub(super) fn query(database: &DatabaseRef, query: &Query, context: &Context) -> Result<Answer, SourceError> {
     let object = database.connection.as_str();
     let settings = targets::settings(object, None, context)?;
-    let mut session = session::connect(&settings, None, object, &context.cancel)?;
+    let mut session = pooler::connect_past(&settings, object, &context.cancel)?;
     session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; RESET search_path; RESET TimeZone")?;
     let sql = query.sql.trim().trim_end_matches(';');
     let invalid = |error: SourceError| SourceError { kind: SourceErrorKind::Invalid, ..error };

@@ -86,7 +86,7 @@ pub(super) fn take(
             Ok(taken) => return Ok(taken),
             Err(error) => {
                 session.execute("ROLLBACK")?;
-                let error = blamed(session, error)?;
+                let error = blamed(session, error);
                 patience.again(error, context)?;
             }
         }
@@ -100,7 +100,7 @@ fn attempt(
     object: &str,
 ) -> Result<Result<(Moment, Catalog), SourceError>, SourceError> {
     let now = catalog::tables_now(session, which)?;
-    session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")?;
+    session.execute(&session.begin_reading(None))?;
     if let Err(error) = lock(session, now.values().map(String::as_str), object)? {
         return Ok(Err(error));
     }
@@ -201,8 +201,17 @@ fn moment(session: &mut Session, object: &str) -> Result<Moment, SourceError> {
     })
 }
 
-/// Says in an error who holds or waits for locks that let nobody else read.
-pub(super) fn blamed(session: &mut Session, mut error: SourceError) -> Result<SourceError, SourceError> {
+/// Says in an error who holds or waits for locks that let nobody else read, where that can be found out.
+pub(super) fn blamed(session: &mut Session, mut error: SourceError) -> SourceError {
+    if let Ok(who) = exclusive(session)
+        && !who.is_empty()
+    {
+        error.hint = Some(who);
+    }
+    error
+}
+
+fn exclusive(session: &mut Session) -> Result<String, SourceError> {
     let sql = "SELECT l.pid, coalesce(a.usename::text, '?'), coalesce(a.application_name, ''),
                  l.relation::regclass::text, l.granted,
                  array_to_string(pg_catalog.pg_blocking_pids(l.pid), ', ')
@@ -210,21 +219,32 @@ pub(super) fn blamed(session: &mut Session, mut error: SourceError) -> Result<So
                WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
                  AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
                ORDER BY l.granted DESC, l.pid LIMIT 5";
-    let mut who = Vec::new();
+    let (mut who, mut prepared) = (Vec::new(), false);
     for row in session.query(sql, &[])? {
-        let (pid, user, application): (i32, String, String) =
+        let (pid, user, application): (Option<i32>, String, String) =
             (session.field(&row, 0)?, session.field(&row, 1)?, session.field(&row, 2)?);
         let table: Option<String> = session.field(&row, 3)?;
         let application = if application.is_empty() { application } else { format!(" ({application})") };
         let table = table.unwrap_or_else(|| "a table that is gone".to_owned());
-        let (granted, blockers): (bool, String) = (session.field(&row, 4)?, session.field(&row, 5)?);
+        let (granted, blockers): (bool, Option<String>) = (session.field(&row, 4)?, session.field(&row, 5)?);
+        let Some(pid) = pid else {
+            prepared = true;
+            who.push(format!("a prepared transaction holds {table} for itself"));
+            continue;
+        };
+        let blockers = blockers.unwrap_or_default();
         who.push(match granted {
             true => format!("process {pid} of {user}{application} holds {table} for itself"),
             false => format!("process {pid} of {user}{application} waits for {table}, behind {blockers}"),
         });
     }
-    if !who.is_empty() {
-        error.hint = Some(format!("{}; wait for it, or end it with pg_terminate_backend", who.join("; ")));
+    if who.is_empty() {
+        return Ok(String::new());
     }
-    Ok(error)
+    let end = if prepared {
+        "pg_prepared_xacts lists prepared transactions, COMMIT PREPARED or ROLLBACK PREPARED ends one"
+    } else {
+        "wait for it, or end it with pg_terminate_backend"
+    };
+    Ok(format!("{}; {end}", who.join("; ")))
 }

@@ -94,6 +94,14 @@ INSERT INTO shop.orders SELECT i, date '2025-01-01' + i, (ARRAY['north', 'south'
 FROM generate_series(1, 900) AS i;
 CREATE INDEX ON shop.orders (amount);
 
+-- An enum's hash is another one in each database: with one partition the text stays the same.
+CREATE TABLE shop.by_mood (id int, mood shop.mood, area text) PARTITION BY LIST (area);
+CREATE TABLE shop.by_mood_north PARTITION OF shop.by_mood FOR VALUES IN ('north') PARTITION BY HASH (mood);
+CREATE TABLE shop.by_mood_0 PARTITION OF shop.by_mood_north FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+CREATE TABLE shop.by_mood_rest PARTITION OF shop.by_mood DEFAULT;
+INSERT INTO shop.by_mood SELECT i, (ARRAY['sad', 'ok', 'hap''py'])[1 + i % 3]::shop.mood, (ARRAY['north', 'south'])[1 + i % 2]
+FROM generate_series(1, 60) AS i;
+
 -- Foreign keys in a circle, and one on itself.
 CREATE TABLE shop.chicken (id int PRIMARY KEY, egg int, mother int REFERENCES shop.chicken);
 CREATE TABLE shop.egg (id int PRIMARY KEY, chicken int REFERENCES shop.chicken DEFERRABLE INITIALLY DEFERRED);

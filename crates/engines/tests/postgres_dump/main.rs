@@ -6,5 +6,6 @@ mod archives;
 mod conformance;
 mod encrypted;
 mod failures;
+mod hostile;
 mod pulled;
 mod races;

@@ -21,7 +21,7 @@ use flow::{
 use jiff::Timestamp;
 use restic::{BlobKind, BlobWriter, Cut, Id, LockGuard, Node, Snapshot, StoredBlob, StreamError, Tree};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A database while its parts come in.
 #[derive(Default)]
@@ -49,6 +49,7 @@ pub(super) struct ResticSnapshotWriter {
     /// What is stored anew is read back later than this.
     began: Timestamp,
     growing: Mutex<BTreeMap<DatabaseName, Growing>>,
+    under_way: UnderWay,
     settled: Mutex<BTreeMap<DatabaseName, Settled>>,
 }
 
@@ -70,6 +71,7 @@ impl ResticSnapshotWriter {
             known,
             began: Timestamp::now(),
             growing: Mutex::default(),
+            under_way: UnderWay::default(),
             settled: Mutex::default(),
         }
     }
@@ -262,6 +264,45 @@ impl ResticSnapshotWriter {
     }
 }
 
+/// How many parts of each database are on their way to their place.
+#[derive(Default)]
+struct UnderWay {
+    counts: Mutex<BTreeMap<DatabaseName, usize>>,
+    over: Condvar,
+}
+
+impl UnderWay {
+    /// Notes a part, until what is returned is dropped.
+    fn begin(&self, database: &DatabaseRef) -> OnePart<'_> {
+        *lock(&self.counts).entry(database.name.clone()).or_default() += 1;
+        OnePart { all: self, database: database.name.clone() }
+    }
+
+    /// Waits until no part of a database is on its way.
+    fn wait(&self, database: &DatabaseRef) {
+        let counts = lock(&self.counts);
+        let on_its_way = |counts: &mut BTreeMap<DatabaseName, usize>| counts.contains_key(&database.name);
+        drop(self.over.wait_while(counts, on_its_way).unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+struct OnePart<'a> {
+    all: &'a UnderWay,
+    database: DatabaseName,
+}
+
+impl Drop for OnePart<'_> {
+    fn drop(&mut self) {
+        let mut counts = lock(&self.all.counts);
+        match counts.get_mut(&self.database) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(counts.remove(&self.database)),
+        }
+        drop(counts);
+        self.all.over.notify_all();
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -269,6 +310,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl SnapshotWriter for ResticSnapshotWriter {
     fn part(&self, part: OpenPart) -> Result<(), PartError> {
         let OpenPart { database, entry, layout, index, reader } = part;
+        let _under_way = self.under_way.begin(&database);
         let (stored, blobs) = self.store(&database, reader, layout)?;
         let oldest = self.oldest_proof(&database, &blobs);
         let size_bytes = stored.size_bytes;
@@ -308,6 +350,8 @@ impl SnapshotWriter for ResticSnapshotWriter {
     }
 
     fn done(&self, database: &DatabaseRef, dumped: Dumped) -> Result<(), RepositoryError> {
+        // A part whose reader was finished by another worker may not be in its place yet, however slow the repository is.
+        self.under_way.wait(database);
         let growing = lock(&self.growing).remove(&database.name).unwrap_or_default();
         let time = dumped.facts.consistency.time;
         let mut line = self.line(database, &dumped);

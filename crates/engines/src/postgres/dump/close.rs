@@ -148,6 +148,7 @@ pub(super) fn facts(
         schema: toc.entries.iter().filter_map(|entry| schema_object(entry, &shown)).collect(),
         properties: BTreeMap::from([
             ("encoding".to_owned(), json!(moment.encoding)),
+            ("loaded_via".to_owned(), loaded_via(ground, tables)),
             ("database_bytes".to_owned(), json!(moment.database_bytes)),
             ("large_objects".to_owned(), json!(objects)),
             ("on_standby".to_owned(), json!(moment.on_standby)),
@@ -169,6 +170,13 @@ fn needs(toc: &TableOfContents) -> serde_json::Value {
         "extensions": needs.extensions,
         "tablespaces": needs.tablespaces,
     })
+}
+
+/// Which tables are loaded by another one, by their names: only the rows of all of these together are those of a restore.
+fn loaded_via(ground: &Ground, tables: &[Table]) -> serde_json::Value {
+    let root = |oid: u32| ground.catalog.tables.iter().find(|table| table.oid == oid);
+    let pairs = tables.iter().filter_map(|table| Some((&table.shown, root(table.loaded_via?)?)));
+    pairs.map(|(name, root)| (name.clone(), json!(root.shown))).collect::<serde_json::Map<_, _>>().into()
 }
 
 /// Of tables the statement is kept too: by it a table is known that got another name.

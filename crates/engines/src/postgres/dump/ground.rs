@@ -109,7 +109,7 @@ pub(super) fn open(
                 // A lock that it did not get, or an object that went while it looked at it.
                 let passing = ended.mentions(&["LOCK TABLE", "with OID", "cache lookup failed", "deadlock"])
                     && !ended.mentions(&["permission denied"]);
-                let error = snapshot::blamed(&mut holder, ended.into_error())?;
+                let error = snapshot::blamed(&mut holder, ended.into_error());
                 holder.execute("ROLLBACK")?;
                 if !passing {
                     return Err(SourceError { hint: None, ..error });
@@ -224,10 +224,7 @@ impl Ground {
     pub(super) fn worker(&self, context: &Context) -> Result<Session, SourceError> {
         let mut session =
             session::connect(&self.settings, Some(self.reached), &self.object, &context.cancel)?;
-        let snapshot = self.moment.name.replace('\'', "''");
-        session.execute(&format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET TRANSACTION SNAPSHOT '{snapshot}'"
-        ))?;
+        session.execute(&session.begin_reading(Some(&self.moment.name)))?;
         Ok(session)
     }
 }

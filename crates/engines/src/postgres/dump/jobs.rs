@@ -102,6 +102,7 @@ mod tests {
             same_file: true,
             extension: None,
             after: std::collections::BTreeSet::new(),
+            loaded_via: None,
             names,
         }
     }

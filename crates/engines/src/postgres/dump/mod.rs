@@ -282,8 +282,6 @@ impl PostgresDump {
 
 impl Dump for PostgresDump {
     fn next(&self) -> Result<Option<Step>, SourceError> {
-        self.shared.lock().tickets.asked_again();
-        self.shared.wake.notify_all();
         loop {
             if self.context.cancel.is_cancelled() {
                 return Err(SourceError::cancelled("the backup"));

@@ -108,12 +108,12 @@ pub(super) enum Errand {
 }
 
 impl State {
-    /// Returns the verdict on a database that is over and whose parts are stored.
+    /// Returns the verdict on a database that is over and whose parts were read.
     pub(super) fn take_verdict(&mut self) -> Option<Step> {
-        let stored = self.tickets.all_stored();
+        let ended = self.tickets.all_ended();
         let current = self.current.as_ref()?;
         let over = matches!(current.stage, Stage::Over(_)) && current.ready.is_empty();
-        if !stored || current.away > 0 || !(over || current.verdict.failed()) {
+        if !ended || current.away > 0 || !(over || current.verdict.failed()) {
             return None;
         }
         let current = self.current.take()?;

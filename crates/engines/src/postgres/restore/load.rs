@@ -33,7 +33,7 @@ struct Part<'a> {
 
 impl Part<'_> {
     fn is_whole(&self) -> bool {
-        self.of.parts.len() == 1 && self.of.table.extension.is_none()
+        self.of.parts.len() == 1 && self.of.table.extension.is_none() && self.of.via.is_none()
     }
 
     fn size_bytes(&self) -> u64 {

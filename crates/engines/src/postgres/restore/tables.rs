@@ -7,7 +7,7 @@ use super::archive::{entry, rows_file};
 use super::ground::Ground;
 use crate::postgres::archive::{Entry, TableOfContents};
 use crate::postgres::catalog::{self, Table};
-use crate::postgres::contents::TRAILER;
+use crate::postgres::contents::{TRAILER, VIA_ROOT};
 use crate::postgres::session::Session;
 use crate::restore::RestoreError;
 use flow::{EntryName, Manifest, ManifestEntry, ReadError, ReadErrorKind, SourceError, SourceErrorKind};
@@ -20,6 +20,8 @@ const COPY_END: &[u8] = b" FROM stdin;\n";
 pub(super) struct Filled {
     /// The table, with the columns that its rows have.
     pub(super) table: Table,
+    /// The partitioned table that its rows are loaded by, where they may belong to another partition now.
+    pub(super) via: Option<Table>,
     /// The entry with its rows.
     pub(super) entry: EntryName,
     /// The ranges of rows that may be loaded at once, each with their number where it is known.
@@ -33,7 +35,7 @@ pub(super) struct Filled {
 impl Filled {
     /// Returns the beginning of a `COPY` of it.
     pub(super) fn copy(&self) -> String {
-        format!("COPY {} {}", self.table.quoted, self.table.columns)
+        format!("COPY {} {}", self.via.as_ref().unwrap_or(&self.table).quoted, self.table.columns)
     }
 }
 
@@ -45,13 +47,19 @@ pub(super) fn filled(
     ground: &Ground,
 ) -> Result<Vec<Filled>, RestoreError> {
     let found = catalog::read(session, catalog::Which::All)?;
+    let roots: BTreeMap<u32, Table> = found
+        .tables
+        .iter()
+        .filter(|table| table.kind == 'p')
+        .map(|table| (table.oid, table.clone()))
+        .collect();
     let mut tables: BTreeMap<(Vec<u8>, Vec<u8>), Table> = found
         .tables
         .into_iter()
         .map(|table| ((table.names.schema.clone(), table.names.relation.clone()), table))
         .collect();
     let mut filled = Vec::new();
-    let mut columns = Vec::new();
+    let mut all_columns = Vec::new();
     for data in toc.entries.iter().filter(|entry| entry.is("TABLE DATA")) {
         let Some(file) = rows_file(data) else { continue };
         let names = (data.schema.clone().unwrap_or_default(), data.tag.clone().unwrap_or_default());
@@ -60,33 +68,32 @@ pub(super) fn filled(
             let message = format!("the table {name} of the backup was not made");
             return Err(SourceError::new(SourceErrorKind::Failed, ground.object.clone(), message).into());
         };
-        columns.push(columns_of(data, &table, &ground.object)?);
+        all_columns.push(columns(data, &table.names.quoted, &table.shown, &ground.object)?);
+        let via = table.loaded_via.and_then(|oid| roots.get(&oid)).cloned();
         let entry = entry(manifest, file)?;
         let Rows { parts, rows, digest } = rows(entry)?;
-        filled.push(Filled { table, entry: entry.name.clone(), parts, rows, digest });
+        filled.push(Filled { table, via, entry: entry.name.clone(), parts, rows, digest });
     }
-    let columns = decoded(session, columns, &ground.encoding)?;
+    let columns = decoded(session, all_columns, &ground.encoding)?;
     for (filled, columns) in filled.iter_mut().zip(columns) {
         filled.table.columns = columns;
     }
     Ok(filled)
 }
 
-fn columns_of(data: &Entry, table: &Table, object: &str) -> Result<Vec<u8>, SourceError> {
-    columns(data, &table.names.quoted, &table.shown, object)
-}
-
-/// Returns the columns of an entry's rows, in brackets; `quoted` is the table's name in statements of ours.
+/// Returns the columns of an entry's rows, in brackets; `quoted` is the table's name in statements of ours. Rows that are
+/// loaded by the root of their table stand under its name.
 pub(super) fn columns(
     data: &Entry,
     quoted: &[u8],
     shown: &str,
     object: &str,
 ) -> Result<Vec<u8>, SourceError> {
+    let root = data.definition.as_deref().and_then(|said| said.strip_prefix(VIA_ROOT)).unwrap_or(quoted);
     let copy = data.copy.as_deref().unwrap_or_default();
     let columns = copy
         .strip_prefix(b"COPY ")
-        .and_then(|rest| rest.strip_prefix(quoted))
+        .and_then(|rest| rest.strip_prefix(root))
         .and_then(|rest| rest.strip_suffix(COPY_END));
     columns.map(|columns| columns.trim_ascii().to_vec()).ok_or_else(|| {
         let message = format!("the archive's statement for the rows of {shown} is not one of ours");

@@ -13,6 +13,7 @@ use crate::postgres::failure;
 use crate::postgres::session::Session;
 use crate::restore::RestoreError;
 use flow::{BackupReader, Event, Manifest, Severity, SourceError, SourceErrorKind};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 /// From this version on servers write floating-point numbers in another way.
@@ -51,8 +52,8 @@ pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), Restor
         Ok(())
     })?;
     let sums = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
-    for (of, (rows, digest)) in filled.iter().zip(sums) {
-        compare(job, of, rows, digest, by_digest)?;
+    for (shown, [found, expected]) in by_root(&filled, &sums) {
+        compare(job, shown, found, expected, by_digest)?;
     }
     Ok(())
 }
@@ -62,9 +63,28 @@ fn comparable(manifest: &Manifest, major: u32) -> bool {
     origin.is_none_or(|origin| (origin < SHORTEST_FLOATS) == (u64::from(major) < SHORTEST_FLOATS))
 }
 
-fn compare(job: &Job, of: &Filled, rows: u64, digest: u128, by_digest: bool) -> Result<(), SourceError> {
-    let shown = &of.table.shown;
-    let message = match (of.rows, of.digest) {
+/// Rows and digest, as far as they are known.
+type Sum = (Option<u64>, Option<u128>);
+
+/// Returns what was found of each table and what the backup has. Partitions that were loaded by their root stand together:
+/// which of them has which row may differ.
+fn by_root<'a>(filled: &'a [Filled], sums: &[(u64, u128)]) -> Vec<(&'a str, [Sum; 2])> {
+    let mut by_name: BTreeMap<&str, [Sum; 2]> = BTreeMap::new();
+    for (of, (rows, digest)) in filled.iter().zip(sums) {
+        let name = of.via.as_ref().unwrap_or(&of.table).shown.as_str();
+        let new = [(Some(*rows), Some(*digest)), (of.rows, of.digest)];
+        let both = by_name.entry(name).or_insert([(Some(0), Some(0)); 2]);
+        for (sum, new) in both.iter_mut().zip(new) {
+            sum.0 = sum.0.zip(new.0).map(|(sum, rows)| sum + rows);
+            sum.1 = sum.1.zip(new.1).map(|(sum, digest)| sum.wrapping_add(digest));
+        }
+    }
+    by_name.into_iter().collect()
+}
+
+fn compare(job: &Job, shown: &str, found: Sum, expected: Sum, by_digest: bool) -> Result<(), SourceError> {
+    let (rows, digest) = (found.0.unwrap_or_default(), found.1.unwrap_or_default());
+    let message = match expected {
         (Some(expected), _) if expected != rows => {
             format!("the table {shown} was restored with {rows} rows, and the backup has {expected}")
         }

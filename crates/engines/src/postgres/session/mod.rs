@@ -34,6 +34,9 @@ const SETTINGS: &str = "SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET Interva
      SET search_path = ''; SET row_security = off; SET synchronize_seqscans = off; SET quote_all_identifiers = off; \
      SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0";
 
+/// What keeps a session from reading anything but tables.
+const RESTRICTION: &str = "restrict_nonsystem_relation_kind";
+
 type Connecting = Pin<Box<dyn Future<Output = Result<(), tokio_postgres::Error>> + Send>>;
 
 /// Where a session is connected to, for the programs that are to reach the same server.
@@ -60,6 +63,8 @@ pub(super) struct Session {
     pub(super) reached: Reached,
     /// As the server counts: 150014.
     pub(super) version: i32,
+    /// Whether the server can be told to read nothing but tables.
+    can_restrict: bool,
 }
 
 /// The rows of a `COPY … TO STDOUT` on their way.
@@ -93,14 +98,19 @@ impl Session {
             busy: false,
             reached,
             version: 0,
+            can_restrict: false,
         }
     }
 
     /// Sets what every session needs.
     pub(super) fn prepare(&mut self) -> Result<(), SourceError> {
-        let row = self.query_one("SELECT current_setting('server_version_num')::int8", &[])?;
+        let sql = format!(
+            "SELECT current_setting('server_version_num')::int8, EXISTS (SELECT 1 FROM pg_catalog.pg_settings WHERE name = '{RESTRICTION}')"
+        );
+        let row = self.query_one(&sql, &[])?;
         let version: i64 = self.field(&row, 0)?;
         self.version = i32::try_from(version).unwrap_or(0);
+        self.can_restrict = self.field(&row, 1)?;
         let mut settings = SETTINGS.to_owned();
         if self.version >= 140_000 {
             settings.push_str("; SET idle_session_timeout = 0");
@@ -109,6 +119,34 @@ impl Session {
             settings.push_str("; SET transaction_timeout = 0");
         }
         self.execute(&settings)
+    }
+
+    /// Returns the statements that begin a transaction which reads one moment: that of a `snapshot`, or the one of its
+    /// first query. No statement in them takes a snapshot. All settings are the transaction's own too: whatever stands
+    /// in between and gives it another connection, it never runs without them.
+    ///
+    /// Where the server can, no view and no foreign table is read: somebody may have put one in a table's place, and its
+    /// functions would run with our rights.
+    pub(super) fn begin_reading(&self, snapshot: Option<&str>) -> String {
+        let mut sql = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY".to_owned();
+        if let Some(snapshot) = snapshot {
+            sql.push_str(&format!("; SET TRANSACTION SNAPSHOT '{}'", snapshot.replace('\'', "''")));
+        }
+        sql.push_str("; ");
+        sql.push_str(&self.own_settings());
+        sql
+    }
+
+    /// Returns the statements that give a transaction the settings of a session that reads.
+    pub(super) fn own_settings(&self) -> String {
+        let mut sql = SETTINGS.replace("SET ", "SET LOCAL ");
+        if self.version >= 170_000 {
+            sql.push_str("; SET LOCAL transaction_timeout = 0");
+        }
+        if self.can_restrict {
+            sql.push_str(&format!("; SET LOCAL {RESTRICTION} = 'view, foreign-table'"));
+        }
+        sql
     }
 
     /// Returns the major version of the server.

@@ -4,7 +4,7 @@
 
 use crate::postgres::connection::{Host, Settings};
 use crate::postgres::session::Reached;
-use flow::{Context, SourceError, SourceErrorKind};
+use flow::{Context, Environment, SourceError, SourceErrorKind};
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write;
@@ -22,6 +22,10 @@ const PASSED: [(&str, &str); 7] = [
     ("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION"),
     ("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION"),
 ];
+
+/// The variables that programs inherit, and the beginnings of the names of more.
+const INHERITED: [&str; 8] = ["PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "LANG", "TZ", "LD_LIBRARY_PATH"];
+const INHERITED_FAMILIES: [&str; 3] = ["LC_", "KRB5", "SSL_CERT_"];
 
 /// Lets programs reach the server that a session is on, as the same user.
 pub(in crate::postgres) struct Access {
@@ -53,9 +57,7 @@ impl Access {
             let escaped = password.expose().replace('\\', "\\\\").replace(':', "\\:");
             file.write_all(format!("*:*:*:*:{escaped}\n").as_bytes()).map_err(failed)?;
         }
-        let inherited = context.environment.iter().filter(|(name, _)| !name.starts_with("PG"));
-        let mut variables: BTreeMap<String, String> =
-            inherited.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let mut variables: BTreeMap<String, String> = inherited(&context.environment).collect();
         variables.extend(connection(settings, reached));
         variables.insert("PGPASSFILE".to_owned(), passfile.display().to_string());
         variables.insert("LC_ALL".to_owned(), "C".to_owned());
@@ -74,6 +76,18 @@ impl Access {
     pub(in crate::postgres) fn apply(&self, command: &mut Command) {
         command.env_clear().envs(&self.variables);
     }
+}
+
+/// Returns what programs are given of our environment: what they need to run, and nothing else. The repository's password
+/// and the keys of its storage are in there too, and everybody of the same user can read a program's environment.
+pub(super) fn inherited(environment: &Environment) -> impl Iterator<Item = (String, String)> {
+    let wanted = |name: &str| {
+        INHERITED.contains(&name) || INHERITED_FAMILIES.iter().any(|family| name.starts_with(family))
+    };
+    environment
+        .iter()
+        .filter(move |(name, _)| wanted(name))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
 }
 
 fn connection(settings: &Settings, reached: Reached) -> Vec<(String, String)> {
@@ -134,7 +148,15 @@ mod tests {
     fn a_password_is_in_a_file_of_its_own_and_nowhere_else() {
         let folder = tempfile::tempdir().unwrap();
         let mut context = Context::quiet(ScratchDir::new(folder.path().join("scratch")));
-        let variables = [("PGPASSWORD", "hun:ter\\2"), ("PGSERVICE", ""), ("HOME", "/nowhere")];
+        let variables = [
+            ("PGPASSWORD", "hun:ter\\2"),
+            ("PGSERVICE", ""),
+            ("HOME", "/nowhere"),
+            ("LC_MESSAGES", "C"),
+            ("BACKSTAY_PASSWORD", "ter\\2"),
+            ("RESTIC_PASSWORD", "ter\\2"),
+            ("AWS_SECRET_ACCESS_KEY", "ter\\2"),
+        ];
         context.environment =
             Environment::new(variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let around = Surroundings { environment: &context.environment, user: "anna", passfile: None };
@@ -144,6 +166,13 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "*:*:*:*:hun\\:ter\\\\2\n");
         assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
         assert!(!access.variables.values().any(|value| value.contains("ter\\2")));
+        for name in
+            ["BACKSTAY_PASSWORD", "RESTIC_PASSWORD", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "PGSERVICE"]
+        {
+            assert_eq!(access.variables.get(name), None);
+        }
+        assert_eq!(access.variables.get("HOME").map(String::as_str), Some("/nowhere"));
+        assert_eq!(access.variables.get("LC_MESSAGES").map(String::as_str), Some("C"));
         assert_eq!(access.variables.get("PGHOST").map(String::as_str), Some("db1"));
         assert_eq!(access.variables.get("PGSSLMODE").map(String::as_str), Some("require"));
         drop(access);

@@ -1,7 +1,7 @@
 //! A running program: its output is read as it comes, its complaints are collected, and it ends when the work is
 //! cancelled or nobody wants it any more: first asked (it then ends its statement at the server), after a moment killed.
 
-use super::environment::Access;
+use super::environment::{Access, inherited};
 use super::find::Program;
 use flow::{Cancel, CancelGuard, Environment, SourceError, SourceErrorKind};
 use nix::sys::signal::{Signal, kill};
@@ -66,8 +66,7 @@ impl Running {
     ) -> Result<(Self, ChildStdin, ChildStdout), SourceError> {
         let mut command = Command::new(&program.path);
         command.args(arguments).stdin(Stdio::piped());
-        let inherited = environment.iter().filter(|(name, _)| !name.starts_with("PG"));
-        command.env_clear().envs(inherited).env("LC_ALL", "C");
+        command.env_clear().envs(inherited(environment)).env("LC_ALL", "C");
         let (running, output) = Self::spawn(command, object, cancel)?;
         let input = locked(&running.child).stdin.take().ok_or_else(|| {
             let message = format!("{} cannot be written to", running.name);
