@@ -28,7 +28,12 @@ impl Finished {
         if session.globals.json || session.globals.report.is_some() {
             return Self::new(report);
         }
-        Ok(Self { object: String::new(), failure: None })
+        Ok(Self::not_asked())
+    }
+
+    /// Ends a success of which nobody asked for the report.
+    pub(crate) fn not_asked() -> Self {
+        Self { object: String::new(), failure: None }
     }
 
     /// Takes the report of a failure.

@@ -5,8 +5,9 @@ use crate::errors::{Failure, exit};
 use crate::opening::{self, Place};
 use crate::session::Session;
 use config::{Plan, SourceArgument, Target};
-use flow::quoted;
-use operations::Services;
+use flow::{DatabaseName, TargetRef, quoted};
+use jiff::tz::TimeZone;
+use operations::{SafetyRule, Services};
 use repository::BackupRecord;
 use repository::retention::{PruneScope, PruneSelector, Rules};
 use std::collections::BTreeSet;
@@ -18,6 +19,26 @@ pub(crate) struct Job<'a> {
     pub(crate) scopes: Vec<PruneScope>,
     /// The sources that were named.
     pub(crate) sources: Vec<SourceArgument<'a>>,
+    /// Whose safety copies may go.
+    pub(crate) safety: Vec<SafetyRule>,
+}
+
+/// Returns which safety copies of a target may go, by its configuration where it has one; `None` where they all stay.
+pub(crate) fn safety_rule(
+    session: &Session,
+    target: &TargetRef,
+    configured: Option<&Target>,
+    only: Option<&DatabaseName>,
+    zone: &TimeZone,
+) -> Option<SafetyRule> {
+    let settings = configured.map(|target| target.restore.clone()).unwrap_or_default();
+    Some(SafetyRule {
+        target: target.clone(),
+        only: only.cloned(),
+        folder: settings.safety_dir.map(|folder| session.absolute(&folder)),
+        keep: settings.safety_keep.span()?,
+        zone: zone.clone(),
+    })
 }
 
 /// Returns what is to be pruned, a job a repository.
@@ -45,23 +66,32 @@ fn by_rules<'a>(
         selector,
         rules: rules.clone(),
         zone: session.zone.clone(),
-        settled_only: false,
+        hold_ages: false,
     };
     if named.is_empty() {
         let place = opening::place_of(session, None)?;
-        return Ok(vec![Job { place, scopes: vec![scope(PruneSelector::default())], sources: vec![] }]);
+        let targets = session.settings.targets.values();
+        let rule = |target: &Target| safety_rule(session, &target.target, Some(target), None, &session.zone);
+        let (scopes, safety) = (vec![scope(PruneSelector::default())], targets.filter_map(rule).collect());
+        return Ok(vec![Job { place, scopes, sources: vec![], safety }]);
     }
     let mut jobs: Vec<Job<'a>> = Vec::new();
     for source in named {
         let place = opening::place_of(session, Some(&source))?;
         refuse_folder_without_repository(session, &source, &place)?;
         let scope = scope(selector(session, &source));
+        let (target, only) = (&source.target, source.only.as_ref());
+        let safety = safety_rule(session, target, source.configured, only, &session.zone);
         match jobs.iter_mut().find(|job| job.place == place) {
             Some(job) => {
                 job.scopes.push(scope);
                 job.sources.push(source);
+                job.safety.extend(safety);
             }
-            None => jobs.push(Job { place, scopes: vec![scope], sources: vec![source] }),
+            None => {
+                let safety = safety.into_iter().collect();
+                jobs.push(Job { place, scopes: vec![scope], sources: vec![source], safety });
+            }
         }
     }
     Ok(jobs)
@@ -112,10 +142,18 @@ fn by_plans<'a>(session: &'a Session, named: Vec<SourceArgument<'a>>) -> Result<
                 ..PruneSelector::default()
             };
             let zone = plan.time_zone.clone().unwrap_or_else(|| session.zone.clone());
-            let scope = PruneScope { selector, rules: rules.clone(), zone, settled_only: false };
+            let only = source.and_then(|source| source.only.as_ref());
+            let safety = safety_rule(session, &target.target, Some(target), only, &zone);
+            let scope = PruneScope { selector, rules: rules.clone(), zone, hold_ages: false };
             match jobs.iter_mut().find(|job| job.place.repository.path == place.repository.path) {
-                Some(job) => job.scopes.push(scope),
-                None => jobs.push(Job { place, scopes: vec![scope], sources: vec![] }),
+                Some(job) => {
+                    job.scopes.push(scope);
+                    job.safety.extend(safety);
+                }
+                None => {
+                    let safety = safety.into_iter().collect();
+                    jobs.push(Job { place, scopes: vec![scope], sources: vec![], safety });
+                }
             }
         }
     }

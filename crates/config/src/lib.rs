@@ -23,5 +23,5 @@ pub use error::ConfigError;
 pub use find::{Places, find};
 pub use inline_secret::inline_secret;
 pub use read::{read, read_text};
-pub use settings::{Plan, RepositoryPlace, RestoreSettings, Settings, Target};
+pub use settings::{Plan, RepositoryPlace, RestoreSettings, SafetyKeep, Settings, Target};
 pub use source::{SourceTextError, canonical_path, source};

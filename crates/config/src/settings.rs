@@ -7,7 +7,7 @@ use crate::source::{SourceTextError, normal, source};
 use crate::written::{Written, WrittenPlan, WrittenRepository, WrittenRestore, WrittenTarget};
 use flow::{Content, EngineKind, SecretRef, Selection, TargetName, TargetRef};
 use jiff::tz::TimeZone;
-use repository::retention::Rules;
+use repository::retention::{Rules, Span, SpanError};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -75,6 +75,33 @@ pub struct RestoreSettings {
     pub health_url: Option<String>,
     /// The folder for safety copies.
     pub safety_dir: Option<PathBuf>,
+    /// How long they stay.
+    pub safety_keep: SafetyKeep,
+}
+
+/// How long safety copies stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SafetyKeep {
+    /// So long at least, and while no newer backup is proven.
+    For(Span),
+    /// Until a person removes them.
+    Forever,
+}
+
+impl Default for SafetyKeep {
+    fn default() -> Self {
+        Self::For(Span::of_days(7))
+    }
+}
+
+impl SafetyKeep {
+    /// Returns after which time a prune may remove them.
+    pub fn span(self) -> Option<Span> {
+        match self {
+            SafetyKeep::For(span) => Some(span),
+            SafetyKeep::Forever => None,
+        }
+    }
 }
 
 /// One plan of a target.
@@ -298,7 +325,20 @@ fn restore_settings(name: &str, written: WrittenRestore, folder: &Path) -> Resul
             .safety_dir
             .map(|path| local_path(&path, folder, &at("safety_dir")))
             .transpose()?,
+        safety_keep: written.safety_keep.map_or(Ok(SafetyKeep::default()), |text| {
+            safety_keep(&text).map_err(|problem| {
+                let hint = "write a span as in \"7d\" or \"2w\", or \"forever\"".to_owned();
+                Problem::new(&at("safety_keep"), problem, hint)
+            })
+        })?,
     })
+}
+
+fn safety_keep(text: &str) -> Result<SafetyKeep, &'static str> {
+    match text {
+        "forever" => Ok(SafetyKeep::Forever),
+        span => span.parse().map(SafetyKeep::For).map_err(|error: SpanError| error.problem()),
+    }
 }
 
 fn plan_settings(

@@ -51,6 +51,7 @@ pub(crate) struct WrittenRestore {
     pub(crate) start: Option<Vec<String>>,
     pub(crate) health_url: Option<String>,
     pub(crate) safety_dir: Option<String>,
+    pub(crate) safety_keep: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -94,7 +95,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("objectives", "watch objectives"),
     ("checks", "run checks of your own"),
     ("form", "write plain dump files in a plan"),
-    ("safety_keep", "remove safety copies"),
     ("notify", "send messages"),
     ("validation", "read the settings of folder tools"),
     ("pruning", "read the settings of folder tools"),

@@ -96,9 +96,9 @@ const TOML: &[(&str, &str, &str)] = &[
         "take the key out",
     ),
     (
-        "[targets.erp]\nsource = \"/x.db\"\nrestore = { stop = [\"a\"],\n safety_keep = \"7d\" }\n",
-        "c.toml:4:2: `targets.erp.restore.safety_keep`: this version does not remove safety copies yet",
-        "take the key out",
+        "[targets.erp]\nsource = \"/x.db\"\nrestore = { stop = [\"a\"],\n safety_keep = \"7 days\" }\n",
+        "c.toml:4:2: `targets.erp.restore.safety_keep`: there is no such unit",
+        "write a span as in \"7d\" or \"2w\", or \"forever\"",
     ),
     (
         "[targets.erp]\nsource = \"/x.db\"\npassfile = \"/etc/pgpass\"\n",

@@ -5,6 +5,7 @@ use flow::{
     BackupReader, Context, DatabaseName, DatabaseRef, Dump, DumpRequest, EngineKind, Facts, Finding,
     Manifest, Previous, SourceError, SourceErrorKind, TargetRef,
 };
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -159,6 +160,23 @@ pub struct LoadRequest<'a> {
     pub folder: &'a Path,
 }
 
+/// What a restore kept of the database that it replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SafetyCopy {
+    /// The database that was replaced.
+    pub database: DatabaseRef,
+    /// Where it is: a path, or whatever names it.
+    pub path: String,
+    /// When the restore began.
+    pub time: Timestamp,
+    /// How much space it takes.
+    pub size_bytes: u64,
+    /// Whether it lies where only that database's can lie. Else another one of the same name may have left it.
+    pub beside: bool,
+    /// Whether something of a restore lies beside that database, finished or not, readable or not.
+    pub restoring: bool,
+}
+
 /// One database system. Calls take the [`Context`] for progress, cancellation and secrets; none of them prints,
 /// reads the environment or keeps state between calls.
 pub trait Engine: Send + Sync {
@@ -248,6 +266,24 @@ pub trait Engine: Send + Sync {
     /// lies. Of thousands it is cheaper to ask than to look beside each; one too many does no harm.
     fn with_restores<'a>(&self, databases: &'a [DatabaseRef]) -> Vec<&'a DatabaseRef> {
         databases.iter().collect()
+    }
+
+    /// Returns the safety copies that finished and unfinished restores kept of the databases of a target: beside them, and
+    /// in `folders`. Whether one may go is for the caller to find out. An engine that lists none keeps them all.
+    fn safety_copies(
+        &self,
+        _target: &TargetRef,
+        _folders: &[PathBuf],
+        _context: &Context,
+    ) -> Result<Vec<SafetyCopy>, SourceError> {
+        Ok(Vec::new())
+    }
+
+    /// Removes a safety copy that [`Engine::safety_copies`] listed. Fails where it is not the same any more, or somebody
+    /// uses it ([`SourceErrorKind::InUse`]).
+    fn remove_safety_copy(&self, copy: &SafetyCopy, _context: &Context) -> Result<(), SourceError> {
+        let message = "this version removes no safety copies of this system";
+        Err(SourceError::new(SourceErrorKind::Unsupported, copy.path.clone(), message))
     }
 
     /// Takes up an unfinished restore, to run its remaining steps or to roll it back. Fails while its owner lives.

@@ -9,7 +9,7 @@ pub mod sqlite;
 
 pub use engine::{
     Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, FileDump, LoadRequest,
-    Query, RoleAction, RoleReport, RoleRequest, Skipped,
+    Query, RoleAction, RoleReport, RoleRequest, SafetyCopy, Skipped,
 };
 pub use restore::{
     Holder, Ownership, Restore, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreState,

@@ -171,6 +171,17 @@ impl Journal {
             .map_err(self.fail("cannot be read"))
     }
 
+    /// Returns the runs of a command that ended with that outcome, newest first.
+    pub fn ended(&self, command: &str, outcome: Outcome) -> Result<Vec<Run>, JournalError> {
+        let sql = "SELECT id, command, target, started, finished, outcome, report
+                   FROM run WHERE command = ?1 AND outcome = ?2 ORDER BY id DESC";
+        let connection = self.connection();
+        let all = || -> rusqlite::Result<Vec<Run>> {
+            connection.prepare(sql)?.query_map(params![command, outcome.as_str()], run)?.collect()
+        };
+        all().map_err(self.fail("cannot be read"))
+    }
+
     /// Returns the steps of a restore in the order in which they were recorded.
     pub fn steps(&self, restore: &str) -> Result<Vec<Step>, JournalError> {
         let sql = "SELECT restore, target, step, started, finished, outcome

@@ -90,18 +90,41 @@ pub enum ListFilter {
 /// listed: an empty list would say that nothing was ever backed up.
 pub fn run(services: &Services, filter: &ListFilter) -> Result<Report<ListBody>, OperationError> {
     let started = Timestamp::now();
-    let wanted = match filter {
-        ListFilter::All => Wanted::All,
-        ListFilter::Target(target, None) => Wanted::Target(target.clone()),
-        ListFilter::Target(target, Some(name)) => Wanted::Database(target.clone(), name.clone()),
-        ListFilter::Place(place) => Wanted::Place(place.clone()),
-    };
-    let records = services.repository.backups_of(&wanted, &services.context)?;
+    let records = services.repository.backups_of(&filter.wanted(), &services.context)?;
     if records.is_empty() {
         refuse_unlisted(services, filter)?;
     }
     let backups = records.into_iter().map(ListItem::from).collect();
     Ok(Report::new("list", started, Outcome::Complete, ListBody { backups }))
+}
+
+/// Shows the backups that [`run`] lists one after the other, by snapshots and not yet by their times, and returns how
+/// many they are: there may be hundreds of thousands.
+pub fn each(
+    services: &Services,
+    filter: &ListFilter,
+    take: &mut dyn FnMut(ListItem),
+) -> Result<u64, OperationError> {
+    let mut number = 0;
+    services.repository.each_backup(&filter.wanted(), &services.context, &mut |record| {
+        number += 1;
+        take(record.into());
+    })?;
+    if number == 0 {
+        refuse_unlisted(services, filter)?;
+    }
+    Ok(number)
+}
+
+impl ListFilter {
+    fn wanted(&self) -> Wanted {
+        match self {
+            ListFilter::All => Wanted::All,
+            ListFilter::Target(target, None) => Wanted::Target(target.clone()),
+            ListFilter::Target(target, Some(name)) => Wanted::Database(target.clone(), name.clone()),
+            ListFilter::Place(place) => Wanted::Place(place.clone()),
+        }
+    }
 }
 
 fn refuse_unlisted(services: &Services, filter: &ListFilter) -> Result<(), OperationError> {

@@ -5,12 +5,14 @@
 
 use crate::journaling;
 use crate::report::{Outcome, Report};
-use crate::{OperationError, Services};
+use crate::safety_copies::{self, Swept};
+use crate::{OperationError, SafetyItem, SafetyRule, Services};
 use flow::{DatabaseName, TargetName, Text};
 use jiff::Timestamp;
 use repository::retention::{PruneScope, Reason, Verdict};
 use repository::{BackupId, PruneReport, PruneRequest, RepositoryError, RepositoryErrorKind};
-use serde::Serialize;
+use serde::ser::{SerializeSeq, SerializeStruct};
+use serde::{Serialize, Serializer};
 use std::sync::Arc;
 
 /// What to prune, and how.
@@ -22,6 +24,8 @@ pub struct PruneOptions {
     pub dry_run: bool,
     /// Removes the backups, and leaves their space for a later prune.
     pub forget_only: bool,
+    /// Whose safety copies may go, once that is done.
+    pub safety: Vec<SafetyRule>,
 }
 
 /// What becomes of one backup.
@@ -29,6 +33,8 @@ pub struct PruneOptions {
 pub struct PruneItem {
     /// Its id.
     pub id: BackupId,
+    /// Null: it is in the repository.
+    pub path: Option<String>,
     /// The target.
     pub target: TargetName,
     /// The database.
@@ -52,6 +58,7 @@ impl From<Verdict> for PruneItem {
         let backup = Arc::unwrap_or_clone(verdict.backup);
         Self {
             id: backup.id,
+            path: None,
             target: backup.target,
             database: backup.database,
             host: backup.host,
@@ -64,13 +71,17 @@ impl From<Verdict> for PruneItem {
     }
 }
 
-/// The report's own part.
-#[derive(Debug, Clone, Serialize)]
+/// The report's own part. Written with the safety copies behind the backups of the same lists.
+#[derive(Debug, Clone)]
 pub struct PruneBody {
     /// What stays of the backups that were asked about: by target, database and host, newest first.
     pub kept: Vec<PruneItem>,
     /// What went, or would go.
     pub removed: Vec<PruneItem>,
+    /// The safety copies that stay.
+    pub safety_kept: Vec<SafetyItem>,
+    /// The safety copies that went, or would go.
+    pub safety_removed: Vec<SafetyItem>,
     /// How many snapshots that was.
     pub snapshots: u64,
     /// By how many bytes the repository became smaller; of a dry run about how many it would.
@@ -83,6 +94,33 @@ pub struct PruneBody {
     pub forget_only: bool,
     /// Whether nothing was done but telling.
     pub dry_run: bool,
+}
+
+/// One list of backups and safety copies.
+struct Chained<'a>(&'a [PruneItem], &'a [SafetyItem]);
+
+impl Serialize for Chained<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.0.len() + self.1.len()))?;
+        self.0.iter().try_for_each(|item| list.serialize_element(item))?;
+        self.1.iter().try_for_each(|item| list.serialize_element(item))?;
+        list.end()
+    }
+}
+
+impl Serialize for PruneBody {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut body = serializer.serialize_struct("PruneBody", 8)?;
+        body.serialize_field("kept", &Chained(&self.kept, &self.safety_kept))?;
+        body.serialize_field("removed", &Chained(&self.removed, &self.safety_removed))?;
+        body.serialize_field("snapshots", &self.snapshots)?;
+        body.serialize_field("freed_bytes", &self.freed_bytes)?;
+        body.serialize_field("foreign", &self.foreign)?;
+        body.serialize_field("unlisted", &self.unlisted)?;
+        body.serialize_field("forget_only", &self.forget_only)?;
+        body.serialize_field("dry_run", &self.dry_run)?;
+        body.end()
+    }
 }
 
 /// Prunes. What others do in the repository at that moment is an error, whose text names them.
@@ -106,6 +144,8 @@ fn abridged(body: &PruneBody) -> PruneBody {
     PruneBody {
         kept: some(&body.kept),
         removed: some(&body.removed),
+        safety_kept: body.safety_kept.iter().take(journaling::ITEMS_KEPT).cloned().collect(),
+        safety_removed: body.safety_removed.iter().take(journaling::ITEMS_KEPT).cloned().collect(),
         snapshots: body.snapshots,
         freed_bytes: body.freed_bytes,
         foreign: body.foreign,
@@ -127,7 +167,8 @@ fn prune(
         forget_only: options.forget_only,
     };
     let done = services.repository.prune(&request, &services.context).map_err(interrupted)?;
-    Ok(Report::new("prune", started, Outcome::Complete, body(done, options)))
+    let swept = safety_copies::sweep(services, &options.safety, started, options.dry_run);
+    Ok(Report::new("prune", started, Outcome::Complete, body(done, swept, options)))
 }
 
 fn interrupted(error: RepositoryError) -> OperationError {
@@ -137,12 +178,14 @@ fn interrupted(error: RepositoryError) -> OperationError {
     }
 }
 
-fn body(done: PruneReport, options: &PruneOptions) -> PruneBody {
+fn body(done: PruneReport, swept: Swept, options: &PruneOptions) -> PruneBody {
     let (kept, removed): (Vec<Verdict>, Vec<Verdict>) =
         done.verdicts.into_iter().partition(|verdict| verdict.kept);
     PruneBody {
         kept: kept.into_iter().map(PruneItem::from).collect(),
         removed: removed.into_iter().map(PruneItem::from).collect(),
+        safety_kept: swept.kept,
+        safety_removed: swept.removed,
         snapshots: done.snapshots,
         freed_bytes: done.freed_bytes,
         foreign: done.foreign,

@@ -1,5 +1,6 @@
 //! The seam between operations and a layout.
 
+use crate::retention::Verdict;
 use crate::{
     BackupId, BackupRecord, Baseline, CheckDepth, CheckReport, HealReport, Keys, LockRecord, ProofRecord,
     PruneReport, PruneRequest, RecentRuns, RepositoryError, RepositoryErrorKind, Settled, SnapshotReport,
@@ -53,6 +54,18 @@ pub trait Repository: Send + Sync {
         let mut records = self.backups(None, context)?;
         records.retain(|record| wanted.fits(record));
         Ok(records)
+    }
+
+    /// Shows the backups that are asked for one after the other: those of a snapshot by their times, and the snapshots
+    /// by theirs. For whoever keeps little of each of hundreds of thousands.
+    fn each_backup(
+        &self,
+        wanted: &Wanted,
+        context: &Context,
+        take: &mut dyn FnMut(BackupRecord),
+    ) -> Result<(), RepositoryError> {
+        self.backups_of(wanted, context)?.into_iter().for_each(take);
+        Ok(())
     }
 
     /// Returns the snapshots that [`Repository::backups`] had to leave out. Whoever means the newest backup must ask:
@@ -135,6 +148,25 @@ pub trait Repository: Send + Sync {
     /// what cannot be listed. A dry run tells the same and changes nothing. Interrupted, fewer backups may have gone
     /// than were to, each of them whole, and the next prune goes on.
     fn prune(&self, request: &PruneRequest, context: &Context) -> Result<PruneReport, RepositoryError>;
+
+    /// Prunes as [`Repository::prune`] does, where that removes anything: it looks first, without an exclusive lock, and
+    /// does no more where nothing goes. `leaves_space` tells by the verdicts whether the space is left for later
+    /// (`forget_only` of the request counts for nothing). What was read for the look is not read again, unless others
+    /// wrote in between.
+    fn prune_if_any(
+        &self,
+        request: &PruneRequest,
+        leaves_space: &dyn Fn(&[Verdict]) -> bool,
+        context: &Context,
+    ) -> Result<PruneReport, RepositoryError> {
+        let look = PruneRequest { dry_run: true, forget_only: true, ..request.clone() };
+        let expected = self.prune(&look, context)?;
+        if expected.snapshots == 0 || request.dry_run {
+            return Ok(expected);
+        }
+        let forget_only = leaves_space(&expected.verdicts);
+        self.prune(&PruneRequest { forget_only, ..request.clone() }, context)
+    }
 
     /// Checks, and mends what can be mended: what is good stays or is saved, what is damaged goes, and what backups need
     /// and nobody holds is remembered until [`Repository::settle`]. With `dry_run` it changes nothing. A layout that

@@ -31,7 +31,7 @@ fn prune(bench: &Bench) {
     let rules = Rules { last: 1, ..Rules::default() };
     let selector = PruneSelector::default();
     let request = PruneRequest {
-        scopes: vec![PruneScope { selector, rules, zone: TimeZone::UTC, settled_only: false }],
+        scopes: vec![PruneScope { selector, rules, zone: TimeZone::UTC, hold_ages: false }],
         now: Timestamp::now(),
         dry_run: false,
         forget_only: false,

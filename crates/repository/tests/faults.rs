@@ -122,7 +122,7 @@ fn prune(repository: &ResticLayout, context: &Context, last: u32) -> Result<(), 
     let rules = Rules { last, ..Rules::default() };
     let selector = PruneSelector::default();
     let request = PruneRequest {
-        scopes: vec![PruneScope { selector, rules, zone: TimeZone::UTC, settled_only: false }],
+        scopes: vec![PruneScope { selector, rules, zone: TimeZone::UTC, hold_ages: false }],
         now: Timestamp::now(),
         dry_run: false,
         forget_only: false,

@@ -23,7 +23,7 @@ fn keep_last(last: u32) -> PruneRequest {
     let rules = Rules { last, ..Rules::default() };
     let selector = PruneSelector::default();
     PruneRequest {
-        scopes: vec![PruneScope { selector, rules, zone: TimeZone::UTC, settled_only: false }],
+        scopes: vec![PruneScope { selector, rules, zone: TimeZone::UTC, hold_ages: false }],
         now: Timestamp::now(),
         dry_run: false,
         forget_only: false,

@@ -5,6 +5,7 @@ use crate::errors::{Failure, exit, exit_code};
 use crate::globals::DryRun;
 use crate::json::Finished;
 use crate::opening::{self, Place};
+use crate::prune_scopes::safety_rule;
 use crate::selecting::{Selecting, refuse_where_there_are_none};
 use crate::session::Session;
 use crate::wording::{count, duration, moment, size};
@@ -200,7 +201,7 @@ fn plans(
             .into_iter()
             .chain(options.tag.iter().cloned())
             .collect(),
-        retention: plan.filter(|_| !options.no_prune).and_then(|(_, plan)| retention(session, plan)),
+        retention: plan.filter(|_| !options.no_prune).and_then(|(_, plan)| retention(session, source, plan)),
     };
     let mut planned = Vec::new();
     for plan in source.configured.iter().flat_map(|configured| &configured.plans) {
@@ -223,9 +224,11 @@ fn plans(
     Ok(planned)
 }
 
-fn retention(session: &Session, plan: &Plan) -> Option<Retention> {
+fn retention(session: &Session, source: &SourceArgument<'_>, plan: &Plan) -> Option<Retention> {
+    let rules = plan.keep.clone()?;
     let zone = plan.time_zone.clone().unwrap_or_else(|| session.zone.clone());
-    plan.keep.clone().map(|rules| Retention { rules, zone })
+    let safety = safety_rule(session, &source.target, source.configured, source.only.as_ref(), &zone);
+    Some(Retention { rules, zone, safety })
 }
 
 fn run_job(
@@ -338,7 +341,7 @@ impl Whole {
         let failure = broken.or_else(|| verdict(session, self.errors, all));
         match failure {
             Some(failure) => Finished::failing(report, failure),
-            None => Finished::new(&report),
+            None => Finished::where_asked(session, &report),
         }
     }
 }
@@ -426,6 +429,10 @@ fn show(session: &Session, report: &Report<BackupBody>, dry_run: bool) -> Result
             bytes => format!(", which freed {}", size(bytes)),
         };
         console.say(&format!("Removed {old} that the plan does not keep{freed}."));
+    }
+    if let Some(pruned) = report.body.pruned.as_ref().filter(|pruned| pruned.safety_copies > 0) {
+        let copies = count(pruned.safety_copies, "safety copy", "safety copies");
+        console.say(&format!("Removed {copies} of earlier restores."));
     }
     Ok(())
 }

@@ -8,6 +8,8 @@ use crate::table::Table;
 use crate::wording::{age, count, moment, size};
 use clap::Args;
 use config::SourceArgument;
+use flow::TargetName;
+use jiff::Timestamp;
 use operations::list::{ListFilter, ListItem};
 use operations::reference::short;
 use std::collections::HashMap;
@@ -35,19 +37,27 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
         }
         Some(source) => ListFilter::Place(source.target.connection.clone()),
     };
-    let report = operations::list::run(&services, &filter)?;
-    if let (Some(source), true) = (&source, report.body.backups.is_empty()) {
+    let mut table = Rows::new(session);
+    let asked = session.globals.json || session.globals.report.is_some();
+    let (number, report) = if asked {
+        let report = operations::list::run(&services, &filter)?;
+        report.body.backups.iter().filter(|_| !session.globals.json).for_each(|item| table.add(item));
+        (report.body.backups.len() as u64, Some(report))
+    } else {
+        (operations::list::each(&services, &filter, &mut |item| table.add(&item))?, None)
+    };
+    if let (Some(source), 0) = (&source, number) {
         refuse_unknown(source)?;
     }
-    if report.body.backups.is_empty() {
+    if number == 0 {
         session.console.say(&format!("{} holds no such backup yet.", services.repository.location()));
     } else {
         if !session.globals.json {
-            session.console.data(&rows(session, &report.body.backups))?;
+            table.show()?;
         }
-        session.console.detail(&format!("{}.", count(report.body.backups.len() as u64, "backup", "backups")));
+        session.console.detail(&format!("{}.", count(number, "backup", "backups")));
     }
-    Finished::where_asked(session, &report)
+    report.map_or_else(|| Ok(Finished::not_asked()), |report| Finished::new(&report))
 }
 
 /// A source without backups is no error; what is neither a target nor there is a slip of the pen.
@@ -62,29 +72,45 @@ fn refuse_unknown(source: &SourceArgument<'_>) -> Result<(), Failure> {
     Err(Failure::usage(format!("`{}` names no backup of this repository", source.text), hint))
 }
 
-fn rows(session: &Session, backups: &[ListItem]) -> String {
-    let now = session.started;
-    let mut table = Table::new(
-        &["ID", "DATABASE", "TIME", "AGE", "SIZE", "ADDED", "ROWS", "PROOF", "TAGS"],
-        &[3, 4, 5, 6],
-    );
-    // Thousands of databases have a run and a target in common.
-    let (mut second, mut shown) = (None, String::new());
-    let mut many: HashMap<&str, bool> = HashMap::new();
-    for item in backups {
-        if second != Some(item.time.as_second()) {
-            second = Some(item.time.as_second());
-            shown = moment(item.time, &session.zone);
+/// The table. Of each backup its text and its time are kept, for there may be hundreds of thousands.
+struct Rows<'a> {
+    session: &'a Session,
+    table: Table,
+    times: Vec<Timestamp>,
+    /// Thousands of databases have a run and a target in common: the last moment that was shown, and whether a target has
+    /// many.
+    second: Option<i64>,
+    shown: String,
+    many: HashMap<TargetName, bool>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(session: &'a Session) -> Self {
+        let header = ["ID", "DATABASE", "TIME", "AGE", "SIZE", "ADDED", "ROWS", "PROOF", "TAGS"];
+        let table = Table::new(&header, &[3, 4, 5, 6]);
+        Self { session, table, times: vec![], second: None, shown: String::new(), many: HashMap::new() }
+    }
+
+    fn add(&mut self, item: &ListItem) {
+        let (session, now) = (self.session, self.session.started);
+        if self.second != Some(item.time.as_second()) {
+            self.second = Some(item.time.as_second());
+            self.shown = moment(item.time, &session.zone);
         }
         let target = item.target.as_str();
-        let many = *many.entry(target).or_insert_with(|| session.has_many(target));
+        let many = match self.many.get(target) {
+            Some(many) => *many,
+            None => *self.many.entry(item.target.clone()).or_insert(session.has_many(target)),
+        };
+        self.times.push(item.time);
+        let table = &mut self.table;
         table.cell(&short(&item.id.0));
         let label = session.label_of(target, many, Some(item.database.as_str()), Some(&item.connection));
         match &item.selection {
             Some(selection) => table.cell(&format!("{label} ({selection})")),
             None => table.cell(&label),
         }
-        table.cell(&shown);
+        table.cell(&self.shown);
         table.cell(&age(item.time, now));
         table.cell(&size(item.size_bytes));
         table.cell(&size(item.added_bytes));
@@ -99,5 +125,12 @@ fn rows(session: &Session, backups: &[ListItem]) -> String {
         table.cell(&if item.suspect.is_some() { format!("{proof}, SUSPECT") } else { proof });
         table.cell(&item.tags.join(" "));
     }
-    table.finish()
+
+    /// Shows it, oldest first.
+    fn show(&self) -> std::io::Result<()> {
+        let mut order: Vec<usize> = (0..self.times.len()).collect();
+        // What is of the same moment stays in the order in which it came, which is that of the ids.
+        order.sort_by_key(|row| self.times.get(*row));
+        self.table.write(order.into_iter(), &mut |lines| self.session.console.data(lines))
+    }
 }

@@ -8,6 +8,7 @@ use crate::prune_scopes::{Job, jobs, refuse_unknown};
 use crate::session::Session;
 use crate::wording::{age, count, duration, moment, size, table};
 use clap::Args;
+use operations::SafetyItem;
 use operations::prune::{PruneBody, PruneItem, PruneOptions};
 use operations::reference::short;
 use operations::report::{Outcome, Report};
@@ -141,7 +142,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     let report = Report::new("prune", session.started, Outcome::Complete, body);
     show(session, &report.body)?;
     summary(session, &report);
-    Finished::new(&report)
+    Finished::where_asked(session, &report)
 }
 
 fn run_job(session: &Session, options: &Options, job: Job<'_>) -> Result<PruneBody, Failure> {
@@ -151,6 +152,7 @@ fn run_job(session: &Session, options: &Options, job: Job<'_>) -> Result<PruneBo
         scopes: job.scopes,
         dry_run: options.dry_run.dry_run,
         forget_only: options.forget_only,
+        safety: job.safety,
     };
     Ok(operations::prune::run(&services, &prune)?.body)
 }
@@ -158,6 +160,8 @@ fn run_job(session: &Session, options: &Options, job: Job<'_>) -> Result<PruneBo
 fn add(whole: &mut PruneBody, body: PruneBody) {
     whole.kept.extend(body.kept);
     whole.removed.extend(body.removed);
+    whole.safety_kept.extend(body.safety_kept);
+    whole.safety_removed.extend(body.safety_removed);
     whole.snapshots += body.snapshots;
     whole.freed_bytes += body.freed_bytes;
     whole.foreign += body.foreign;
@@ -204,6 +208,37 @@ fn show(session: &Session, body: &PruneBody) -> Result<(), Failure> {
         let all = count(unchanged, "database keeps", "databases keep");
         session.console.say(&format!("{all} every backup."));
     }
+    show_safety_copies(session, body)
+}
+
+/// Shows the safety copies that go; in a dry run, or where more is asked for, those too that stay.
+fn show_safety_copies(session: &Session, body: &PruneBody) -> Result<(), Failure> {
+    let told = body.dry_run || session.globals.verbose;
+    let kept = body.safety_kept.iter().filter(|_| told).map(|item| (item, "keep"));
+    let all: Vec<(&SafetyItem, &str)> =
+        body.safety_removed.iter().map(|item| (item, "remove")).chain(kept).collect();
+    if all.is_empty() {
+        return Ok(());
+    }
+    let row = |(item, verdict): &(&SafetyItem, &str)| {
+        vec![
+            item.path.clone(),
+            moment(item.time, &session.zone),
+            age(item.time, session.started),
+            size(item.size_bytes),
+            (*verdict).to_owned(),
+            item.reasons.join(", "),
+        ]
+    };
+    let header = ["SAFETY COPY", "TIME", "AGE", "SIZE", "VERDICT", "REASONS"];
+    let rows = all.iter().take(if session.globals.verbose { usize::MAX } else { TABLES_SHOWN }).map(row);
+    session.console.data(&format!("{}\n\n", table(&header, rows.collect(), &[2, 3])))?;
+    if let Some(more) =
+        all.len().checked_sub(TABLES_SHOWN).filter(|more| *more > 0 && !session.globals.verbose)
+    {
+        let copies = count(more as u64, "more safety copy", "more safety copies");
+        session.console.say(&format!("… and {copies}; `--verbose` shows them all."));
+    }
     Ok(())
 }
 
@@ -243,6 +278,12 @@ fn summary(session: &Session, report: &Report<PruneBody>) {
         (false, false) => format!("Removed {removed}, kept {kept}, freed {freed} in {time}."),
     };
     session.console.say(&text);
+    if !body.safety_removed.is_empty() {
+        let copies = count(body.safety_removed.len() as u64, "safety copy", "safety copies");
+        let bytes = size(body.safety_removed.iter().map(|item| item.size_bytes).sum());
+        let verb = if body.dry_run { "Would remove" } else { "Removed" };
+        session.console.say(&format!("{verb} {copies} of earlier restores ({bytes})."));
+    }
     if body.foreign > 0 {
         let foreign = count(body.foreign, "snapshot", "snapshots");
         session.console.detail(&format!("{foreign} of other programs left alone."));

@@ -48,7 +48,7 @@ const RESTORED: &str = "backup:string target:string safety_copy:string? verified
 
 const PRUNE: &str = "kept:list removed:list snapshots:integer freed_bytes:integer foreign:integer unlisted:integer \
                      forget_only:bool dry_run:bool";
-const PRUNED: &str = "id:string target:string database:string host:string connection:string plan:string? time:time \
+const PRUNED: &str = "id:string? path:string? target:string database:string host:string connection:string plan:string? time:time \
                       size_bytes:integer reasons:list";
 
 const CHECK: &str = "errors:list remarks:list snapshots:integer packs:integer bytes_read:integer packs_read:integer \

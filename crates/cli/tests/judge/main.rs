@@ -11,6 +11,7 @@ mod killed;
 mod many;
 mod meaning;
 mod prune;
+mod safety;
 #[path = "../seams/mod.rs"]
 mod seams;
 mod stock;

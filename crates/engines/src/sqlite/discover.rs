@@ -2,7 +2,7 @@
 //! links, ends by itself.
 
 use super::header::Content;
-use super::open::sniff;
+use super::open::Sniffer;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,7 @@ impl Default for DiscoverLimits {
 /// folders unless they are given by name, symbolic links, and whatever cannot be read.
 pub fn discover(folders: &[PathBuf], limits: DiscoverLimits) -> Vec<PathBuf> {
     let started = Instant::now();
+    let sniffer = Sniffer::new();
     let mut found = Vec::new();
     let mut open: Vec<(PathBuf, u32)> = folders.iter().rev().map(|folder| (folder.clone(), 0)).collect();
     while let Some((folder, depth)) = open.pop() {
@@ -43,7 +44,7 @@ pub fn discover(folders: &[PathBuf], limits: DiscoverLimits) -> Vec<PathBuf> {
             let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
             if kind.is_dir() && depth < limits.depth && !is_skipped(&path) {
                 open.push((path, depth + 1));
-            } else if kind.is_file() && matches!(sniff(&path), Ok(Content::Database(_))) {
+            } else if kind.is_file() && matches!(sniffer.sniff(&path), Ok(Content::Database(_))) {
                 found.push(path);
             }
         }

@@ -184,6 +184,7 @@ impl SqliteDump {
     /// Opens a database, or finds that it need not be opened.
     fn open(&self, id: u64, request: &DatabaseRequest) -> Option<Step> {
         let started = Instant::now();
+        let mut spare: Vec<_> = self.shared.lock().buffers.pop().into_iter().collect();
         let opened = marks::take(Path::new(&request.database.connection)).and_then(|marks| {
             let unchanged = request
                 .previous
@@ -193,9 +194,10 @@ impl SqliteDump {
                 let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
                 return Ok(Err(Unchanged { marks, elapsed_ms }));
             }
-            Image::open(request, marks, &self.options, &self.context).map(Ok)
+            Image::open(request, marks, &self.options, &self.context, &mut spare).map(Ok)
         });
         let mut state = self.shared.lock();
+        state.keep(spare);
         let step = match opened {
             Ok(Ok(image)) => {
                 self.put(&mut state, id, Work::Idle(Box::new(image)));

@@ -52,9 +52,9 @@ fn take(
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
     let file = file.map_err(unwritable)?;
     let before = marks::take(Path::new(&request.database.connection))?;
-    let mut image = Image::open(request, before, options, context)?;
-    let part_bytes = image.part_bytes();
     let (nothing_on_the_way, mut spare) = (BTreeSet::new(), Vec::new());
+    let mut image = Image::open(request, before, options, context, &mut spare)?;
+    let part_bytes = image.part_bytes();
     let mut lengths: BTreeMap<u32, u64> = BTreeMap::new();
     loop {
         match image.next(&nothing_on_the_way, &mut spare)? {

@@ -87,6 +87,13 @@ pub(crate) fn open_here(paths: &[PathBuf]) -> bool {
     !files.is_empty() && has_open(std::process::id(), &files) == Some(true)
 }
 
+/// Returns the files that this process has open, by device and inode; `None` where that cannot be told.
+pub(crate) fn files_open_here() -> Option<BTreeSet<(u64, u64)>> {
+    let descriptors = fs::read_dir("/proc/self/fd").ok()?.flatten();
+    let open = descriptors.filter_map(|descriptor| fs::metadata(descriptor.path()).ok());
+    Some(open.map(|metadata| (metadata.dev(), metadata.ino())).collect())
+}
+
 /// Returns the path of a file that SQLite keeps beside a database.
 pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

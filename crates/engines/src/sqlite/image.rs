@@ -7,7 +7,7 @@
 //! in memory. The image is whole only when every part was seen in the same state of the database as the facts.
 
 use super::cut::IMAGE_ENTRY;
-use super::open::{Opened, OpenedAs, open};
+use super::open::{Opened, OpenedAs, open_locked};
 use super::pages::{PageReader, Version};
 use super::rows::RowCounter;
 use super::{cut, marks, schema};
@@ -85,30 +85,32 @@ pub(super) struct Image {
 pub(super) type Spare = Vec<Vec<u8>>;
 
 impl Image {
-    /// Opens the database and looks at it. `before` are the marks from before it was opened.
+    /// Opens the database and looks at it; reads it where that is done in a moment. `before` are the marks from before
+    /// it was opened.
     pub(super) fn open(
         request: &DatabaseRequest,
         before: Marks,
         options: &DumpOptions,
         context: &Context,
+        spare: &mut Spare,
     ) -> Result<Self, SourceError> {
         let started = Instant::now();
-        let opened = open(Path::new(&request.database.connection), options.lock_wait, context)?;
+        let opened = open_locked(Path::new(&request.database.connection), options.lock_wait, context)?;
+        let since = Instant::now();
+        let mut version = opened.version;
+        let staged = opened.access == OpenedAs::Staged;
+        if version.wal && !staged {
+            // Writers go on: what they commit before the marks are taken must be in what is read after them.
+            opened.unlock()?;
+        }
         // Opening may roll back what a crash left, and renews times of a -wal: what counts is how things stand now,
         // before any content is read. A staged copy has been read already.
-        let marks = match opened.access {
-            OpenedAs::Staged => before,
-            OpenedAs::ReadWrite | OpenedAs::ReadOnly => marks::take(&opened.path)?,
-        };
-        opened.lock(options.lock_wait, &context.cancel)?;
+        let marks = if staged { before } else { marks::take(&opened.path)? };
+        if version.wal && !staged {
+            opened.lock(options.lock_wait, &context.cancel)?;
+            version = Version::look(opened.connection()).map_err(|error| opened.error(error))?;
+        }
         let time = Timestamp::now();
-        let version = Version::look(opened.connection()).map_err(|error| opened.error(error))?;
-        let stage = if version.wal {
-            Stage::Snapshot { next: 0 }
-        } else {
-            opened.unlock()?;
-            Stage::Round { round: 0, next: 0 }
-        };
         let previous = request.previous.as_ref().and_then(|previous| {
             let manifest = previous.manifest().ok()?;
             let entry = manifest.entries.iter().find(|entry| entry.name.as_str() == IMAGE_ENTRY)?;
@@ -118,7 +120,7 @@ impl Image {
             }
         });
         let cut_bytes = cut::cut_bytes(version.length(), previous);
-        Ok(Self {
+        let mut image = Self {
             part_bytes: cut::part_bytes(version.length(), cut_bytes, !version.wal),
             opened,
             context: context.clone(),
@@ -127,7 +129,7 @@ impl Image {
             started,
             version,
             cut_bytes,
-            stage,
+            stage: Stage::Snapshot { next: 0 },
             time,
             parts: Vec::new(),
             rows: RowCounter::default(),
@@ -135,7 +137,32 @@ impl Image {
             last_lock: None,
             read_bytes: 0,
             read_time: Duration::ZERO,
-        })
+        };
+        if !version.wal {
+            image.stage = Stage::Round { round: 0, next: 0 };
+            image.at_once(since, spare)?;
+        }
+        Ok(image)
+    }
+
+    /// Reads a database in rollback mode that has no more than one part, with all that is to be known of it, under the
+    /// lock that it was opened with: one short lock instead of those of a round. Where it does not come to its end in
+    /// time, rounds are taken as for a large one. Gives the lock back.
+    fn at_once(&mut self, since: Instant, spare: &mut Spare) -> Result<(), SourceError> {
+        if self.part_count() > 1 {
+            return self.opened.unlock();
+        }
+        let mut bytes = self.buffer(spare);
+        if self.part_count() == 1 {
+            if !self.read(0, Some(since + SHORT_LOCK), &mut bytes)? {
+                spare.push(bytes);
+                return self.opened.unlock();
+            }
+            self.rows.see(1, &bytes, self.version.page_bytes);
+            self.remember(0, Given { hash: 0, version: Some(self.version), given: true });
+            self.pending.push_back((0, bytes));
+        }
+        self.finish_locked(self.time)
     }
 
     /// Returns the layout of the image; the same from beginning to end.
@@ -470,8 +497,7 @@ impl Image {
                 digest: None,
             })
             .collect();
-        let facts =
-            schema::facts(connection, time, self.version.change_counter, schema, tables).map_err(failed)?;
+        let facts = schema::facts(connection, time, &self.version, schema, tables).map_err(failed)?;
         let entry = EntryName::new(IMAGE_ENTRY)
             .map_err(|error| SourceError::new(SourceErrorKind::Failed, self.object(), error.to_string()))?;
         Ok(Dumped {

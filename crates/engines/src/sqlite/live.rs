@@ -48,7 +48,7 @@ pub(super) fn facts(
         for table in &schema.tables {
             tables.push(table_facts(connection, &table.name, depth)?);
         }
-        schema::facts(connection, time, version.change_counter, schema, tables)
+        schema::facts(connection, time, &version, schema, tables)
     };
     let facts = read().map_err(|error| opened.error(error))?;
     opened.unlock()?;

@@ -37,7 +37,7 @@ pub use discover::{DiscoverLimits, discover};
 use crate::restore::{Restore, RestoreError, RestoreRequest, RestoreState};
 use crate::{
     Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, FileDump, LoadRequest,
-    Query,
+    Query, SafetyCopy,
 };
 use flow::{
     BackupReader, Context, DatabaseName, DatabaseRef, Dump, DumpRequest, EngineKind, Facts, Manifest,
@@ -124,6 +124,19 @@ impl Engine for SqliteEngine {
 
     fn with_restores<'a>(&self, databases: &'a [DatabaseRef]) -> Vec<&'a DatabaseRef> {
         restore::beside_which(databases)
+    }
+
+    fn safety_copies(
+        &self,
+        target: &TargetRef,
+        folders: &[PathBuf],
+        context: &Context,
+    ) -> Result<Vec<SafetyCopy>, SourceError> {
+        restore::safety::find(target, folders, context)
+    }
+
+    fn remove_safety_copy(&self, copy: &SafetyCopy, _context: &Context) -> Result<(), SourceError> {
+        restore::safety::remove(copy)
     }
 
     fn resume_restore(

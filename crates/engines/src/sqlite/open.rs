@@ -8,7 +8,7 @@
 
 use super::failure;
 use super::header::{Content, SNIFF_BYTES, classify};
-use super::holders::lock_holders;
+use super::holders::{files_open_here, lock_holders};
 use super::marks::beside;
 use super::pages::Version;
 use super::stage::{Staged, stage};
@@ -19,8 +19,9 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{Access, access};
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
-use std::io::Read;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::io;
+use std::os::fd::IntoRawFd;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,6 +43,8 @@ pub(super) struct Opened {
     connection: Connection,
     pub(super) path: PathBuf,
     pub(super) access: OpenedAs,
+    /// The state in which it was found when it was opened.
+    pub(super) version: Version,
     _claim: Claim,
     _staged: Option<Staged>,
 }
@@ -50,14 +53,27 @@ pub(super) struct Opened {
 static IN_USE: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
 
 /// The exclusive use of one file within this process.
-struct Claim((u64, u64));
+pub(super) struct Claim((u64, u64));
 
 impl Claim {
-    fn take(identity: (u64, u64), path: &Path, wait: Duration, cancel: &Cancel) -> Result<Self, SourceError> {
+    /// Takes a file unless another piece of work has it.
+    fn try_take(metadata: &Metadata) -> Option<Self> {
+        let identity = identity(metadata);
+        let free = IN_USE.lock().unwrap_or_else(PoisonError::into_inner).insert(identity);
+        free.then_some(Self(identity))
+    }
+
+    /// Takes a file, and waits for whoever has it.
+    pub(super) fn take(
+        metadata: &Metadata,
+        path: &Path,
+        wait: Duration,
+        cancel: &Cancel,
+    ) -> Result<Self, SourceError> {
         let started = Instant::now();
         loop {
-            if IN_USE.lock().unwrap_or_else(PoisonError::into_inner).insert(identity) {
-                return Ok(Self(identity));
+            if let Some(claim) = Self::try_take(metadata) {
+                return Ok(claim);
             }
             if cancel.wait(Duration::from_millis(20)) {
                 return Err(SourceError::cancelled(path.display().to_string()));
@@ -69,6 +85,10 @@ impl Claim {
             }
         }
     }
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
 }
 
 impl Drop for Claim {
@@ -94,20 +114,75 @@ pub(super) fn regular_file(path: &Path) -> Result<Metadata, SourceError> {
     Err(error.with_hint("name the SQLite file itself; a folder of databases is named as the target"))
 }
 
-/// Tells what a regular file is by its first bytes.
+/// Tells what files are by their first bytes. Thousands of them are looked into, so a look takes few calls.
 ///
-/// They are read through SQLite, which alone can open and close a file without taking the locks away that another
-/// connection of this process has on it. Only what SQLite does not take for a database is opened by other means.
-pub(super) fn sniff(path: &Path) -> Result<Content, SourceError> {
-    if regular_file(path)?.len() == 0 {
-        return Ok(Content::Empty);
+/// Those of a file that this process has open are read through SQLite, which alone can open and close it without taking
+/// the locks away that the other connection has on it. Only what SQLite does not take for a database is then opened by
+/// other means.
+pub(super) struct Sniffer {
+    /// The files that this process has open, by whatever part of it.
+    open_here: Option<BTreeSet<(u64, u64)>>,
+}
+
+impl Sniffer {
+    /// Begins a few looks, one soon after the other: what this process has open is found out now.
+    pub(super) fn new() -> Self {
+        Self { open_here: files_open_here() }
     }
-    if let Ok(bytes) = first_page(path)
-        && let content @ Content::Database(_) = classify(&bytes)
-    {
-        return Ok(content);
+
+    /// Tells what a regular file is.
+    pub(super) fn sniff(&self, path: &Path) -> Result<Content, SourceError> {
+        let metadata = regular_file(path)?;
+        let claim = Claim::try_take(&metadata);
+        self.look_at(path, &metadata, claim.as_ref())
     }
-    first_bytes(path).map(|bytes| classify(&bytes))
+
+    /// Tells what a file is, of which this piece of work has the claim or nobody does.
+    fn look_at(
+        &self,
+        path: &Path,
+        metadata: &Metadata,
+        claim: Option<&Claim>,
+    ) -> Result<Content, SourceError> {
+        if metadata.len() == 0 {
+            return Ok(Content::Empty);
+        }
+        let is_open = self.open_here.as_ref().is_none_or(|open| open.contains(&identity(metadata)));
+        if let (false, Some(claim)) = (is_open, claim) {
+            return look_into(path, claim);
+        }
+        if let Ok(bytes) = first_page(path)
+            && let content @ Content::Database(_) = classify(&bytes)
+        {
+            return Ok(content);
+        }
+        first_bytes(path).map(|bytes| classify(&bytes))
+    }
+}
+
+/// Tells what a file is that nobody else in this process has open.
+fn look_into(path: &Path, claim: &Claim) -> Result<Content, SourceError> {
+    let failed = |error| failure::io(path, error);
+    let file = File::open(path).map_err(failed)?;
+    let bytes = head_of(&file);
+    if !file.metadata().is_ok_and(|opened| identity(&opened) == claim.0) {
+        // Another file took its name meanwhile. This process may have that one open: never closed, it takes no lock away.
+        let _kept = file.into_raw_fd();
+    }
+    bytes.map(|bytes| classify(&bytes)).map_err(failed)
+}
+
+fn head_of(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; SNIFF_BYTES];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], filled as u64)? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
 }
 
 /// Reads page 1 as it is in the file, whatever its `-wal` or `-journal` say, without any lock.
@@ -120,18 +195,30 @@ fn first_page(path: &Path) -> rusqlite::Result<Vec<u8>> {
 
 /// Reads the first bytes of a file that is not open as a database.
 fn first_bytes(path: &Path) -> Result<Vec<u8>, SourceError> {
-    let mut bytes = Vec::with_capacity(SNIFF_BYTES);
-    File::open(path)
-        .and_then(|file| file.take(SNIFF_BYTES as u64).read_to_end(&mut bytes))
-        .map_err(|error| failure::io(path, error))?;
-    Ok(bytes)
+    File::open(path).and_then(|file| head_of(&file)).map_err(|error| failure::io(path, error))
 }
 
 /// Opens the database at `path` for reading. Waits up to `wait` for locks, in small steps that a cancellation ends.
 pub(super) fn open(path: &Path, wait: Duration, context: &Context) -> Result<Opened, SourceError> {
+    let opened = open_locked(path, wait, context)?;
+    opened.unlock()?;
+    Ok(opened)
+}
+
+/// Opens the database at `path` as [`open`] does, and holds it: the read transaction of the first look goes on.
+pub(super) fn open_locked(path: &Path, wait: Duration, context: &Context) -> Result<Opened, SourceError> {
     let metadata = regular_file(path)?;
-    let claim = Claim::take((metadata.dev(), metadata.ino()), path, wait, &context.cancel)?;
-    let wal_mode = match sniff(path)? {
+    let claim = Claim::take(&metadata, path, wait, &context.cancel)?;
+    let may_write = |path: &Path| access(path, Access::WRITE_OK).is_ok();
+    let writable = may_write(path) && path.parent().is_some_and(may_write);
+    let there = |suffix| beside(path, suffix).exists();
+    // Where nothing lies beside it that SQLite would act upon, a look beforehand would tell nothing that SQLite does not;
+    // what it is, if it is no database, is told below.
+    let at_rest = writable && metadata.len() > 0 && !there("-wal") && !there("-journal");
+    if at_rest && let Ok(connected) = connect(path, OpenedAs::ReadWrite, wait, context)? {
+        return Ok(Opened::new(path, connected, OpenedAs::ReadWrite, claim, None));
+    }
+    let wal_mode = match Sniffer::new().look_at(path, &metadata, Some(&claim))? {
         Content::Empty => false,
         Content::Database(header) => header.wal,
         Content::Other { reason, hint } => {
@@ -144,23 +231,12 @@ pub(super) fn open(path: &Path, wait: Duration, context: &Context) -> Result<Ope
             return Err(SourceError::new(kind, path.display().to_string(), reason).with_hint(hint));
         }
     };
-    let may_write = |path: &Path| access(path, Access::WRITE_OK).is_ok();
-    let writable = may_write(path) && path.parent().is_some_and(may_write);
-    let there = |suffix| beside(path, suffix).exists();
     // Without rights to write, SQLite could not make (or could make and not remove) what WAL mode needs beside it.
     let in_place = writable || !wal_mode || (there("-wal") && there("-shm"));
     if in_place {
         let way = if writable { OpenedAs::ReadWrite } else { OpenedAs::ReadOnly };
         match connect(path, way, wait, context)? {
-            Ok(connection) => {
-                return Ok(Opened {
-                    connection,
-                    path: path.to_owned(),
-                    access: way,
-                    _claim: claim,
-                    _staged: None,
-                });
-            }
+            Ok(connected) => return Ok(Opened::new(path, connected, way, claim, None)),
             Err(error) if !failure::needs_recovery_elsewhere(&error) => {
                 return Err(explain(path, error));
             }
@@ -168,26 +244,19 @@ pub(super) fn open(path: &Path, wait: Duration, context: &Context) -> Result<Ope
         }
     }
     let staged = stage(path, context)?;
-    let connection =
+    let connected =
         connect(staged.path(), OpenedAs::ReadWrite, wait, context)?.map_err(|error| explain(path, error))?;
-    let opened = Opened {
-        connection,
-        path: path.to_owned(),
-        access: OpenedAs::Staged,
-        _claim: claim,
-        _staged: Some(staged),
-    };
-    Ok(opened)
+    Ok(Opened::new(path, connected, OpenedAs::Staged, claim, Some(staged)))
 }
 
-/// Connects and reads the first page once, so that whatever is wrong shows now. The inner error is for the caller to
-/// find another way; the outer one is final.
+/// Connects, begins a read transaction, and reads the first page, so that whatever is wrong shows now. The inner error
+/// is for the caller to find another way; the outer one is final.
 fn connect(
     path: &Path,
     way: OpenedAs,
     wait: Duration,
     context: &Context,
-) -> Result<rusqlite::Result<Connection>, SourceError> {
+) -> Result<rusqlite::Result<(Connection, Version)>, SourceError> {
     let leftover = std::fs::metadata(beside(path, "-wal")).is_ok_and(|wal| wal.len() > 0);
     let access = match way {
         OpenedAs::ReadOnly => OpenFlags::SQLITE_OPEN_READ_ONLY,
@@ -200,37 +269,53 @@ fn connect(
     let first_look = patiently(path, wait, &context.cancel, || {
         settle(&connection, leftover)?;
         begin_read(&connection)?;
-        let missing = missing_bytes(path, &connection);
-        connection.execute_batch("COMMIT")?;
-        missing
+        let version = look(&connection);
+        if version.is_err() {
+            let _rolled_back = connection.execute_batch("ROLLBACK");
+        }
+        version
     })?;
-    match first_look {
-        Ok(None) => Ok(Ok(connection)),
-        Ok(Some((expected, length))) => Err(cut_off(path, expected, length)),
-        Err(error) => Ok(Err(error)),
+    let version = match first_look {
+        Ok(version) => version,
+        Err(error) => return Ok(Err(error)),
+    };
+    match missing_bytes(path, &version) {
+        None => Ok(Ok((connection, version))),
+        Some((expected, length)) => Err(cut_off(path, expected, length)),
     }
+}
+
+/// How many pages SQLite keeps of a database that is read from end to end.
+const CACHE_PAGES: u32 = 64;
+
+/// Looks at the state of the database within the first read transaction.
+fn look(connection: &Connection) -> rusqlite::Result<Version> {
+    let version = Version::look(connection)?;
+    if version.pages > CACHE_PAGES {
+        connection.pragma_update(None, "cache_size", CACHE_PAGES)?;
+    }
+    Ok(version)
 }
 
 /// Tells whether the file is shorter than its pages and no `-wal` makes up for it, as (expected, found): SQLite itself
 /// reads the rest of a page that is cut as zeros. To be called within a read transaction.
-fn missing_bytes(path: &Path, connection: &Connection) -> rusqlite::Result<Option<(u64, u64)>> {
-    let expected = Version::look(connection)?.length();
+fn missing_bytes(path: &Path, version: &Version) -> Option<(u64, u64)> {
+    let expected = version.length();
     let length = std::fs::metadata(path).map_or(expected, |metadata| metadata.len());
-    let has_wal = std::fs::metadata(beside(path, "-wal")).is_ok_and(|wal| wal.len() > 0);
-    Ok((length < expected && !has_wal).then_some((expected, length)))
+    let has_wal = || std::fs::metadata(beside(path, "-wal")).is_ok_and(|wal| wal.len() > 0);
+    (length < expected && !has_wal()).then_some((expected, length))
 }
 
 fn cut_off(path: &Path, expected: u64, length: u64) -> SourceError {
     failure::damaged(path, format!("is cut off: its header tells of {expected} bytes, the file has {length}"))
 }
 
-/// Sets what holds for every connection of ours to somebody's database. Some of it needs a lock for a moment.
+/// Sets what holds for every connection of ours to somebody's database.
 fn settle(connection: &Connection, keep_wal: bool) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::ZERO)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep_wal)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    connection.pragma_update(None, "cache_size", 64)?;
     connection.execute_batch("PRAGMA query_only=ON; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY;")
 }
 
@@ -323,6 +408,16 @@ fn explain(path: &Path, error: rusqlite::Error) -> SourceError {
 }
 
 impl Opened {
+    fn new(
+        path: &Path,
+        (connection, version): (Connection, Version),
+        access: OpenedAs,
+        claim: Claim,
+        staged: Option<Staged>,
+    ) -> Self {
+        Self { connection, path: path.to_owned(), access, version, _claim: claim, _staged: staged }
+    }
+
     /// Returns the connection, for reading within [`Self::lock`].
     pub(super) fn connection(&self) -> &Connection {
         &self.connection

@@ -22,15 +22,18 @@ impl Version {
     pub(super) fn look(connection: &Connection) -> rusqlite::Result<Self> {
         let number = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, u32>(0));
         let pages = number("PRAGMA page_count")?;
-        let page_bytes = number("PRAGMA page_size")?;
         let mut statement = connection.prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno=1")?;
         let mut rows = statement.query([])?;
         let header = match rows.next()? {
             Some(row) => Header::parse(row.get_ref(0)?.as_blob()?),
             None => None,
         };
-        let (change_counter, wal) = header.map_or((0, false), |header| (header.change_counter, header.wal));
-        Ok(Self { page_bytes, pages, change_counter, wal })
+        Ok(match header {
+            Some(Header { page_bytes, change_counter, wal, .. }) => {
+                Self { page_bytes, pages, change_counter, wal }
+            }
+            None => Self { page_bytes: number("PRAGMA page_size")?, pages, change_counter: 0, wal: false },
+        })
     }
 
     /// Returns the length of the image.

@@ -1,8 +1,10 @@
 //! What a database says of itself: its schema and its settings. To be read within a read transaction.
 
+use super::header::big_endian;
+use super::pages::{PageReader, Version};
 use flow::{ConsistencyPoint, EngineKind, Facts, SchemaObject, TableFacts};
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -50,11 +52,15 @@ pub(super) fn quoted(name: &str) -> String {
 pub(super) fn facts(
     connection: &Connection,
     time: Timestamp,
-    change_counter: u32,
+    version: &Version,
     schema: Schema,
     tables: Vec<TableFacts>,
 ) -> rusqlite::Result<Facts> {
-    let properties = properties(connection, change_counter)?;
+    let mut first = Vec::new();
+    if version.pages > 0 {
+        PageReader::new(connection)?.read(1, &mut first)?;
+    }
+    let properties = properties(version, &first);
     let number = |name: &str| properties.get(name).and_then(Value::as_u64).unwrap_or(0);
     let size_bytes = number("page_bytes") * number("page_count");
     let position = ["change_counter", "schema_version", "page_count"]
@@ -75,29 +81,91 @@ pub(super) fn facts(
     })
 }
 
-fn properties(connection: &Connection, change_counter: u32) -> rusqlite::Result<BTreeMap<String, Value>> {
-    let mut properties = BTreeMap::from([("change_counter".to_owned(), Value::from(change_counter))]);
-    for (name, pragma) in [
-        ("page_bytes", "page_size"),
-        ("page_count", "page_count"),
-        ("freelist_count", "freelist_count"),
-        ("schema_version", "schema_version"),
-        ("user_version", "user_version"),
-        ("application_id", "application_id"),
-    ] {
-        let value = connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0))?;
-        properties.insert(name.to_owned(), Value::from(value));
-    }
-    for name in ["encoding", "journal_mode"] {
-        let value: Option<String> =
-            connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0)).optional()?;
-        properties.insert(name.to_owned(), Value::from(value));
-    }
-    let vacuum = match connection.query_row("PRAGMA auto_vacuum", [], |row| row.get::<_, i64>(0))? {
-        0 => "none",
-        1 => "full",
+/// Returns the settings of a database as its pragmas would tell them, from its first page: of thousands of small
+/// databases each statement counts.
+fn properties(version: &Version, first: &[u8]) -> BTreeMap<String, Value> {
+    // SQLite shows what is kept in the header as signed numbers.
+    let number = |at: usize| Value::from(big_endian(first, at).cast_signed());
+    let encoding = match big_endian(first, 56) & 3 {
+        2 => "UTF-16le",
+        3 => "UTF-16be",
+        _ => "UTF-8",
+    };
+    let vacuum = match (big_endian(first, 52), big_endian(first, 64)) {
+        (0, _) => "none",
+        (_, 0) => "full",
         _ => "incremental",
     };
-    properties.insert("auto_vacuum".to_owned(), Value::from(vacuum));
-    Ok(properties)
+    let properties = [
+        ("change_counter", Value::from(version.change_counter)),
+        ("page_bytes", Value::from(version.page_bytes)),
+        ("page_count", Value::from(version.pages)),
+        ("freelist_count", number(36)),
+        ("schema_version", number(40)),
+        ("user_version", number(60)),
+        ("application_id", number(68)),
+        ("encoding", Value::from(encoding)),
+        ("journal_mode", Value::from(if version.wal { "wal" } else { "delete" })),
+        ("auto_vacuum", Value::from(vacuum)),
+    ];
+    properties.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn asked(connection: &Connection, pragma: &str) -> Value {
+        connection
+            .query_row(&format!("PRAGMA {pragma}"), [], |row| {
+                Ok(match row.get_ref(0)? {
+                    rusqlite::types::ValueRef::Integer(number) => Value::from(number),
+                    other => Value::from(other.as_str()?),
+                })
+            })
+            .unwrap()
+    }
+
+    #[test]
+    fn settings_are_what_pragmas_tell() {
+        let folder = tempfile::tempdir().unwrap();
+        let vacuums = ["none", "full", "incremental"];
+        for (number, script) in [
+            "",
+            "CREATE TABLE t(a)",
+            "PRAGMA page_size=65536; PRAGMA auto_vacuum=FULL; CREATE TABLE t(a); PRAGMA user_version=-7",
+            "PRAGMA page_size=512; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA encoding='UTF-16le'; CREATE TABLE t(a)",
+            "PRAGMA encoding='UTF-16be'; CREATE TABLE t(a); PRAGMA application_id=-2147483648",
+            "PRAGMA journal_mode=WAL; CREATE TABLE t(a); INSERT INTO t VALUES(zeroblob(99999)); DROP TABLE t",
+            "CREATE TABLE t(a); INSERT INTO t VALUES(zeroblob(99999)); DROP TABLE t; PRAGMA journal_mode=TRUNCATE",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let connection = Connection::open(folder.path().join(format!("{number}.db"))).unwrap();
+            connection.execute_batch(script).unwrap();
+            drop(connection);
+            let connection = Connection::open(folder.path().join(format!("{number}.db"))).unwrap();
+            connection.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema").unwrap();
+            let version = Version::look(&connection).unwrap();
+            let facts = facts(&connection, Timestamp::now(), &version, Schema::default(), vec![]).unwrap();
+            for (name, pragma) in [("page_bytes", "page_size")].into_iter().chain(
+                [
+                    "page_count",
+                    "freelist_count",
+                    "schema_version",
+                    "user_version",
+                    "application_id",
+                    "encoding",
+                    "journal_mode",
+                ]
+                .map(|name| (name, name)),
+            ) {
+                assert_eq!(facts.properties[name], asked(&connection, pragma), "{script}: {name}");
+            }
+            let vacuum = asked(&connection, "auto_vacuum").as_u64().unwrap();
+            assert_eq!(facts.properties["auto_vacuum"], vacuums[vacuum as usize], "{script}");
+        }
+    }
 }

@@ -6,7 +6,7 @@
 //! into counts as a database for the same reason.
 
 use super::header::Content;
-use super::open::sniff;
+use super::open::Sniffer;
 use super::{failure, marks};
 use crate::engine::{Enumeration, Skipped};
 use flow::{Context, DatabaseName, DatabaseRef, Previous, SourceError, SourceErrorKind, TargetRef};
@@ -139,6 +139,7 @@ fn companion(name: &str) -> Option<&'static str> {
 
 fn folder(path: &Path, look: &Look<'_>, found: &mut Found, context: &Context) -> Result<(), SourceError> {
     let path = path.canonicalize().map_err(|error| failure::io(path, error))?;
+    let sniffer = Sniffer::new();
     for entry in std::fs::read_dir(&path).map_err(|error| failure::io(&path, error))? {
         context.cancel.check().map_err(|_| SourceError::cancelled(path.display().to_string()))?;
         let entry = entry.map_err(|error| failure::io(&path, error))?;
@@ -152,7 +153,7 @@ fn folder(path: &Path, look: &Look<'_>, found: &mut Found, context: &Context) ->
         } else if !kind.is_file() {
             found.skip(&member, "is no regular file");
         } else if !found.skip_companion(&member) {
-            one_file(member, entry.file_name().to_str(), look, found)?;
+            one_file(member, entry.file_name().to_str(), look, &sniffer, found)?;
         }
     }
     Ok(())
@@ -162,6 +163,7 @@ fn one_file(
     member: PathBuf,
     name: Option<&str>,
     look: &Look<'_>,
+    sniffer: &Sniffer,
     found: &mut Found,
 ) -> Result<(), SourceError> {
     if name.is_some_and(|name| look.passes_by(name)) {
@@ -170,7 +172,7 @@ fn one_file(
     if let Some(name) = name.filter(|name| look.knows(name, &member)) {
         return found.add(name.to_owned(), member);
     }
-    match sniff(&member) {
+    match sniffer.sniff(&member) {
         Ok(Content::Other { reason, .. }) => found.skip(&member, reason),
         Ok(Content::Empty) if !has_database_ending(&member) => found.skip(&member, "is empty"),
         Err(error) if error.kind == SourceErrorKind::Missing => {}

@@ -12,6 +12,7 @@ use super::reader::{ResticBackup, ResticFiles, as_repository_error};
 use super::settle;
 use super::state;
 use super::writer::ResticSnapshotWriter;
+use crate::retention::Verdict;
 use crate::{
     BackupId, BackupRecord, CheckDepth, CheckReport, HealReport, Keys, LockRecord, PruneReport, PruneRequest,
     RecentRuns, Repository, RepositoryError, Settled, SnapshotRequest, SnapshotWriter, State, StoredFiles,
@@ -81,6 +82,15 @@ impl Repository for ResticLayout {
 
     fn backups_of(&self, wanted: &Wanted, context: &Context) -> Result<Vec<BackupRecord>, RepositoryError> {
         self.0.backups(wanted, &self.0.said(&state::load(&self.0, context)?, context)?, context)
+    }
+
+    fn each_backup(
+        &self,
+        wanted: &Wanted,
+        context: &Context,
+        take: &mut dyn FnMut(BackupRecord),
+    ) -> Result<(), RepositoryError> {
+        self.0.each_backup(wanted, &self.0.said(&state::load(&self.0, context)?, context)?, context, take)
     }
 
     fn unlisted(&self, context: &Context) -> Result<Vec<Unlisted>, RepositoryError> {
@@ -195,6 +205,15 @@ impl Repository for ResticLayout {
 
     fn prune(&self, request: &PruneRequest, context: &Context) -> Result<PruneReport, RepositoryError> {
         prune::prune(&self.0, request, context)
+    }
+
+    fn prune_if_any(
+        &self,
+        request: &PruneRequest,
+        leaves_space: &dyn Fn(&[Verdict]) -> bool,
+        context: &Context,
+    ) -> Result<PruneReport, RepositoryError> {
+        prune::prune_if_any(&self.0, request, leaves_space, context)
     }
 
     fn heal(

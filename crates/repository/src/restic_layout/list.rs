@@ -3,7 +3,7 @@
 //! A snapshot that cannot be read hides no other: it is named in a remark and passed over.
 
 use super::failure::repository_error;
-use super::lines::{self, Line, LineOutcome, ListedLine, Listing, Only};
+use super::lines::{self, Line, LineOutcome, ListedLine, Only};
 use super::memo::{Folder, Folders, Lines};
 use super::names;
 use super::opened::ResticRepository;
@@ -21,14 +21,12 @@ use storage::{ObjectName, StorageErrorKind};
 
 /// How many lists are kept in full, with their marks.
 const LISTS_KEPT: usize = 2;
-/// How many lists are taken apart at once.
-const THREADS: usize = 2;
 
 /// What the newest verification said of each folder: when, and how far it was proven; `None` for damaged. It holds for
 /// each backup that has the same folder: they are the same blobs. So does an acceptance.
 #[derive(Default)]
 pub(super) struct Said {
-    proofs: HashMap<Id, (Timestamp, Option<ProofLevel>)>,
+    pub(super) proofs: HashMap<Id, (Timestamp, Option<ProofLevel>)>,
     accepted: HashSet<Id>,
 }
 
@@ -49,14 +47,14 @@ impl Said {
         line.suspect.clone().filter(|_| !self.accepts(line.subtree))
     }
 
-    fn accepts(&self, subtree: Option<Id>) -> bool {
+    pub(super) fn accepts(&self, subtree: Option<Id>) -> bool {
         subtree.is_some_and(|subtree| self.accepted.contains(&subtree))
     }
 }
 
 impl ResticRepository {
     /// Returns the ids of the stored snapshots.
-    fn stored(&self) -> Result<Vec<Id>, RepositoryError> {
+    pub(super) fn stored(&self) -> Result<Vec<Id>, RepositoryError> {
         let stored = self.restic().storage().list("snapshots").map_err(|error| {
             let object = format!("snapshots of {}", self.location_text());
             RepositoryError::new(RepositoryErrorKind::Failed, object, error.to_string()).with_source(error)
@@ -111,7 +109,7 @@ impl ResticRepository {
 
     /// Reads something of a snapshot while others may prune: what cannot be read is looked for once more, since it may
     /// lie elsewhere by now. `None` where the snapshot was removed.
-    fn settled<R>(
+    pub(super) fn settled<R>(
         &self,
         id: &Id,
         read: impl Fn() -> Result<R, RepositoryError>,
@@ -168,130 +166,8 @@ impl ResticRepository {
         Ok(found)
     }
 
-    /// Loads the backups that are asked for, oldest first, with what later verifications said.
-    pub(super) fn backups(
-        &self,
-        wanted: &Wanted,
-        said: &Said,
-        context: &Context,
-    ) -> Result<Vec<BackupRecord>, RepositoryError> {
-        let mut records = self.backups_as(wanted, said, context, |record| record)?;
-        // Each list is sorted already, and seldom does one reach into the next.
-        records.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
-        Ok(records)
-    }
-
-    /// Loads the backups that are asked for as what somebody needs of them: of hundreds of thousands only that is kept.
-    /// Those of a snapshot come in the order of their times.
-    pub(super) fn backups_as<R: Send>(
-        &self,
-        wanted: &Wanted,
-        said: &Said,
-        context: &Context,
-        needed: impl Fn(BackupRecord) -> R + Sync,
-    ) -> Result<Vec<R>, RepositoryError> {
-        let names = lines::Names::default();
-        let lists = self.each_list(wanted, context, |id, snapshot| {
-            let records = self.records(id, snapshot, wanted, (said, &names), context)?;
-            Ok(records.into_iter().map(&needed).collect::<Vec<R>>())
-        })?;
-        let mut all = Vec::with_capacity(lists.iter().map(Vec::len).sum());
-        all.extend(lists.into_iter().flatten());
-        Ok(all)
-    }
-
-    /// Returns the oldest time at which what a listed backup needs was last read.
-    pub(super) fn oldest_proof(
-        &self,
-        said: &Said,
-        context: &Context,
-    ) -> Result<Option<Timestamp>, RepositoryError> {
-        let lists = self.each_list(&Wanted::All, context, |id, snapshot| {
-            let mut oldest: Option<Timestamp> = None;
-            let is_ours = self.scan(id, snapshot, None, context, |_, line| {
-                let proof = said.proof(line.subtree, line.proof_time);
-                let proof = proof.filter(|_| line.outcome == LineOutcome::Complete);
-                oldest = oldest.into_iter().chain(proof.map(|proof| proof.time)).min();
-                Ok(())
-            })?;
-            let of_files = said.proofs.get(&snapshot.tree).filter(|(_, level)| !is_ours && level.is_some());
-            Ok(oldest.or(of_files.map(|(time, _)| *time)))
-        })?;
-        Ok(lists.into_iter().flatten().min())
-    }
-
-    /// Does the work for each snapshot that may hold what is asked for, a few at a time, and returns the results from
-    /// the oldest to the newest. One whose list cannot be read is named and passed over.
-    fn each_list<R: Send>(
-        &self,
-        wanted: &Wanted,
-        context: &Context,
-        work: impl Fn(&Id, &Snapshot) -> Result<R, RepositoryError> + Sync,
-    ) -> Result<Vec<R>, RepositoryError> {
-        let mut snapshots = self.snapshots(context)?;
-        snapshots.retain(|(id, snapshot)| !state::is_state(snapshot) && may_hold(wanted, id, snapshot));
-        let mut results = Vec::with_capacity(snapshots.len());
-        let work = |(id, snapshot): &(Id, Snapshot)| self.settled(id, || work(id, snapshot));
-        let done = restic::map_parallel(&snapshots, THREADS, work);
-        for ((id, _), result) in snapshots.iter().zip(done) {
-            match result {
-                Ok(result) => results.extend(result),
-                Err(error) if error.kind == RepositoryErrorKind::Cancelled => return Err(error),
-                Err(error) => remark(context, &format!("snapshot {id}"), &error.to_string()),
-            }
-        }
-        Ok(results)
-    }
-
-    /// Returns the backups of one snapshot that are asked for.
-    fn records(
-        &self,
-        id: &Id,
-        snapshot: &Snapshot,
-        wanted: &Wanted,
-        (said, names): (&Said, &lines::Names),
-        context: &Context,
-    ) -> Result<Vec<BackupRecord>, RepositoryError> {
-        let tags = foreign_tags(snapshot);
-        let original = snapshot.original.as_ref().map(Id::to_string);
-        let mut of = Listing {
-            snapshot: id.to_string().into(),
-            alone: false,
-            host: snapshot.hostname.as_str().into(),
-            tags: &tags,
-            original: original.as_deref(),
-            names,
-        };
-        let of_target = names::tag_value(&snapshot.tags, "target");
-        let only = match wanted {
-            Wanted::Database(_, name) => Some(Only::new("database", name.as_str())),
-            Wanted::Place(place) if of_target.as_deref() != Some(place) => {
-                Some(Only::new("connection", place))
-            }
-            _ => None,
-        };
-        let mut records = Vec::new();
-        let is_ours = self.scan(id, snapshot, only.as_ref(), context, |lines, line| {
-            if line.outcome == LineOutcome::Complete || line.lost {
-                of.alone = lines == 1;
-                let proof = said.proof(line.subtree, line.proof_time).filter(|_| !line.lost);
-                let record = line.record(&of, proof);
-                let mut record = record.map_err(|error| damaged_list(id, &error))?;
-                record.suspect.take_if(|_| line.lost || said.accepts(line.subtree));
-                records.push(record);
-            }
-            Ok(())
-        })?;
-        if !is_ours && may_hold_files(wanted, snapshot) {
-            records.extend(foreign(id, snapshot, self.size(&snapshot.tree, context), said));
-        }
-        records.retain(|record| wanted.fits(record));
-        records.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
-        Ok(records)
-    }
-
     /// Shows each line of a snapshot's list, with how many there are; tells whether the snapshot is ours.
-    fn scan(
+    pub(super) fn scan(
         &self,
         id: &Id,
         snapshot: &Snapshot,
@@ -364,7 +240,7 @@ impl ResticRepository {
     }
 
     /// Sums up the files of a folder. A folder that cannot be read counts as empty: its damage is told elsewhere.
-    fn size(&self, tree: &Id, context: &Context) -> u64 {
+    pub(super) fn size(&self, tree: &Id, context: &Context) -> u64 {
         if let Some(size) = self.memo().sizes.lock().unwrap_or_else(PoisonError::into_inner).get(tree) {
             return *size;
         }
@@ -500,7 +376,7 @@ impl From<serde_json::Error> for Stopped {
 }
 
 /// Tells whether a snapshot may hold what is asked for, before its list is read.
-fn may_hold(wanted: &Wanted, id: &Id, snapshot: &Snapshot) -> bool {
+pub(super) fn may_hold(wanted: &Wanted, id: &Id, snapshot: &Snapshot) -> bool {
     match wanted {
         Wanted::All | Wanted::Place(_) => true,
         // Files that stock restic stored are of the target that their paths name.
@@ -518,7 +394,7 @@ fn may_hold(wanted: &Wanted, id: &Id, snapshot: &Snapshot) -> bool {
 }
 
 /// Summing up the files of a snapshot takes a walk through all its folders.
-fn may_hold_files(wanted: &Wanted, snapshot: &Snapshot) -> bool {
+pub(super) fn may_hold_files(wanted: &Wanted, snapshot: &Snapshot) -> bool {
     !matches!(wanted, Wanted::Place(place) if *place != paths(snapshot))
 }
 
@@ -543,7 +419,7 @@ fn failed_then(database: &str, error: Option<&str>, lost: bool) -> RepositoryErr
     RepositoryError::new(kind, database, message)
 }
 
-fn foreign_tags(snapshot: &Snapshot) -> Vec<String> {
+pub(super) fn foreign_tags(snapshot: &Snapshot) -> Vec<String> {
     let ours = |tag: &String| {
         tag.split_once('=')
             .is_some_and(|(key, _)| ["target", "plan", names::ONLY, names::SELECTION].contains(&key))
@@ -552,7 +428,7 @@ fn foreign_tags(snapshot: &Snapshot) -> Vec<String> {
 }
 
 /// A snapshot that stock restic wrote, as one backup of files.
-fn foreign(id: &Id, snapshot: &Snapshot, size_bytes: u64, said: &Said) -> Option<BackupRecord> {
+pub(super) fn foreign(id: &Id, snapshot: &Snapshot, size_bytes: u64, said: &Said) -> Option<BackupRecord> {
     let paths = paths(snapshot);
     let last = paths.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("files").to_owned();
     let proof = said
@@ -584,7 +460,7 @@ fn foreign(id: &Id, snapshot: &Snapshot, size_bytes: u64, said: &Said) -> Option
     })
 }
 
-fn remark(context: &Context, object: &str, message: &str) {
+pub(super) fn remark(context: &Context, object: &str, message: &str) {
     context.observer.event(Event::Finding(Finding {
         severity: Severity::Warning,
         object: object.to_owned(),

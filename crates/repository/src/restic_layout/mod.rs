@@ -4,6 +4,7 @@
 //! kept in small snapshots of their own, tagged `backstay-state`. What exactly is written is fixed in FORMAT.md.
 
 mod assemble;
+mod backups;
 mod care;
 mod check;
 mod failure;

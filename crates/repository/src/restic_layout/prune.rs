@@ -9,7 +9,7 @@ use super::list::Said;
 use super::names;
 use super::opened::ResticRepository;
 use super::state;
-use crate::retention::{Candidate, Decision, plan};
+use crate::retention::{Candidate, Decision, Verdict, plan};
 use crate::{
     BackupId, BackupRecord, ProofLevel, PruneReport, PruneRequest, RepositoryError, RepositoryErrorKind,
     Wanted,
@@ -19,7 +19,7 @@ use restic::{
     CheckProblem, Id, LockGuard, LockKind, PruneOptions, PrunePlan, PruneStep, ResticError, ResticErrorKind,
     Snapshot, plan_prune,
 };
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 pub(super) fn prune(
@@ -31,24 +31,92 @@ pub(super) fn prune(
         true => repository.lock_to_read(LockKind::Shared, context)?,
         false => Some(repository.lock(LockKind::Exclusive)?),
     };
-    // What others wrote before the lock was ours counts too.
-    repository.forget_index();
-    phase(context, format!("deciding what goes of {}", repository.location_text()));
-    let snapshots = repository.snapshots(context)?;
-    let known = state::load(repository, context)?;
-    let said = repository.said(&known, context)?;
-    let (candidates, foreign) = candidates(repository, &snapshots, &said, context)?;
-    let decision = plan(&candidates, &request.scopes, request.now);
-    let unlisted = repository.unlisted(&Wanted::All, context)?.len() as u64;
-    if context.cancel.is_cancelled() {
-        return Err(cancelled(repository));
+    let decided = Decided::now(repository, request, context)?;
+    carry_out(repository, request, decided, lock, context)
+}
+
+/// Decides, and takes the exclusive lock only where something goes. All snapshots, and what is said of them, are objects
+/// that never change: where the lock finds the same ones, the decision stands.
+pub(super) fn prune_if_any(
+    repository: &ResticRepository,
+    request: &PruneRequest,
+    leaves_space: &dyn Fn(&[Verdict]) -> bool,
+    context: &Context,
+) -> Result<PruneReport, RepositoryError> {
+    let look = PruneRequest { dry_run: true, forget_only: true, ..request.clone() };
+    let lock = repository.lock_to_read(LockKind::Shared, context)?;
+    let mut decided = Decided::now(repository, &look, context)?;
+    if decided.decision.snapshots.is_empty() || request.dry_run {
+        return carry_out(repository, &look, decided, lock, context);
     }
+    drop(lock);
+    let lock = repository.lock(LockKind::Exclusive)?;
+    if stored(repository)? == decided.stored {
+        // What else was written meanwhile does not change what goes, and counts for what is needed.
+        repository.forget_index();
+    } else {
+        decided = Decided::now(repository, request, context)?;
+    }
+    let forget_only = leaves_space(&decided.decision.verdicts);
+    let request = PruneRequest { forget_only, ..request.clone() };
+    carry_out(repository, &request, decided, Some(lock), context)
+}
+
+/// A decision, and what it stands on.
+struct Decided {
+    /// The snapshots that there were.
+    stored: BTreeSet<Id>,
+    snapshots: Vec<(Id, Snapshot)>,
+    /// Whether anything was said of backups by others than their runs.
+    says_nothing: bool,
+    decision: Decision,
+    foreign: u64,
+    unlisted: u64,
+}
+
+impl Decided {
+    fn now(
+        repository: &ResticRepository,
+        request: &PruneRequest,
+        context: &Context,
+    ) -> Result<Self, RepositoryError> {
+        // What others wrote before the lock was ours counts too.
+        repository.forget_index();
+        phase(context, format!("deciding what goes of {}", repository.location_text()));
+        let stored = stored(repository)?;
+        let snapshots = repository.snapshots(context)?;
+        let known = state::load(repository, context)?;
+        let said = repository.said(&known, context)?;
+        let (candidates, foreign) = candidates(repository, &snapshots, &said, context)?;
+        let decision = plan(&candidates, &request.scopes, request.now);
+        let unlisted = repository.unlisted(&Wanted::All, context)?.len() as u64;
+        if context.cancel.is_cancelled() {
+            return Err(cancelled(repository));
+        }
+        let says_nothing = known.proofs.is_empty() && known.acceptances.is_empty();
+        Ok(Self { stored, snapshots, says_nothing, decision, foreign, unlisted })
+    }
+}
+
+fn stored(repository: &ResticRepository) -> Result<BTreeSet<Id>, RepositoryError> {
+    Ok(repository.stored()?.into_iter().collect())
+}
+
+fn carry_out(
+    repository: &ResticRepository,
+    request: &PruneRequest,
+    decided: Decided,
+    lock: Option<Arc<LockGuard>>,
+    context: &Context,
+) -> Result<PruneReport, RepositoryError> {
+    let Decided { snapshots, says_nothing, decision, foreign, unlisted, .. } = decided;
     let mut remove: HashSet<Id> =
         decision.snapshots.iter().filter_map(|id| id.as_str().parse().ok()).collect();
     if !request.dry_run {
-        let says_nothing = known.proofs.is_empty() && known.acceptances.is_empty();
-        let heirs =
-            if says_nothing { BTreeMap::new() } else { heirs(repository, &snapshots, &decision, context) };
+        let heirs = match says_nothing {
+            true => BTreeMap::new(),
+            false => heirs(repository, &snapshots, &decision, context),
+        };
         remove.extend(state::gather(repository, &heirs, context)?);
     }
     let snapshots = decision.snapshots.len() as u64;

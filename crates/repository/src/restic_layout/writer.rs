@@ -437,6 +437,8 @@ impl SnapshotWriter for ResticSnapshotWriter {
                 Settled::Line(line) | Settled::Discarded(line) => *line,
             })
             .collect();
+        // The lists of thousands of databases need memory, and packs no more.
+        self.blobs()?.release_buffers();
         let root = self.save_root(&lines)?;
         let Some(blobs) = self.blobs.take() else {
             return Err(RepositoryError::new(RepositoryErrorKind::Invalid, location, "is committed already"));

@@ -2,7 +2,8 @@
 //!
 //! The rules are applied twice: to the good backups alone and to all of them, and what either keeps is kept. So a
 //! backup that is suspect, damaged or not proven takes no place from a good one, and stays as long as it would by
-//! itself. Nothing is removed but behind a newer good backup.
+//! itself. A good one is removed only behind a newer good one. What is newer than the newest good one goes by the rules
+//! too, all but the newest: in a snapshot with thousands of other databases it would keep all of them for ever.
 
 use super::bucket::{self, Marks};
 use super::candidate::{Candidate, Verdict};
@@ -28,17 +29,10 @@ pub(super) fn decide(candidates: &[&Arc<Candidate>], scope: &PruneScope, now: Ti
     let PruneScope { rules, zone, .. } = scope;
     let mut sorted: Vec<&Arc<Candidate>> = candidates.to_vec();
     sorted.sort_by(|a, b| (b.time, &b.id).cmp(&(a.time, &a.id)));
-    let unsettled = sorted.first().is_some_and(|newest| !newest.is_good());
-    if scope.settled_only && unsettled {
-        let reasons = vec![Reason::Unsettled];
-        let kept = |backup: &&Arc<Candidate>| Verdict {
-            backup: Arc::clone(backup),
-            kept: true,
-            reasons: reasons.clone(),
-        };
-        return sorted.iter().map(kept).collect();
-    }
     let mut open = by_rules(&sorted, rules, zone, now);
+    if scope.hold_ages {
+        hold_ages(&mut open, rules, zone);
+    }
     protect_newest(&mut open);
     fill_up(&mut open, rules.min_keep);
     if let Some(limit) = rules.max_size_bytes {
@@ -88,15 +82,32 @@ fn by_rules<'a>(
     open
 }
 
-/// Keeps the newest good backup, and whatever is newer: only a newer good one may replace it.
+/// Keeps the good ones that were not too old when the newest of them was made, where what came since is not good: until
+/// somebody looked, time takes none of them.
+fn hold_ages(open: &mut [Open<'_>], rules: &Rules, zone: &TimeZone) {
+    let Some(span) = rules.max_age else { return };
+    let newest = match open.iter().position(|open| open.backup.is_good()) {
+        None | Some(0) => return,
+        Some(newest) => newest,
+    };
+    let Some(cutoff) = open.get(newest).and_then(|open| span.before(open.backup.time, zone)) else { return };
+    for open in open.iter_mut().filter(|open| open.backup.is_good() && open.backup.time >= cutoff) {
+        if !open.kept.contains(&Reason::NotOlder(span)) {
+            open.kept.push(Reason::NotOlderThen(span));
+        }
+    }
+}
+
+/// Keeps the newest good backup, which only a newer good one may replace, and the newest of all. Where none is good, all
+/// stay.
 fn protect_newest(open: &mut [Open<'_>]) {
     let newest = open.iter().position(|open| open.backup.is_good());
     for (number, open) in open.iter_mut().enumerate() {
         let reason = match newest {
             None => Reason::NothingProven,
             Some(newest) if number == newest => Reason::NewestProven,
-            Some(newest) if number < newest => Reason::NewerThanProven,
-            Some(_) => return,
+            Some(_) if number == 0 => Reason::NewerThanProven,
+            Some(_) => continue,
         };
         open.protected = true;
         open.kept.push(reason);

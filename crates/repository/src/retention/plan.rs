@@ -26,7 +26,7 @@ pub struct Decision {
 ///
 /// Of each database (and plan, where a scope names one; and host, where the target is known by its path alone; and part,
 /// where backups hold a part of it: those of the whole are decided on as if there were no others): what any rule keeps
-/// stays, with `max_age` whatever is not older too; the newest good backup, all that is newer than it, and at least
+/// stays, with `max_age` whatever is not older too; the newest good backup, the newest of all, and at least
 /// `min_keep` stay in any case. Where no rule says what to keep, everything is kept before the size acts.
 /// Rules that say nothing at all keep everything.
 pub fn plan(candidates: &[Arc<Candidate>], scopes: &[PruneScope], now: Timestamp) -> Decision {

@@ -59,12 +59,12 @@ pub enum Reason {
     NoRule,
     /// Kept: nothing newer is proven.
     NewestProven,
-    /// Kept: it is newer than every proven one, which alone may replace it.
+    /// Kept: the newest of all, and newer than every proven one.
     NewerThanProven,
     /// Kept: no backup of the database is proven.
     NothingProven,
-    /// Kept: the newest backup of the database is suspect or not proven, and until that is settled none goes.
-    Unsettled,
+    /// Kept: too young to go when the newest proven one was made; what came since is suspect or not proven.
+    NotOlderThen(Span),
     /// Kept: so many stay whatever the rules say.
     AtLeast(u32),
     /// Kept: its snapshot holds others that are kept, the first of them and how many more.
@@ -93,7 +93,7 @@ impl fmt::Display for Reason {
             Reason::NewestProven => f.write_str("newest proven backup"),
             Reason::NewerThanProven => f.write_str("newer than the newest proven backup"),
             Reason::NothingProven => f.write_str("no backup of the database is proven"),
-            Reason::Unsettled => f.write_str("the newest backup is suspect or not proven"),
+            Reason::NotOlderThen(span) => write!(f, "not older than {span} at the newest proven backup"),
             Reason::AtLeast(count) => write!(f, "at least {count} stay"),
             Reason::SharesSnapshot(with, 0) => write!(f, "shares its snapshot with {with}"),
             Reason::SharesSnapshot(with, more) => {

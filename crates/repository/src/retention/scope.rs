@@ -42,6 +42,7 @@ pub struct PruneScope {
     pub rules: Rules,
     /// The zone in which hours, days, weeks, months and years begin.
     pub zone: TimeZone,
-    /// Whether a database is left alone while its newest backup is suspect or not proven.
-    pub settled_only: bool,
+    /// Whether the good backups of a database do not grow older while its newest one is suspect or not proven: their age
+    /// counts up to the newest good one.
+    pub hold_ages: bool,
 }

@@ -95,15 +95,16 @@ fn never_below_the_least_number() {
 }
 
 #[test]
-fn a_suspect_backup_takes_no_place_and_stays_while_nothing_newer_is_good() {
+fn a_suspect_backup_takes_no_place_and_the_newest_stays_while_nothing_newer_is_good() {
     let mut suspect = daily();
     for backup in &mut suspect[17..] {
         backup.suspect = true;
     }
     let rules = Rules { last: 2, ..Rules::default() };
-    let expected: BTreeSet<String> = [15, 16, 17, 18, 19].map(|number| format!("{number:08}")).into();
-    assert_eq!(kept(&suspect, &rules), expected);
-    assert!(told(&suspect, &rules)[3].contains("newest proven backup"));
+    let expected: BTreeSet<String> = [15, 16, 18, 19].map(|number| format!("{number:08}")).into();
+    assert_eq!(kept(&suspect, &rules), expected, "17 is beyond the last two of all");
+    assert!(told(&suspect, &rules)[0].contains("newer than the newest proven backup"));
+    assert!(told(&suspect, &rules)[3].contains("keep: last; newest proven backup"));
     // A newer good one lets them go by the rules.
     suspect[19].suspect = false;
     let expected: BTreeSet<String> = [16, 18, 19].map(|number| format!("{number:08}")).into();
@@ -195,7 +196,7 @@ fn each_plan_has_its_own_rules_and_the_rest_is_left_alone() {
         selector: PruneSelector { plan: Some(name.to_owned()), ..PruneSelector::default() },
         rules: Rules { last, ..Rules::default() },
         zone: TimeZone::UTC,
-        settled_only: false,
+        hold_ages: false,
     };
     let decision = planned(&by_plan, &[scope("nightly", 1), scope("weekly", 2)], now());
     assert_eq!(ids(&decision, true).len(), 3);
@@ -213,13 +214,43 @@ fn days_begin_in_the_zone_of_the_rules() {
 }
 
 #[test]
-fn while_the_newest_is_not_settled_nothing_goes_where_that_was_asked() {
+fn while_the_newest_is_suspect_no_good_one_goes_for_its_age_where_that_was_asked() {
     let mut shops = daily();
-    shops[19].suspect = true;
-    let mut scopes = everything(Rules { last: 1, ..Rules::default() });
-    assert_eq!(ids(&planned(&shops, &scopes, now()), true).len(), 2);
-    scopes[0].settled_only = true;
-    assert_eq!(ids(&planned(&shops, &scopes, now()), true).len(), 20);
+    for backup in &mut shops[15..] {
+        backup.suspect = true;
+    }
+    let later = now() + jiff::SignedDuration::from_hours(24 * 100);
+    let mut scopes = everything(rules_of_age());
+    assert_eq!(ids(&planned(&shops, &scopes, later), true).len(), 2, "the newest good one and the newest");
+    scopes[0].hold_ages = true;
+    let decision = planned(&shops, &scopes, later);
+    // Eleven of the good ones were not older than ten days when the newest of them was made.
+    assert_eq!(ids(&decision, true).len(), 11 + 1);
+    let held = decision.verdicts.iter().find(|verdict| verdict.backup.id.0 == "00000010").unwrap();
+    assert_eq!(held.reasons[0].to_string(), "not older than 10 days at the newest proven backup");
     shops[19].suspect = false;
-    assert_eq!(ids(&planned(&shops, &scopes, now()), true).len(), 1);
+    assert_eq!(ids(&planned(&shops, &scopes, later), true).len(), 1);
+}
+
+#[test]
+fn a_suspect_tenant_does_not_keep_the_snapshots_of_the_others() {
+    let mut shops = daily();
+    let sick: Vec<_> = shops
+        .iter()
+        .enumerate()
+        .map(|(number, backup)| {
+            let mut sick = backup.clone();
+            sick.database = DatabaseName::new("sick.db").unwrap();
+            sick.id.0.push_str(":sick.db");
+            sick.suspect = number >= 5;
+            sick
+        })
+        .collect();
+    shops.extend(sick);
+    let mut scopes = everything(Rules { daily: 3, ..Rules::default() });
+    scopes[0].hold_ages = true;
+    let decision = planned(&shops, &scopes, now());
+    let stay: Vec<usize> =
+        (0..20).filter(|n| !decision.snapshots.contains(format!("{n:08}").as_str())).collect();
+    assert_eq!(stay, [2, 3, 4, 17, 18, 19], "its last three good ones, and three days as ever");
 }

@@ -36,7 +36,7 @@ pub(crate) fn backups(times: &[&str]) -> Vec<Candidate> {
 }
 
 pub(crate) fn everything(rules: Rules) -> [PruneScope; 1] {
-    [PruneScope { selector: PruneSelector::default(), rules, zone: TimeZone::UTC, settled_only: false }]
+    [PruneScope { selector: PruneSelector::default(), rules, zone: TimeZone::UTC, hold_ages: false }]
 }
 
 pub(crate) fn decide(candidates: &[Candidate], rules: &Rules) -> Decision {

@@ -1,8 +1,10 @@
 //! What holds whatever the history and the rules.
 
-use crate::history::{backup, decide, ids, kept, now};
+use crate::history::{backup, decide, everything, ids, kept, now, planned};
+use flow::DatabaseName;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
+use repository::BackupId;
 use repository::retention::{Candidate, Decision, Rules, Span};
 use std::collections::BTreeSet;
 
@@ -67,15 +69,74 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn nothing_goes_but_behind_a_newer_good_backup(history in history(), rules in rules()) {
-        let decision = decide(&history, &rules);
+    fn a_good_backup_goes_only_behind_a_newer_good_one(history in history(), rules in rules(), hold in any::<bool>()) {
+        let mut scopes = everything(rules);
+        scopes[0].hold_ages = hold;
+        let decision = planned(&history, &scopes, now());
         prop_assert_eq!(decision.verdicts.len(), history.len());
-        let newest = history.iter().filter(|backup| good(backup)).map(|backup| (backup.time, &backup.id)).max();
+        let place = |backup: &Candidate| (backup.time, backup.id.clone());
+        let newest_good = history.iter().filter(|backup| good(backup)).map(place).max();
+        let newest = history.iter().map(place).max();
         for verdict in &decision.verdicts {
             prop_assert!(!verdict.reasons.is_empty());
-            let behind = newest.is_some_and(|newest| (verdict.backup.time, &verdict.backup.id) < newest);
-            prop_assert!(verdict.kept || behind, "{:?}", verdict);
+            let here = Some(place(&verdict.backup));
+            // Of what is not good the newest stays, and where nothing is good all does.
+            let may_go = newest_good.is_some() && here != newest && (here < newest_good || !good(&verdict.backup));
+            prop_assert!(verdict.kept || may_go, "{:?}", verdict);
         }
+    }
+
+    #[test]
+    fn a_suspect_tenant_keeps_no_more_of_the_others_than_itself(
+        history in history(),
+        rules in rules(),
+        since in 0_usize..40,
+        age in 0_i64..400,
+    ) {
+        // No size: it acts on each database by itself.
+        let rules = Rules { max_size_bytes: None, ..rules };
+        let healthy: Vec<Candidate> = {
+            let mut all: Vec<Candidate> =
+                history.into_iter().map(|backup| Candidate { proven: true, suspect: false, ..backup }).collect();
+            // A clock that was ahead is another matter.
+            all.retain(|backup| backup.time < now());
+            all.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
+            all
+        };
+        prop_assume!(since < healthy.len());
+        let of_sick = |backup: &Candidate| Candidate {
+            database: DatabaseName::new("sick.db").unwrap(),
+            id: BackupId(format!("{}:sick", backup.id)),
+            ..backup.clone()
+        };
+        let sick: Vec<Candidate> = healthy.iter().enumerate().map(|(number, backup)| Candidate {
+            suspect: number >= since,
+            ..of_sick(backup)
+        }).collect();
+        let mut scopes = everything(rules.clone());
+        scopes[0].hold_ages = true;
+        let later = now() + SignedDuration::from_hours(24 * age);
+        let both: Vec<Candidate> = healthy.iter().chain(&sick).cloned().collect();
+        let decision = planned(&both, &scopes, later);
+        let left: BTreeSet<String> = both.iter().map(|backup| backup.snapshot.to_string())
+            .filter(|snapshot| !decision.snapshots.contains(snapshot.as_str())).collect();
+        let stays = |backups: &[Candidate], at: Timestamp| -> BTreeSet<String> {
+            let decision = planned(backups, &scopes, at);
+            decision.verdicts.iter().filter(|verdict| verdict.kept)
+                .map(|verdict| verdict.backup.snapshot.to_string()).collect()
+        };
+        let Some(last_good) = since.checked_sub(1).and_then(|last| healthy.get(last)) else {
+            // It never had a good one: all stays.
+            prop_assert_eq!(left.len(), healthy.len());
+            return Ok(());
+        };
+        // What it kept when its last good backup was made is kept, and else no more than if nobody suspected it.
+        let mut then = stays(&healthy[..since], last_good.time + SignedDuration::from_nanos(1));
+        prop_assert!(then.is_subset(&left), "{:?} {:?}", then, left);
+        then.extend(stays(&healthy[..since], last_good.time));
+        let now = stays(&healthy, later);
+        let extra: BTreeSet<_> = left.difference(&now).filter(|snapshot| !then.contains(*snapshot)).collect();
+        prop_assert!(extra.is_empty(), "{:?}", extra);
     }
 
     #[test]

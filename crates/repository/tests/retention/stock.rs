@@ -127,12 +127,8 @@ fn the_same_is_kept_and_removed_as_by_restic_forget() {
     ];
     for (policy, rules) in policies {
         let (kept, removed) = judged(folder.path(), &policy);
-        let scope = PruneScope {
-            selector: PruneSelector::default(),
-            rules,
-            zone: TimeZone::UTC,
-            settled_only: false,
-        };
+        let scope =
+            PruneScope { selector: PruneSelector::default(), rules, zone: TimeZone::UTC, hold_ages: false };
         let decision = planned(&written, &[scope], Timestamp::now());
         let ours: BTreeSet<String> = crate::history::ids(&decision, true);
         let differing: Vec<_> = ours.symmetric_difference(&kept).collect();

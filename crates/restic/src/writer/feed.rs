@@ -1,9 +1,11 @@
 //! Reads a stream on its caller's thread, cuts it, and hands the pieces to the workers.
 //!
-//! Several blobs travel in one buffer, so that small ones cost no more than large ones.
+//! Several blobs travel in one buffer, so that small ones cost no more than large ones. A stream that is over within its
+//! first buffer is not handed over at all, where there is room for its caller to do the work.
 
-use super::shared::{BUFFER_BYTES, Job, Shared, StoredBlob};
+use super::shared::{BUFFER_BYTES, Job, Shared, StoredBlob, Work};
 use super::taste::Taste;
+use super::worker::Benches;
 use crate::cut::{Cut, FIXED_MAX_BYTES};
 use crate::error::{ResticError, ResticErrorKind};
 use crate::id::BlobKind;
@@ -28,10 +30,31 @@ impl<E> From<ResticError> for StreamError<E> {
     }
 }
 
+/// Up to this size, a piece that is all there is is stored by whoever brings it: a thousandth of a second's work.
+const AT_ONCE_BYTES: usize = 512 << 10;
+
+/// Where the pieces of streams go.
+#[derive(Clone, Copy)]
+pub(super) struct Route<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) jobs: &'a Sender<Job>,
+    pub(super) benches: &'a Benches,
+}
+
+impl Route<'_> {
+    /// Stores a piece that is all there is, if it is small and there is room.
+    pub(super) fn at_once(&self, work: &Work) -> Option<Result<Vec<StoredBlob>, ResticError>> {
+        let small = work.lengths.iter().sum::<usize>() <= AT_ONCE_BYTES;
+        small.then(|| self.benches.at_once(self.shared, work)).flatten()
+    }
+}
+
 /// The way of one stream's pieces to the workers and back.
 struct Stream<'a> {
     shared: &'a Shared,
-    jobs: &'a Sender<Job>,
+    route: Route<'a>,
+    /// Stored by the caller.
+    done: Vec<StoredBlob>,
     reply: Sender<(usize, Vec<StoredBlob>)>,
     answers: Receiver<(usize, Vec<StoredBlob>)>,
     sent: usize,
@@ -39,23 +62,28 @@ struct Stream<'a> {
 }
 
 impl Stream<'_> {
-    fn send(&mut self, buffer: Vec<u8>, lengths: Vec<usize>) -> Result<(), ResticError> {
+    fn send(&mut self, buffer: Vec<u8>, lengths: Vec<usize>, is_last: bool) -> Result<(), ResticError> {
         self.shared.check()?;
-        let job = Job {
-            kind: BlobKind::Data,
-            buffer,
-            lengths,
-            taste: self.taste.clone(),
-            sequence: self.sent,
-            reply: self.reply.clone(),
-        };
+        let work = Work { kind: BlobKind::Data, buffer, lengths, taste: self.taste.clone() };
+        if is_last
+            && self.sent == 0
+            && let Some(stored) = self.route.at_once(&work)
+        {
+            self.shared.return_buffer(work.buffer);
+            self.done = stored?;
+            return Ok(());
+        }
+        let job = Job { work, sequence: self.sent, reply: self.reply.clone() };
         self.sent += 1;
-        self.jobs.send(job).map_err(|_| self.shared.failure())
+        self.route.jobs.send(job).map_err(|_| self.shared.failure())
     }
 
     /// Waits for all answers and puts them in order.
     fn finish(self) -> Result<Vec<StoredBlob>, ResticError> {
         drop(self.reply);
+        if self.sent == 0 {
+            return Ok(self.done);
+        }
         let mut parts: Vec<_> = self.answers.iter().collect();
         if parts.len() != self.sent {
             return Err(self.shared.failure());
@@ -67,15 +95,15 @@ impl Stream<'_> {
 
 /// Stores a stream and returns its blobs in order.
 pub(super) fn write_stream<E>(
-    shared: &Shared,
-    jobs: &Sender<Job>,
+    route: Route<'_>,
     read: &mut dyn FnMut(&mut [u8]) -> Result<usize, E>,
     cut: &Cut,
 ) -> Result<Vec<StoredBlob>, StreamError<E>> {
+    let shared = route.shared;
     shared.check()?;
     let (reply, answers) = unbounded();
     let taste = matches!(cut, Cut::ContentDefined).then(Arc::default);
-    let mut stream = Stream { shared, jobs, reply, answers, sent: 0, taste };
+    let mut stream = Stream { shared, route, done: Vec::new(), reply, answers, sent: 0, taste };
     match *cut {
         Cut::Fixed { bytes } if (512..=FIXED_MAX_BYTES).contains(&bytes) => {
             feed_fixed(&mut stream, read, bytes as usize)?;
@@ -101,14 +129,15 @@ fn feed_fixed<E>(
             buffer.resize(batch, 0);
         }
         let filled = fill(stream.shared, &mut buffer[..batch], 0, read)?;
+        let at_end = filled < batch;
         if filled > 0 {
             let lengths = (0..filled).step_by(bytes).map(|at| bytes.min(filled - at)).collect();
-            stream.send(buffer, lengths)?;
+            stream.send(buffer, lengths, at_end)?;
         } else {
             // A new one costs as much as filling it, and parts may be short.
             stream.shared.return_buffer(buffer);
         }
-        if filled < batch {
+        if at_end {
             return Ok(());
         }
     }
@@ -129,6 +158,14 @@ fn feed_by_content<E>(
             lengths.push(length);
             done += length;
         }
+        if at_end {
+            if lengths.is_empty() {
+                stream.shared.return_buffer(buffer);
+            } else {
+                stream.send(buffer, lengths, true)?;
+            }
+            return Ok(());
+        }
         // What is not cut yet begins the next buffer: where it is cut depends on what follows.
         let mut next = stream.shared.buffer();
         kept = filled - done;
@@ -136,13 +173,9 @@ fn feed_by_content<E>(
         if lengths.is_empty() {
             stream.shared.return_buffer(buffer);
         } else {
-            stream.send(buffer, lengths)?;
+            stream.send(buffer, lengths, false)?;
         }
         buffer = next;
-        if at_end {
-            stream.shared.return_buffer(buffer);
-            return Ok(());
-        }
     }
 }
 

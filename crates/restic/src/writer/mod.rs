@@ -1,7 +1,7 @@
 //! Storing blobs: a bounded pipeline of threads.
 //!
-//! Callers read and cut their streams; workers hash, look up, compress and seal into packs of their own; storing
-//! threads put and confirm the packs and write the index. Bounded queues between them hold the memory down. A crash
+//! Callers read and cut their streams; workers hash, look up, compress and seal into packs, and callers themselves where
+//! there is little to do; storing threads put and confirm the packs and write the index. Bounded queues between them hold the memory down. A crash
 //! leaves packs without an index, or whole ones that the next run finds and uses: never a snapshot, which the caller
 //! writes after [`BlobWriter::finish`].
 
@@ -21,11 +21,12 @@ use crate::id::BlobKind;
 use crate::index::Index;
 use crate::repository::Repository;
 use crossbeam_channel::{Sender, bounded, unbounded};
-use shared::{Job, Shared};
+use feed::Route;
+use shared::{Job, Shared, Work};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use storing::Stored;
-use worker::OpenPack;
+use worker::{Benches, OpenPack};
 
 /// Two, so that one pack is hashed and written while another waits for the disk.
 const STORING_THREADS: usize = 2;
@@ -38,7 +39,8 @@ pub struct BlobWriter {
     stored: Arc<Stored>,
     jobs: Option<Sender<Job>>,
     packs: Option<Sender<OpenPack>>,
-    workers: Vec<JoinHandle<Vec<OpenPack>>>,
+    benches: Option<Arc<Benches>>,
+    workers: Vec<JoinHandle<()>>,
     storing: Vec<JoinHandle<()>>,
 }
 
@@ -71,21 +73,23 @@ impl BlobWriter {
         let (jobs, job_queue) = bounded(workers);
         // Handed over from thread to thread: a pack that waited in between would only take memory.
         let (packs, pack_queue) = bounded(0);
+        let benches = Arc::new(Benches::new(&shared, workers, &packs)?);
         let mut writer = Self {
             shared: shared.clone(),
             stored: stored.clone(),
             jobs: Some(jobs),
             packs: Some(packs),
+            benches: Some(benches.clone()),
             workers: Vec::new(),
             storing: Vec::new(),
         };
         for number in 0..workers {
-            // The writer alone holds senders beside its threads, or those would wait forever should a start fail.
-            let Some(packs) = writer.packs.clone() else { break };
-            let (shared, jobs) = (shared.clone(), job_queue.clone());
-            let thread = named(format!("seal-{number}"), move || worker::run(&shared, &jobs, &packs))?;
+            let (shared, jobs, benches) = (shared.clone(), job_queue.clone(), benches.clone());
+            let thread = named(format!("seal-{number}"), move || worker::run(&shared, &jobs, &benches))?;
             writer.workers.push(thread);
         }
+        // The writer alone holds senders beside its threads, or those would wait forever should a start fail.
+        drop(benches);
         for number in 0..STORING_THREADS {
             let (shared, stored, packs) = (shared.clone(), stored.clone(), pack_queue.clone());
             let thread = named(format!("store-{number}"), move || storing::run(&shared, &stored, &packs))?;
@@ -101,19 +105,35 @@ impl BlobWriter {
         read: &mut dyn FnMut(&mut [u8]) -> Result<usize, E>,
         cut: &Cut,
     ) -> Result<Vec<StoredBlob>, StreamError<E>> {
+        feed::write_stream(self.route()?, read, cut)
+    }
+
+    fn route(&self) -> Result<Route<'_>, ResticError> {
         let jobs = self.jobs.as_ref().ok_or_else(|| self.shared.failure())?;
-        feed::write_stream(&self.shared, jobs, read, cut)
+        let benches = self.benches.as_ref().ok_or_else(|| self.shared.failure())?;
+        Ok(Route { shared: &self.shared, jobs, benches })
     }
 
     /// Stores one blob; durable and indexed after [`BlobWriter::finish`].
     pub fn save_blob(&self, kind: BlobKind, content: Vec<u8>) -> Result<StoredBlob, ResticError> {
         self.shared.check()?;
-        let (reply, answer) = unbounded();
-        let job =
-            Job { kind, lengths: vec![content.len()], buffer: content, taste: None, sequence: 0, reply };
-        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
-        let blobs = answer.iter().next().filter(|_| sent);
-        blobs.and_then(|(_, blobs)| blobs.first().copied()).ok_or_else(|| self.shared.failure())
+        let route = self.route()?;
+        let work = Work { kind, lengths: vec![content.len()], buffer: content, taste: None };
+        let blobs = match route.at_once(&work) {
+            Some(stored) => stored?,
+            None => {
+                let (reply, answer) = unbounded();
+                let sent = route.jobs.send(Job { work, sequence: 0, reply }).is_ok();
+                let answered = answer.iter().next().filter(|_| sent);
+                answered.map(|(_, blobs)| blobs).ok_or_else(|| self.shared.failure())?
+            }
+        };
+        blobs.first().copied().ok_or_else(|| self.shared.failure())
+    }
+
+    /// Gives back the memory that is kept for packs to come: what follows is little.
+    pub fn release_buffers(&self) {
+        self.shared.release_buffers();
     }
 
     /// Writes what is left, confirms it, and writes the index. When it returns `Ok`, every blob that any call
@@ -128,6 +148,7 @@ impl BlobWriter {
             }
         }
         self.end_storing();
+        self.shared.release_buffers();
         self.shared.check()?;
         self.stored.write_last_index(&self.shared)?;
         Ok(self.stored.take_report())
@@ -135,14 +156,12 @@ impl BlobWriter {
 
     fn end_workers(&mut self) -> Vec<OpenPack> {
         self.jobs = None;
-        let mut packs = Vec::new();
         for thread in self.workers.drain(..) {
-            match thread.join() {
-                Ok(open) => packs.extend(open),
-                Err(_) => self.shared.fail(panicked(&self.shared)),
+            if thread.join().is_err() {
+                self.shared.fail(panicked(&self.shared));
             }
         }
-        packs
+        self.benches.take().map(|benches| benches.clear()).unwrap_or_default()
     }
 
     fn end_storing(&mut self) {

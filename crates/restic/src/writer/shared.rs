@@ -64,13 +64,18 @@ pub struct StoredBlob {
     pub indexed: bool,
 }
 
-/// Plaintext on its way to a worker: blobs one after another.
-pub(super) struct Job {
+/// Plaintext to be stored: blobs one after another.
+pub(super) struct Work {
     pub(super) kind: BlobKind,
     pub(super) buffer: Vec<u8>,
     pub(super) lengths: Vec<usize>,
     /// Where the level may be chosen: what suits the stream.
     pub(super) taste: Option<Arc<Taste>>,
+}
+
+/// Plaintext on its way to a worker.
+pub(super) struct Job {
+    pub(super) work: Work,
     /// The place among the jobs of one stream.
     pub(super) sequence: usize,
     /// Dropped without an answer where the job failed.
@@ -147,6 +152,13 @@ impl Shared {
     pub(super) fn return_buffer(&self, buffer: Vec<u8>) {
         if buffer.len() == BUFFER_BYTES {
             keep(&self.buffers, buffer);
+        }
+    }
+
+    /// Gives the memory of the buffers back: what is written last needs some, and none of them.
+    pub(super) fn release_buffers(&self) {
+        for buffers in [&self.buffers, &self.pack_buffers] {
+            drop(std::mem::take(&mut *buffers.lock().unwrap_or_else(PoisonError::into_inner)));
         }
     }
 

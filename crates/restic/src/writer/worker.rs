@@ -1,14 +1,15 @@
-//! Hashes, looks up, compresses and seals: where a writer's time goes. Each worker fills packs of its own.
+//! Hashes, looks up, compresses and seals: where a writer's time goes. It is done at benches, as many as there are
+//! workers; at each one packs of its own are filled.
 //!
 //! Compressed bytes are written where the sealed blob will lie in the pack and sealed there; nothing is copied.
 
-use super::shared::{Job, Shared, StoredBlob};
+use super::shared::{Job, Shared, StoredBlob, Work};
 use super::taste::{FAST_LEVEL, Taste, Turn};
 use crate::crypto::{IV_BYTES, SEAL_BYTES};
 use crate::error::{ResticError, ResticErrorKind};
 use crate::id::{BlobKind, Id};
 use crate::pack::{PACK_BLOBS_MAX, PackBlob};
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io;
 use zstd::bulk::Compressor;
 
@@ -135,61 +136,121 @@ pub(super) fn merge(shared: &Shared, mut packs: Vec<OpenPack>) -> Vec<OpenPack> 
     merged
 }
 
-/// Works until no more jobs can come; returns the packs that are not full. After a failure it only empties the queue.
-pub(super) fn run(shared: &Shared, jobs: &Receiver<Job>, packs: &Sender<OpenPack>) -> Vec<OpenPack> {
-    let mut compressors = match Compressors::new(shared.options.level) {
-        Ok(compressors) => compressors,
-        Err(error) => {
-            let message = format!("cannot compress at level {}", shared.options.level);
-            let location = shared.vault.storage.location();
-            shared.fail(ResticError::new(ResticErrorKind::Failed, location, message).with_source(error));
-            jobs.iter().for_each(drop);
-            return Vec::new();
-        }
-    };
-    let mut open = [None, None];
+/// Works until no more jobs can come. After a failure it only empties the queue.
+pub(super) fn run(shared: &Shared, jobs: &Receiver<Job>, benches: &Benches) {
     for job in jobs {
         if shared.check().is_err() {
             continue;
         }
-        match work(shared, &mut compressors, &mut open, packs, &job) {
+        match benches.wait(shared).and_then(|mut bench| bench.work(shared, &job.work)) {
             // Whoever asked may be gone: its source failed meanwhile.
             Ok(blobs) => drop(job.reply.send((job.sequence, blobs))),
             Err(error) => shared.fail(error),
         }
-        shared.return_buffer(job.buffer);
+        shared.return_buffer(job.work.buffer);
     }
-    open.into_iter().flatten().collect()
 }
 
-fn work(
-    shared: &Shared,
-    compressors: &mut Compressors,
-    open: &mut [Option<OpenPack>; 2],
-    packs: &Sender<OpenPack>,
-    job: &Job,
-) -> Result<Vec<StoredBlob>, ResticError> {
-    let mut stored = Vec::with_capacity(job.lengths.len());
-    let mut rest = &job.buffer[..];
-    for length in &job.lengths {
-        let (plain, after) = rest.split_at(*length);
-        rest = after;
-        let id = Id::of(plain);
-        let length = plain.len() as u64;
-        let indexed = shared.index.contains(job.kind, &id);
-        if indexed || !shared.claim(job.kind, &id) {
-            stored.push(StoredBlob { id, length, added_bytes: 0, reused: true, indexed });
-            continue;
+/// Where blobs are sealed: what one thread at a time needs for it.
+struct Bench {
+    compressors: Compressors,
+    /// The packs that are being filled, one for each kind of blob.
+    open: [Option<OpenPack>; 2],
+    packs: Sender<OpenPack>,
+}
+
+impl Bench {
+    fn work(&mut self, shared: &Shared, work: &Work) -> Result<Vec<StoredBlob>, ResticError> {
+        let mut stored = Vec::with_capacity(work.lengths.len());
+        let mut rest = &work.buffer[..];
+        for length in &work.lengths {
+            let (plain, after) = rest.split_at(*length);
+            rest = after;
+            let id = Id::of(plain);
+            let length = plain.len() as u64;
+            let indexed = shared.index.contains(work.kind, &id);
+            if indexed || !shared.claim(work.kind, &id) {
+                stored.push(StoredBlob { id, length, added_bytes: 0, reused: true, indexed });
+                continue;
+            }
+            let place = &mut self.open[work.kind as usize];
+            let pack = place.get_or_insert_with(|| OpenPack::new(work.kind, shared.pack_buffer()));
+            let added_bytes = pack.add(shared, &mut self.compressors, work.taste.as_deref(), id, plain)?;
+            stored.push(StoredBlob { id, length, added_bytes, reused: false, indexed });
+            if pack.is_full(shared)
+                && let Some(full) = place.take()
+            {
+                self.packs.send(full).map_err(|_| shared.failure())?;
+            }
         }
-        let place = &mut open[job.kind as usize];
-        let pack = place.get_or_insert_with(|| OpenPack::new(job.kind, shared.pack_buffer()));
-        let added_bytes = pack.add(shared, compressors, job.taste.as_deref(), id, plain)?;
-        stored.push(StoredBlob { id, length, added_bytes, reused: false, indexed });
-        if pack.is_full(shared)
-            && let Some(full) = place.take()
-        {
-            packs.send(full).map_err(|_| shared.failure())?;
+        Ok(stored)
+    }
+}
+
+/// The benches that are free.
+pub(super) struct Benches {
+    give: Sender<Bench>,
+    take: Receiver<Bench>,
+}
+
+impl Benches {
+    /// Sets up so many benches, whose full packs go to `packs`.
+    pub(super) fn new(shared: &Shared, count: usize, packs: &Sender<OpenPack>) -> Result<Self, ResticError> {
+        let (give, take) = bounded(count);
+        for _ in 0..count {
+            let compressors = Compressors::new(shared.options.level).map_err(|error| {
+                let message = format!("cannot compress at level {}", shared.options.level);
+                let location = shared.vault.storage.location();
+                ResticError::new(ResticErrorKind::Failed, location, message).with_source(error)
+            })?;
+            let bench = Bench { compressors, open: [None, None], packs: packs.clone() };
+            give.send(bench).map_err(|_| shared.failure())?;
+        }
+        Ok(Self { give, take })
+    }
+
+    fn wait(&self, shared: &Shared) -> Result<Taken<'_>, ResticError> {
+        let bench = self.take.recv().map_err(|_| shared.failure())?;
+        Ok(Taken { bench: Some(bench), give: &self.give })
+    }
+
+    /// Does a piece of work at once if a bench is free. To hand little over to another thread and wait for it takes longer
+    /// than to do it.
+    pub(super) fn at_once(
+        &self,
+        shared: &Shared,
+        work: &Work,
+    ) -> Option<Result<Vec<StoredBlob>, ResticError>> {
+        let bench = self.take.try_recv().ok()?;
+        let stored = Taken { bench: Some(bench), give: &self.give }.work(shared, work);
+        if let Err(error) = &stored {
+            shared.fail(error.clone());
+        }
+        Some(stored)
+    }
+
+    /// Returns the packs that are not full. To be called when nobody works any more.
+    pub(super) fn clear(&self) -> Vec<OpenPack> {
+        self.take.try_iter().flat_map(|bench| bench.open.into_iter().flatten()).collect()
+    }
+}
+
+/// A bench that somebody works at; it is free again when this is dropped.
+struct Taken<'a> {
+    bench: Option<Bench>,
+    give: &'a Sender<Bench>,
+}
+
+impl Taken<'_> {
+    fn work(&mut self, shared: &Shared, work: &Work) -> Result<Vec<StoredBlob>, ResticError> {
+        self.bench.as_mut().ok_or_else(|| shared.failure())?.work(shared, work)
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if let Some(bench) = self.bench.take() {
+            drop(self.give.send(bench));
         }
     }
-    Ok(stored)
 }

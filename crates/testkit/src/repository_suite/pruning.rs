@@ -27,7 +27,7 @@ pub(super) const CHECKS: [Check<FreshRepository>; 8] = [
 fn request(selector: PruneSelector, last: u32) -> PruneRequest {
     let rules = Rules { last, ..Rules::default() };
     PruneRequest {
-        scopes: vec![PruneScope { selector, rules, zone: TimeZone::UTC, settled_only: false }],
+        scopes: vec![PruneScope { selector, rules, zone: TimeZone::UTC, hold_ages: false }],
         now: Timestamp::from_second(1_790_100_000).unwrap_or_default(),
         dry_run: false,
         forget_only: false,

@@ -7,6 +7,7 @@
 
 use crate::restore::Safety;
 use crate::sqlite::holders::{beside, lock_holders};
+use crate::sqlite::open::Claim;
 use crate::sqlite::restore::files::{self, folder_of, look, rename_to_free, sync_folder};
 use crate::sqlite::restore::image;
 use crate::sqlite::restore::in_place_error::failure;
@@ -14,9 +15,10 @@ use crate::sqlite::restore::job::{InPlace, Job};
 use crate::sqlite::restore::pages::{self, Comparison};
 use crate::sqlite::restore::quiesce;
 use crate::sqlite::uri::immutable_uri;
-use flow::{Event, Severity, SourceError, SourceErrorKind};
+use flow::{Cancel, Event, Severity, SourceError, SourceErrorKind};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -26,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 const PAGES_A_STEP: i32 = 256;
 
 /// Opens the live target, and fails where the image could not be written into it.
-pub(super) fn open(job: &Job) -> Result<Connection, SourceError> {
+pub(super) fn open(job: &Job) -> Result<Live, SourceError> {
     let connection = connect(job)?;
     let header = |connection: &Connection| -> rusqlite::Result<(u32, String)> {
         let page_bytes = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
@@ -46,7 +48,12 @@ pub(super) fn open(job: &Job) -> Result<Connection, SourceError> {
     Ok(connection)
 }
 
-fn connect(job: &Job) -> Result<Connection, SourceError> {
+fn connect(job: &Job) -> Result<Live, SourceError> {
+    // Where there is no such file, SQLite says so.
+    let claim = match std::fs::metadata(job.target()) {
+        Ok(metadata) => Some(Claim::take(&metadata, job.target(), LOCK_WAIT, &Cancel::new())?),
+        Err(_) => None,
+    };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(job.target(), flags)
         .and_then(|connection| {
@@ -58,7 +65,27 @@ fn connect(job: &Job) -> Result<Connection, SourceError> {
             Ok(connection)
         })
         .map_err(|error| failure(job, "cannot be opened", error))?;
-    Ok(connection)
+    Ok(Live { connection, _claim: claim })
+}
+
+/// The open target. Nothing else of this process opens and closes it meanwhile.
+pub(super) struct Live {
+    // Closed first, then free for others.
+    connection: Connection,
+    _claim: Option<Claim>,
+}
+
+impl Deref for Live {
+    type Target = Connection;
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Live {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
 }
 
 /// Copies what the target holds, then writes the image into it. Repeated after a crash, it sees what was done.

@@ -21,6 +21,7 @@ mod preflight;
 mod quiesce;
 mod references;
 mod rollback;
+pub(super) mod safety;
 mod swap;
 mod unbuffered;
 
