@@ -4,7 +4,7 @@
 //! Names come twice: as text for statements, and in the database's own encoding for the archive, which has no other.
 
 use super::session::Session;
-use flow::{SourceError, SourceErrorKind};
+use flow::SourceError;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A table of ordinary rows, or one that only has partitions.
@@ -160,8 +160,6 @@ fn relations_sql(version: i32, which: Which) -> String {
              pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS shown,
              '\"' || replace(n.nspname::text, '\"', '\"\"') || '\".\"' ||
                replace(c.relname::text, '\"', '\"\"') || '\"' AS quoted,
-             coalesce(CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_relation_size(c.oid, 'main') /
-               current_setting('block_size')::int8 END, 0) AS blocks,
              {heap} AS is_heap,
              c.relkind <> 'r' OR c.relfilenode = pg_catalog.pg_relation_filenode(c.oid) AS same_file,
              CASE WHEN c.relkind = 'r' THEN (
@@ -170,7 +168,7 @@ fn relations_sql(version: i32, which: Which) -> String {
                FROM pg_catalog.pg_attribute a
                WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped {generated}) END AS columns
            {RELATIONS}{condition} AND c.relkind IN ('r', 'p', 'S', 'm'))
-         SELECT oid, relkind::text, shown, quoted, coalesce(columns, ''), blocks, is_heap,
+         SELECT oid, relkind::text, shown, quoted, coalesce(columns, ''), is_heap,
            relpersistence = 'u', coalesce(same_file, false), extension, coalesce(condition, ''), relispopulated,
            convert_to(schema, e), convert_to(relation, e), convert_to(owner, e), convert_to(quoted, e),
            convert_to(pg_catalog.quote_literal(quoted), e), convert_to(coalesce(columns, ''), e)
@@ -180,30 +178,52 @@ fn relations_sql(version: i32, which: Which) -> String {
 
 /// Reads the catalog as the transaction's snapshot has it.
 pub(super) fn read(session: &mut Session, which: Which) -> Result<Catalog, SourceError> {
+    let mut catalog = read_unsized(session, which)?;
+    read_sizes(session, &mut catalog)?;
+    Ok(catalog)
+}
+
+/// Asks for the sizes of all tables. That waits for whoever has one of them for himself: they are to be locked before.
+pub(super) fn read_sizes(session: &mut Session, catalog: &mut Catalog) -> Result<(), SourceError> {
+    let sql = "SELECT t.oid, coalesce(pg_catalog.pg_relation_size(t.oid, 'main'), 0) / current_setting('block_size')::int8
+               FROM unnest($1::oid[]) AS t(oid)";
+    let oids: Vec<u32> =
+        catalog.tables.iter().filter(|table| table.kind == 'r').map(|table| table.oid).collect();
+    let mut sizes: BTreeMap<u32, i64> = BTreeMap::new();
+    for row in session.query(sql, &[&oids])? {
+        sizes.insert(session.field(&row, 0)?, session.field(&row, 1)?);
+    }
+    for table in &mut catalog.tables {
+        table.blocks = sizes.get(&table.oid).and_then(|blocks| u64::try_from(*blocks).ok()).unwrap_or(0);
+    }
+    Ok(())
+}
+
+/// Reads the catalog without the sizes of tables, waiting for nobody.
+pub(super) fn read_unsized(session: &mut Session, which: Which) -> Result<Catalog, SourceError> {
     let sql = relations_sql(session.version, which);
     let mut catalog = Catalog::default();
     let mut unfilled = BTreeSet::new();
     for row in session.query(&sql, &[])? {
         let session = &*session;
         let names = Names {
-            schema: session.field(&row, 12)?,
-            relation: session.field(&row, 13)?,
-            owner: session.field(&row, 14)?,
-            quoted: session.field(&row, 15)?,
-            literal: session.field(&row, 16)?,
-            columns: session.field(&row, 17)?,
+            schema: session.field(&row, 11)?,
+            relation: session.field(&row, 12)?,
+            owner: session.field(&row, 13)?,
+            quoted: session.field(&row, 14)?,
+            literal: session.field(&row, 15)?,
+            columns: session.field(&row, 16)?,
         };
         let (oid, kind): (u32, String) = (session.field(&row, 0)?, session.field(&row, 1)?);
         let (shown, quoted): (String, String) = (session.field(&row, 2)?, session.field(&row, 3)?);
-        let extension: Option<u32> = session.field(&row, 9)?;
-        let condition: String = session.field(&row, 10)?;
-        let blocks: i64 = session.field(&row, 5)?;
+        let extension: Option<u32> = session.field(&row, 8)?;
+        let condition: String = session.field(&row, 9)?;
         match kind.as_str() {
             "S" => {
-                let unlogged = session.field(&row, 7)?;
+                let unlogged = session.field(&row, 6)?;
                 catalog.sequences.push(Sequence { oid, shown, quoted, extension, unlogged, names });
             }
-            "m" if session.field(&row, 11)? => {
+            "m" if session.field(&row, 10)? => {
                 catalog.views.push(View { oid, made_from: BTreeSet::new(), names });
             }
             "m" => drop(unfilled.insert(oid)),
@@ -213,10 +233,10 @@ pub(super) fn read(session: &mut Session, which: Which) -> Result<Catalog, Sourc
                 shown,
                 quoted,
                 columns: session.field(&row, 4)?,
-                blocks: u64::try_from(blocks).unwrap_or(0),
-                is_heap: session.field(&row, 6)?,
-                unlogged: session.field(&row, 7)?,
-                same_file: session.field(&row, 8)?,
+                blocks: 0,
+                is_heap: session.field(&row, 5)?,
+                unlogged: session.field(&row, 6)?,
+                same_file: session.field(&row, 7)?,
                 extension: extension.map(|extension| (extension, condition)),
                 after: BTreeSet::new(),
                 loaded_via: None,
@@ -353,49 +373,4 @@ fn order_extension_tables(session: &mut Session, catalog: &mut Catalog) -> Resul
         catalog.tables.push(table);
     }
     Ok(())
-}
-
-/// Returns the value of each sequence: the last one, and whether it was given out. To be asked after the rows were
-/// read, so that no row has a value that its sequence gives again.
-pub(super) fn sequence_values(
-    session: &mut Session,
-    sequences: &[Sequence],
-    object: &str,
-) -> Result<Vec<(i64, bool)>, SourceError> {
-    let mut values = Vec::with_capacity(sequences.len());
-    for some in sequences.chunks(200) {
-        let queries: Vec<String> = some
-            .iter()
-            .enumerate()
-            .map(|(at, sequence)| format!("SELECT {at}, last_value, is_called FROM {}", sequence.quoted))
-            .collect();
-        let done = session.try_query(&format!("{} ORDER BY 1", queries.join(" UNION ALL ")), &[])?;
-        let rows = done.map_err(|error| {
-            let names: Vec<&str> = some.iter().map(|sequence| sequence.shown.as_str()).collect();
-            let action = match names.as_slice() {
-                [one] => format!("sequence {one} cannot be read"),
-                _ => "a sequence cannot be read".to_owned(),
-            };
-            let made = super::failure::server(object, &action, &error);
-            match error.code().map(tokio_postgres::error::SqlState::code) {
-                Some("42P01") => SourceError {
-                    kind: SourceErrorKind::Busy,
-                    hint: Some("it was dropped while the backup ran; run the backup again".to_owned()),
-                    ..made
-                },
-                Some("42501") => SourceError {
-                    hint: Some(
-                        "GRANT SELECT ON ALL SEQUENCES IN SCHEMA … TO the role, or pg_read_all_data"
-                            .to_owned(),
-                    ),
-                    ..made
-                },
-                _ => made,
-            }
-        })?;
-        for row in rows {
-            values.push((session.field(&row, 1)?, session.field(&row, 2)?));
-        }
-    }
-    Ok(values)
 }

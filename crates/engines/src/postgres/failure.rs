@@ -53,6 +53,12 @@ fn meaning(error: &tokio_postgres::Error) -> (SourceErrorKind, Option<&'static s
                 "a password comes from PGPASSWORD or a password file (~/.pgpass); pg_hba.conf says who may log in",
             ),
         ),
+        "42501" if text(error).contains("row-level security") => (
+            Unreadable,
+            Some(
+                "its policies may hide rows from the role: ALTER ROLE … BYPASSRLS lets it see all rows of all tables",
+            ),
+        ),
         "42501" => (
             Unreadable,
             Some(

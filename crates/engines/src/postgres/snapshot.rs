@@ -105,7 +105,7 @@ fn attempt(
         return Ok(Err(error));
     }
     let moment = moment(session, object)?;
-    let mut found = catalog::read(session, which)?;
+    let mut found = catalog::read_unsized(session, which)?;
     let ours = locked(session)?;
     let unlocked: Vec<&str> = found
         .tables
@@ -117,7 +117,7 @@ fn attempt(
         if let Err(error) = lock(session, unlocked.into_iter(), object)? {
             return Ok(Err(error));
         }
-        found = catalog::read(session, which)?;
+        found = catalog::read_unsized(session, which)?;
         let ours = locked(session)?;
         if let Some(other) = found.tables.iter().find(|table| !ours.contains(&table.oid)) {
             return Ok(Err(changing(object, &other.shown, "was replaced by another")));
@@ -126,6 +126,7 @@ fn attempt(
     if let Some(rewritten) = found.tables.iter().find(|table| !table.same_file) {
         return Ok(Err(changing(object, &rewritten.shown, "was truncated or rewritten")));
     }
+    catalog::read_sizes(session, &mut found)?;
     Ok(Ok((moment, found)))
 }
 

@@ -28,10 +28,14 @@ fn dump_meanwhile(
 
 #[test]
 fn what_stands_in_for_another_is_not_read() {
-    let cluster = Cluster::start(15);
+    let cluster = Cluster::start_with(15, &["max_prepared_transactions=2"]);
     let folder = tempfile::tempdir().unwrap();
     let (context, _) = context(&cluster, folder.path());
     a_view_in_a_sequences_place(&cluster, &context);
+    names_that_are_swapped(&cluster, &context);
+    a_sequence_that_is_changed_in_an_open_transaction(&cluster, &context);
+    a_view_that_is_changed_in_an_open_transaction(&cluster, &context);
+    a_prepared_transaction(&cluster, &context);
     assert_eq!(cluster.sessions_left(), Vec::<String>::new());
 }
 
@@ -54,6 +58,78 @@ fn a_view_in_a_sequences_place(cluster: &Cluster, context: &Context) {
     .unwrap_err();
     assert!(!proof.exists(), "a function of the user ran with the rights of the backup");
     assert!(error.contains("sequence"), "{error}");
+}
+
+/// Neither schemas nor types nor sequences have locks of ours.
+fn names_that_are_swapped(cluster: &Cluster, context: &Context) {
+    let swaps = [
+        (
+            "ALTER SCHEMA blue RENAME TO passing; ALTER SCHEMA green RENAME TO blue; ALTER SCHEMA passing RENAME TO green;",
+            "was renamed",
+        ),
+        ("ALTER TYPE blue.mood RENAME VALUE 'sad' TO 'blue';", "value of the type mood"),
+        (
+            "ALTER SEQUENCE blue.s RENAME TO p; ALTER SEQUENCE blue.q RENAME TO s; ALTER SEQUENCE blue.p RENAME TO q;",
+            "sequence",
+        ),
+    ];
+    for (number, (swap, told)) in swaps.into_iter().enumerate() {
+        let database = format!("swapped{number}");
+        cluster.create(&database);
+        cluster.sql(
+            &database,
+            "CREATE SCHEMA blue; CREATE SCHEMA green; CREATE TYPE blue.mood AS ENUM ('sad');
+             CREATE TABLE blue.large AS SELECT i, repeat('x', 1000) AS body FROM generate_series(1, 3000) AS i;
+             CREATE TABLE blue.t AS SELECT 1 AS i; CREATE TABLE green.t AS SELECT 2 AS i; CREATE TABLE green.large AS SELECT 3 AS i, '' AS body;
+             CREATE SEQUENCE blue.s; CREATE SEQUENCE blue.q;",
+        );
+        let error =
+            dump_meanwhile(cluster, &database, context, || drop(cluster.sql(&database, swap))).unwrap_err();
+        assert!(error.contains(told) && error.contains("while the backup ran"), "{swap}: {error}");
+    }
+}
+
+/// Who holds a sequence is not ended because of a backup, and not waited for without an end.
+fn a_sequence_that_is_changed_in_an_open_transaction(cluster: &Cluster, context: &Context) {
+    cluster.create("changing");
+    cluster.sql("changing", "CREATE SEQUENCE s; CREATE TABLE t AS SELECT 1 AS a; CREATE ROLE somebody");
+    let mut other = crate::races::Other::open(cluster, "changing");
+    let error = dump_meanwhile(cluster, "changing", context, || {
+        other.say("BEGIN; ALTER SEQUENCE s OWNER TO somebody; SELECT pg_sleep(2); DROP TABLE t; COMMIT;");
+        crate::races::wait_for(
+            cluster,
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock')",
+        );
+    })
+    .unwrap_err();
+    assert!(error.contains("sequence public.s cannot be read"), "{error}");
+    other.end();
+    assert_eq!(cluster.sql("changing", "SELECT count(*) FROM pg_class WHERE relname = 't'"), "0");
+}
+
+/// `pg_dump` would wait for it without an end.
+fn a_view_that_is_changed_in_an_open_transaction(cluster: &Cluster, context: &Context) {
+    cluster.create("viewed");
+    cluster.sql("viewed", "CREATE TABLE t AS SELECT 1 AS a; CREATE VIEW v AS SELECT a FROM t");
+    let mut other = crate::races::Other::open(cluster, "viewed");
+    other.say("BEGIN; ALTER VIEW v OWNER TO somebody;");
+    crate::races::wait_for(
+        cluster,
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock')",
+    );
+    let error = crate::pulled::failure(&cluster.url("viewed"), context);
+    assert!(error.contains("pg_dump had to wait for public.v"), "{error}");
+    other.end();
+}
+
+/// It has no process.
+fn a_prepared_transaction(cluster: &Cluster, context: &Context) {
+    cluster.create("prepared");
+    cluster.sql("prepared", "CREATE TABLE t AS SELECT 1 AS a");
+    cluster.sql("prepared", "BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE; PREPARE TRANSACTION 'p'");
+    let error = crate::pulled::failure(&cluster.url("prepared"), context);
+    assert!(error.contains("could not obtain lock on relation \"public.t\""), "{error}");
+    cluster.sql("prepared", "ROLLBACK PREPARED 'p'");
 }
 
 #[test]

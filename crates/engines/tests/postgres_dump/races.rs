@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use testkit::{Cluster, drain};
 
 /// A session that stays open and takes statements.
-struct Other(Child);
+pub(crate) struct Other(Child);
 
 impl Other {
-    fn open(cluster: &Cluster, database: &str) -> Self {
+    pub(crate) fn open(cluster: &Cluster, database: &str) -> Self {
         let mut command: Command = cluster.command("psql");
         command
             .args(["-X", "-q", "-d", database])
@@ -25,20 +25,20 @@ impl Other {
         Self(command.spawn().unwrap())
     }
 
-    fn say(&mut self, sql: &str) {
+    pub(crate) fn say(&mut self, sql: &str) {
         let input = self.0.stdin.as_mut().unwrap();
         input.write_all(sql.as_bytes()).unwrap();
         input.write_all(b"\n").unwrap();
         input.flush().unwrap();
     }
 
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         drop(self.0.stdin.take());
         self.0.wait().unwrap();
     }
 }
 
-fn wait_for(cluster: &Cluster, sql: &str) {
+pub(crate) fn wait_for(cluster: &Cluster, sql: &str) {
     let started = Instant::now();
     while cluster.sql("postgres", sql) != "t" {
         assert!(started.elapsed() < Duration::from_secs(20), "{sql}");

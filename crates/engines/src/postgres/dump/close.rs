@@ -1,10 +1,12 @@
 //! The end of a database's dump, once all rows and large objects were read: sequence values, the table of contents, roles
 //! and tablespaces, facts. The locks are let go with the holder's session, after the last of it.
 
+use super::globals::Globals;
 use super::ground::{Ground, tell};
+use super::late;
 use super::state::{Reading, ReadyPart};
 use crate::postgres::archive::{Entry, Section, TableOfContents};
-use crate::postgres::catalog::{self, Table};
+use crate::postgres::catalog::Table;
 use crate::postgres::contents;
 use crate::postgres::session::Session;
 use flow::{
@@ -13,15 +15,12 @@ use flow::{
 };
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::time::Instant;
 
 /// The table of contents of the archive.
 pub(super) const TOC_ENTRY: &str = "toc.dat";
 /// Roles and tablespaces, as SQL.
 const GLOBALS_ENTRY: &str = "globals.sql";
-/// More is no list of roles.
-const GLOBALS_MAX_BYTES: u64 = 256 << 20;
 
 /// Ends the dump of a database; `toc` is what `pg_dump` wrote. Returns what is left to be stored, and the facts.
 pub(super) fn close(
@@ -32,40 +31,31 @@ pub(super) fn close(
 ) -> Result<(Vec<ReadyPart>, Dumped), SourceError> {
     let Reading { ground, tables, holder, sessions, globals, mut entries, sums, size_bytes, objects, .. } =
         reading;
-    drop(sessions);
     let object = ground.object.as_str();
     let failed = |message: String| SourceError::new(SourceErrorKind::Failed, object, message);
     let mut holder = holder.ok_or_else(|| failed("the session that holds the locks is gone".to_owned()))?;
+    let mut session = late::session(sessions, &ground, context)?;
     let whole = match ground.streamed {
         true => contents::by_oids(toc),
         false => {
-            let values = catalog::sequence_values(&mut holder, &ground.catalog.sequences, object)?;
+            let sequences = &ground.catalog.sequences;
+            let values = late::sequence_values(&mut session, sequences, ground.lock_wait, object)?;
             let with_data: BTreeSet<u32> = tables.iter().map(|table| table.oid).collect();
             contents::complete(toc, &ground.catalog, &with_data, &values).map_err(failed)?
         }
     };
+    late::check_names(&mut holder, &mut session, object)?;
+    drop(session);
     end(holder)?;
     let mut parts = toc_parts(&whole, object)?;
-    if let Some((program, output)) = globals {
-        let mut bytes = Vec::new();
-        let read = output.take(GLOBALS_MAX_BYTES).read_to_end(&mut bytes);
-        match (read, program.finish()) {
-            (Ok(_), Ok(_)) => parts.push(ReadyPart {
-                entry: entry_name(GLOBALS_ENTRY, object)?,
-                index: 0,
-                bytes: without_commands(&bytes),
-            }),
-            (_, Err(ended)) => {
-                let error = ended.into_error();
-                tell(
-                    context,
-                    object,
-                    format!("its roles and tablespaces are not in the backup: {}", error.message),
-                );
-            }
-            (Err(error), Ok(_)) => {
-                tell(context, object, format!("its roles and tablespaces are not in the backup: {error}"));
-            }
+    let globals = globals.ok_or_else(|| "pg_dumpall cannot be run".to_owned()).and_then(Globals::finish);
+    let with_globals = globals.is_ok();
+    match globals {
+        Ok(bytes) => {
+            parts.push(ReadyPart { entry: entry_name(GLOBALS_ENTRY, object)?, index: 0, bytes });
+        }
+        Err(error) => {
+            tell(context, object, format!("its roles and tablespaces are not in the backup: {error}"));
         }
     }
     for part in &parts {
@@ -73,7 +63,8 @@ pub(super) fn close(
         entries.insert(part.entry.clone(), (Layout::Opaque, count + 1));
     }
     let more: u64 = parts.iter().map(|part| part.bytes.len() as u64).sum();
-    let facts = facts(&ground, &whole, &tables, &sums, size_bytes + more, objects);
+    let mut facts = facts(&ground, &whole, &tables, &sums, size_bytes + more, objects);
+    facts.properties.insert("globals".to_owned(), json!(with_globals));
     let marks = Marks { read_at: ground.moment.time, value: json!({}).into() };
     let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok((parts, Dumped { facts, marks, entries, elapsed_ms }))
@@ -100,13 +91,6 @@ fn toc_parts(whole: &TableOfContents, object: &str) -> Result<Vec<ReadyPart>, So
     let rest = bytes.split_off(header);
     let entry = entry_name(TOC_ENTRY, object)?;
     Ok(vec![ReadyPart { entry: entry.clone(), index: 0, bytes }, ReadyPart { entry, index: 1, bytes: rest }])
-}
-
-/// Leaves out what is for psql alone: the key of `\restrict` is another one each time, and a plain list of SQL
-/// statements can be read by anything.
-fn without_commands(script: &[u8]) -> Vec<u8> {
-    let command = |line: &&[u8]| !line.starts_with(b"\\restrict ") && !line.starts_with(b"\\unrestrict ");
-    script.split_inclusive(|byte| *byte == b'\n').filter(command).flatten().copied().collect()
 }
 
 /// Puts together what is known of the content. `sums` are rows and digest of each of the tables.
@@ -198,15 +182,4 @@ fn schema_object(entry: &Entry, shown: &BTreeMap<u32, &str>) -> Option<SchemaObj
     };
     let sql = (kind == "table").then(|| text(&entry.definition));
     Some(SchemaObject { kind, name, sql })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commands_for_psql_are_left_out() {
-        let script = b"--\n\\restrict x1y2\n\nCREATE ROLE a;\n\\unrestrict x1y2\n\n-- \\restrict z\n";
-        assert_eq!(without_commands(script), b"--\n\nCREATE ROLE a;\n\n-- \\restrict z\n");
-    }
 }

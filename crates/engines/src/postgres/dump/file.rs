@@ -6,6 +6,7 @@
 
 use super::close;
 use super::ground::{self, Ground, Opened, Rows, tell};
+use super::late;
 use super::stream::{ArchiveStream, Next};
 use crate::engine::{ExportForm, FileDump};
 use crate::postgres::catalog::Table;
@@ -31,7 +32,7 @@ pub(in crate::postgres) fn dump_file(
     let connection = one.database.connection.as_str();
     let rows = Rows::ByPgDump(request.options.selection.as_ref());
     let opened = ground::open(connection, &request.target, rows, &request.options, context)?;
-    let Opened { ground, holder, archive, tables } = opened;
+    let Opened { ground, mut holder, archive, tables } = opened;
     let toc = archive.toc().clone();
     let made = Made {
         form,
@@ -45,6 +46,9 @@ pub(in crate::postgres) fn dump_file(
     let written = plain::write(made, out, context, |sink| {
         feed(Box::new(archive), sink, &ground, &tables, &mut passed, context)
     })?;
+    let mut session = late::session(Vec::new(), &ground, context)?;
+    late::check_names(&mut holder, &mut session, connection)?;
+    drop(session);
     close::end(holder)?;
     let Passed { sums, objects, size_bytes } = passed;
     let facts = close::facts(&ground, &toc, &tables, &sums, size_bytes, objects);

@@ -5,7 +5,9 @@
 //! for an exclusive lock that waits behind ours makes `pg_dump` wait too, for ever, so it is told to give up early, and
 //! all starts over with a new snapshot.
 
+use super::globals::Globals;
 use super::stream::ArchiveStream;
+use super::watch;
 use crate::postgres::archive::TableOfContents;
 use crate::postgres::catalog::{Catalog, Table, Which};
 use crate::postgres::connection::Settings;
@@ -17,6 +19,7 @@ use flow::{
     Content, Context, DumpOptions, Event, Finding, Selection, Severity, SourceError, SourceErrorKind,
     TargetRef,
 };
+use std::time::Duration;
 
 /// The oldest server: snapshots that are exported on a standby too.
 pub(in crate::postgres) const SERVER_MAJOR_MIN: u32 = 10;
@@ -58,6 +61,8 @@ pub(super) struct Ground {
     pub(super) catalog: Catalog,
     pub(super) pg_dump: Program,
     pub(super) server_major: u32,
+    /// How long a lock is waited for.
+    pub(super) lock_wait: Duration,
     /// Whether the rows come from `pg_dump` too.
     pub(super) streamed: bool,
     /// What of the database is read; `None` for all of it.
@@ -100,16 +105,13 @@ pub(super) fn open(
     let mut locking_ms = LOCKING_MS.0;
     let (moment, mut catalog, archive) = loop {
         let (moment, catalog) = snapshot::take(&mut holder, rows.which(), &object, &mut patience, context)?;
-        let arguments = arguments(&moment, rows, locking_ms);
+        let arguments = arguments(&moment, rows, locking_ms, pg_dump.major);
         let started = Running::start(&pg_dump, &arguments, &access, &object, &context.cancel)?;
-        match ArchiveStream::begin(started, matches!(rows, Rows::ByPgDump(_)), &object)? {
+        match watch::begin(started, matches!(rows, Rows::ByPgDump(_)), &mut holder, &object)? {
             Ok(archive) => break (moment, catalog, archive),
-            Err(ended) => {
+            Err((error, passing)) => {
                 context.cancel.check().map_err(|_| SourceError::cancelled(object.clone()))?;
-                // A lock that it did not get, or an object that went while it looked at it.
-                let passing = ended.mentions(&["LOCK TABLE", "with OID", "cache lookup failed", "deadlock"])
-                    && !ended.mentions(&["permission denied"]);
-                let error = snapshot::blamed(&mut holder, ended.into_error());
+                let error = snapshot::blamed(&mut holder, error);
                 holder.execute("ROLLBACK")?;
                 if !passing {
                     return Err(SourceError { hint: None, ..error });
@@ -132,6 +134,7 @@ pub(super) fn open(
         catalog,
         pg_dump,
         server_major,
+        lock_wait: options.lock_wait,
         streamed,
         selection,
     };
@@ -147,11 +150,14 @@ fn refuse_unreadable(holder: &mut Session, object: &str) -> Result<(), SourceErr
     if lacking.is_empty() { Ok(()) } else { Err(lacking.error(&role, object)) }
 }
 
-fn arguments(moment: &Moment, rows: Rows<'_>, locking_ms: u32) -> Vec<String> {
+/// A peer that is gone is noticed as soon as by our own sessions. The rest of the connection comes by variables.
+fn arguments(moment: &Moment, rows: Rows<'_>, locking_ms: u32, major: u32) -> Vec<String> {
+    let user_timeout = if major >= 12 { " tcp_user_timeout=120000" } else { "" };
     let mut arguments = vec![
         "--format=custom".to_owned(),
         "--compress=0".to_owned(),
         "--no-password".to_owned(),
+        format!("--dbname=keepalives_idle=60 keepalives_interval=15 keepalives_count=4{user_timeout}"),
         format!("--lock-wait-timeout={locking_ms}"),
         format!("--encoding={}", moment.encoding),
         format!("--snapshot={}", moment.name),
@@ -180,6 +186,11 @@ fn selecting(selection: &Selection) -> Vec<String> {
 }
 
 impl Ground {
+    /// Opens one more session.
+    pub(super) fn connect(&self, context: &Context) -> Result<Session, SourceError> {
+        session::connect(&self.settings, Some(self.reached), &self.object, &context.cancel)
+    }
+
     /// Returns the tables whose rows are to be read. What `pg_dump` knows of them and what the catalog does must agree.
     fn tables(&self, toc: &TableOfContents, context: &Context) -> Result<Vec<Table>, SourceError> {
         let failed =
@@ -205,7 +216,7 @@ impl Ground {
     }
 
     /// Starts what writes roles and tablespaces, `pg_dumpall`; a dump goes on without where it cannot be had.
-    pub(super) fn globals(&self, context: &Context) -> Option<(Running, std::process::ChildStdout)> {
+    pub(super) fn globals(&self, context: &Context) -> Option<Globals> {
         let beside = self.pg_dump.path.with_file_name("pg_dumpall");
         let program = match beside.is_file() {
             true => Program { path: beside, ..self.pg_dump.clone() },
@@ -217,13 +228,13 @@ impl Ground {
             "--no-password".to_owned(),
             format!("--database={}", self.settings.database),
         ];
-        Running::start(&program, &arguments, &self.access, &self.object, &context.cancel).ok()
+        let started = Running::start(&program, &arguments, &self.access, &self.object, &context.cancel);
+        started.ok().map(Globals::read)
     }
 
     /// Opens one more session on the snapshot.
     pub(super) fn worker(&self, context: &Context) -> Result<Session, SourceError> {
-        let mut session =
-            session::connect(&self.settings, Some(self.reached), &self.object, &context.cancel)?;
+        let mut session = self.connect(context)?;
         session.execute(&session.begin_reading(Some(&self.moment.name)))?;
         Ok(session)
     }

@@ -6,13 +6,16 @@
 
 mod close;
 mod file;
+mod globals;
 mod ground;
 pub(super) mod jobs;
+mod late;
 mod parts;
 mod state;
 mod stream;
 mod tickets;
 mod verdict;
+mod watch;
 
 use crate::postgres::archive::TableOfContents;
 use crate::postgres::catalog::Table;
@@ -230,25 +233,29 @@ impl PostgresDump {
         if !is_holder {
             // Never waits: who waits for an exclusive lock waits for us, and would be waited for here.
             let lock = format!(
-                "SAVEPOINT backstay; LOCK TABLE ONLY {} IN ACCESS SHARE MODE NOWAIT; RELEASE SAVEPOINT backstay",
-                table.quoted
+                "SAVEPOINT backstay; LOCK TABLE ONLY {} IN ACCESS SHARE MODE NOWAIT; RELEASE SAVEPOINT backstay; {}",
+                table.quoted,
+                late::question(table)
             );
-            if let Err(error) = session.try_execute(&lock)? {
-                if !failure::is(&error, &[&SqlState::LOCK_NOT_AVAILABLE]) {
+            match session.try_text_query(&lock)? {
+                Ok(answer) => late::check_answer(&answer, table, &ground.object)?,
+                Err(error) if !failure::is(&error, &[&SqlState::LOCK_NOT_AVAILABLE]) => {
                     return Err(told(&error));
                 }
-                session.execute("ROLLBACK TO SAVEPOINT backstay; RELEASE SAVEPOINT backstay")?;
-                self.reading(|reading| {
-                    reading.held_jobs.push_back(job);
-                    reading.sessions.push(session);
-                });
-                return Ok(None);
+                Err(_) => {
+                    session.execute("ROLLBACK TO SAVEPOINT backstay; RELEASE SAVEPOINT backstay")?;
+                    self.reading(|reading| {
+                        reading.held_jobs.push_back(job);
+                        reading.sessions.push(session);
+                    });
+                    return Ok(None);
+                }
             }
         }
         let copy = session.begin_copy(&job.sql(&ground.moment.encoding))?.map_err(|error| told(&error))?;
         let Some(ticket) = Ticket::issue(&self.shared) else { return Ok(None) };
         let index = job.index;
-        let part = CopyPart::new(ticket, (session, copy), is_holder, job, &table.shown);
+        let part = CopyPart::new(ticket, (session, copy), is_holder, job, table.clone());
         Ok(self.part(&contents::data_file(table.oid), Layout::Rows, index, Box::new(part)))
     }
 

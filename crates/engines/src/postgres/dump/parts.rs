@@ -3,9 +3,11 @@
 //! Read to its end, a part gives its session or stream back; dropped before, its database failed and they are closed.
 
 use super::jobs::Job;
+use super::late;
 use super::state::{Current, ReadyPart, Shared, Stage};
 use super::stream::ArchiveStream;
 use super::verdict::Verdict;
+use crate::postgres::catalog::Table;
 use crate::postgres::contents::TRAILER;
 use crate::postgres::digest::{ArchivedRows, RowDigest};
 use crate::postgres::failure;
@@ -74,7 +76,7 @@ pub(super) struct CopyPart {
     ticket: Option<Ticket>,
     is_holder: bool,
     job: Job,
-    table: String,
+    table: Table,
     digest: RowDigest,
     /// What came and did not fit.
     rest: Bytes,
@@ -88,14 +90,14 @@ impl CopyPart {
         reading: (Session, Copy),
         is_holder: bool,
         job: Job,
-        table: &str,
+        table: Table,
     ) -> Self {
         Self {
             reading: Some(reading),
             ticket: Some(ticket),
             is_holder,
             job,
-            table: table.to_owned(),
+            table,
             digest: RowDigest::default(),
             rest: Bytes::new(),
             ended: false,
@@ -136,7 +138,7 @@ impl CopyPart {
             }
             Err(error) => {
                 let object = self.ticket.as_ref().map_or("", |ticket| &ticket.object);
-                Err(failure::server(object, &format!("table {} cannot be read", self.table), &error))
+                Err(failure::server(object, &format!("table {} cannot be read", self.table.shown), &error))
             }
         }
     }
@@ -164,11 +166,19 @@ impl PartReader for CopyPart {
     }
 
     fn finish(mut self: Box<Self>) -> Result<PartFacts, SourceError> {
-        let (Some((session, copy)), Some(ticket)) = (self.reading.take(), self.ticket.take()) else {
-            return Err(SourceError::new(SourceErrorKind::Failed, self.table.clone(), "was finished before"));
+        let (Some((mut session, copy)), Some(ticket)) = (self.reading.take(), self.ticket.take()) else {
+            let table = self.table.shown.clone();
+            return Err(SourceError::new(SourceErrorKind::Failed, table, "was finished before"));
         };
         ticket.verdict.check()?;
         drop(copy);
+        if self.ended {
+            // What was read is what the name stood for, before and after.
+            session
+                .text_query(&late::question(&self.table))
+                .and_then(|answer| late::check_answer(&answer, &self.table, &ticket.object))
+                .map_err(|error| ticket.fail(error))?;
+        }
         let digest = std::mem::take(&mut self.digest).finish();
         let Some((rows, digest)) = digest.filter(|_| self.ended && self.rest.is_empty()) else {
             return Err(ticket.unread());

@@ -3,6 +3,7 @@
 //! Databases are read one after the other, each by all workers. A session, the archive's stream and the holder's session
 //! are in one place at a time: here, or with the worker that was given them.
 
+use super::globals::Globals;
 use super::ground::Ground;
 use super::jobs::Job;
 use super::stream::ArchiveStream;
@@ -10,10 +11,8 @@ use super::tickets::Tickets;
 use super::verdict::Verdict;
 use crate::postgres::catalog::Table;
 use crate::postgres::session::Session;
-use crate::postgres::tools::Running as Program;
 use flow::{DatabaseRef, DatabaseRequest, Dumped, EntryName, Layout, SourceError, SourceErrorKind, Step};
 use std::collections::{BTreeMap, VecDeque};
-use std::process::ChildStdout;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -81,7 +80,7 @@ pub(super) struct Reading {
     pub(super) archive: Option<Box<ArchiveStream>>,
     pub(super) archive_over: bool,
     pub(super) objects: u64,
-    pub(super) globals: Option<(Program, ChildStdout)>,
+    pub(super) globals: Option<Globals>,
     pub(super) entries: BTreeMap<EntryName, (Layout, u32)>,
     /// Rows and digest of each table so far, and the bytes of all.
     pub(super) sums: Vec<(u64, u128)>,

@@ -134,11 +134,12 @@ impl ArchiveStream {
     /// Makes the error of a stream that broke off: what the program says of it comes first.
     pub(super) fn failed(self, error: &ArchiveError) -> SourceError {
         let Self { blocks, running, object, .. } = self;
-        // A program that still writes ends with the pipe.
+        // One that still writes is all right itself: what it wrote is not. The pipe stays open until that is known.
+        let ended = running.finish_soon();
         drop(blocks);
-        match running.finish() {
-            Err(ended) => ended.into_error(),
-            Ok(_) => damaged(&object, error),
+        match ended {
+            Some(Err(ended)) => ended.into_error(),
+            Some(Ok(_)) | None => damaged(&object, error),
         }
     }
 

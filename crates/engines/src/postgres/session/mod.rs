@@ -262,7 +262,11 @@ impl Session {
         row: &'a Row,
         at: usize,
     ) -> Result<T, SourceError> {
-        row.try_get(at).map_err(|error| failure::server(&self.object, "the catalog cannot be read", &error))
+        row.try_get(at).map_err(|error| {
+            failure::server(&self.object, "the catalog cannot be read", &error).with_hint(
+                "in a database of encoding SQL_ASCII, names must be UTF-8: ALTER … RENAME gives them others",
+            )
+        })
     }
 
     /// Begins a `COPY … TO STDOUT`.

@@ -7,4 +7,4 @@ mod run;
 
 pub(super) use environment::Access;
 pub(super) use find::{Program, all, find};
-pub(super) use run::{Ended, Running};
+pub(super) use run::{Ended, Ender, Running};

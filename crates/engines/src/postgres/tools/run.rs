@@ -41,7 +41,32 @@ fn ask_to_end(child: &Mutex<Child>) {
     }
 }
 
+/// Ends a program whose output somebody waits for: asked first, and killed where it does not heed that, for its server may
+/// have gone silent.
+pub(in crate::postgres) struct Ender(Arc<Mutex<Child>>);
+
+impl Ender {
+    /// Asks it to end, and sees to it that it does.
+    pub(in crate::postgres) fn end(&self) {
+        ask_to_end(&self.0);
+        let child = Arc::clone(&self.0);
+        std::thread::spawn(move || {
+            std::thread::sleep(ENDING_MAX);
+            let mut child = locked(&child);
+            if let Ok(None) = child.try_wait() {
+                // Nothing is left to be done where this fails.
+                let _ = child.kill();
+            }
+        });
+    }
+}
+
 impl Running {
+    /// Returns what ends it from another thread.
+    pub(in crate::postgres) fn ender(&self) -> Ender {
+        Ender(Arc::clone(&self.child))
+    }
+
     /// Starts a program; its output is to be read from what is returned beside it.
     pub(in crate::postgres) fn start(
         program: &Program,
@@ -98,7 +123,7 @@ impl Running {
         });
         let child = Arc::new(Mutex::new(child));
         let other = Arc::clone(&child);
-        let guard = cancel.on_cancel(move || ask_to_end(&other));
+        let guard = cancel.on_cancel(move || Ender(other).end());
         let running = Self {
             name,
             object: object.to_owned(),
@@ -124,6 +149,11 @@ impl Running {
             true => Ok(lines),
             false => Err(self.ended(format!("failed: {status}"), lines)),
         }
+    }
+
+    /// Returns what became of a program that ends by itself just now; `None` of one that goes on, which is ended then.
+    pub(in crate::postgres) fn finish_soon(mut self) -> Option<Result<Vec<String>, Ended>> {
+        self.wait(Some(ENDING_MAX)).map(|_| self.finish())
     }
 
     fn ended(&self, verdict: String, complaints: Vec<String>) -> Ended {
