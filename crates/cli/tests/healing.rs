@@ -192,7 +192,12 @@ fn where_the_newest_backup_is_lost_no_older_one_is_taken_for_it() {
     std::fs::remove_file(data).unwrap();
     std::fs::remove_file(place.path("shops/one.db")).unwrap();
     heal_with_loss(&place, &["check", "--heal"]);
+    let lost = |list: &[Value]| list.iter().filter(|one| !one["lost"].is_null()).count();
+    // What one run does not find may be away for a moment; what two do not find is gone.
     place.done(&["backup", "shops"]);
+    assert_eq!(lost(&listed(&place)), 0);
+    place.done(&["backup", "shops"]);
+    assert_eq!(lost(&listed(&place)), 1);
     place.restic(&["check", "--read-data"]);
 
     let refused = place.run(&["restore", "shops/one@latest", "--to-new", "./one.db"]);
@@ -207,7 +212,98 @@ fn where_the_newest_backup_is_lost_no_older_one_is_taken_for_it() {
     place.done(&["restore", "shops/two@latest", "--to-new", "./two.db"]);
     assert_eq!(support::count(&place.path("two.db")), 100);
     let twos: Vec<Value> = listed(&place).into_iter().filter(|one| one["database"] == "two").collect();
-    assert!(twos.len() == 4 && twos.iter().all(|one| one["lost"].is_null()), "{twos:?}");
+    assert!(twos.len() == 5 && twos.iter().all(|one| one["lost"].is_null()), "{twos:?}");
+
+    // Should the list that says so be lost as well, what is left of the one is no backup, and the other one still is.
+    let snapshot = listed(&place).iter().find(|one| !one["lost"].is_null()).unwrap()["id"].clone();
+    damage_list(&place, snapshot.as_str().unwrap().split(':').next().unwrap());
+    let healed = place.json(&["check", "--heal", "--read-data"]);
+    assert_eq!(healed["affected"], Value::Array(vec![]), "{healed}");
+    let list = listed(&place);
+    assert_eq!((list.len(), lost(&list)), (8, 1), "{list:?}");
+    assert_eq!(place.run(&["restore", "shops/one@latest", "--to-new", "./none.db"]).code, 1);
+    place.restic(&["check", "--read-data"]);
+}
+
+/// Damages the list of a snapshot, and nothing else.
+fn damage_list(place: &Place, snapshot: &str) {
+    let repository = opened(place);
+    let index = repository.load_index().unwrap();
+    let root = repository.snapshot(&snapshot.parse().unwrap()).unwrap().tree;
+    let root = repository.read_tree(&index, &root).unwrap();
+    let list = root.nodes.iter().find(|node| node.name == "databases.jsonl").unwrap();
+    let location = index.find(BlobKind::Data, &list.content.as_ref().unwrap()[0]).unwrap();
+    let path = pack_path(place, &location.pack.to_string());
+    let mut content = std::fs::read(&path).unwrap();
+    content[location.offset as usize + 20] ^= 1;
+    overwrite(&path, &content);
+}
+
+#[test]
+fn a_lost_list_loses_no_backup_that_only_it_named() {
+    let place = Place::new();
+    place.machine.database("shops/one.db", 100);
+    place.machine.database("shops/two.db", 100);
+    place.machine.write("backstay.toml", "[targets.shops]\nsource = \"shops/{tenant}.db\"\n");
+    // What was written this moment does not count as unchanged.
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    place.done(&["backup", "shops"]);
+    place.done(&["backup", "shops"]);
+    let path = place.machine.database("shops/three.db", 3000);
+    place.done(&["backup", "shops"]);
+    let original = std::fs::read(&path).unwrap();
+    let only = listed(&place).into_iter().find(|one| one["database"] == "three").unwrap();
+    damage_list(&place, only["id"].as_str().unwrap().split(':').next().unwrap());
+    let healed = place.json(&["check", "--heal", "--read-data"]);
+    assert_eq!(healed["affected"], Value::Array(vec![]), "{healed}");
+    let list = listed(&place);
+    assert_eq!(list.len(), 7, "{list:?}");
+    assert!(list.iter().all(|one| one["lost"].is_null() && !one["proof"].is_null()), "{list:?}");
+    let again = list.iter().find(|one| one["database"] == "three").expect("its only backup");
+    for field in ["connection", "engine", "rows", "size_bytes", "time"] {
+        assert_eq!(again[field], only[field], "{field}");
+    }
+    place.done(&["prune", "--keep-last", "10"]);
+    assert_eq!(restored(&place, again["id"].as_str().unwrap(), "three-again.db"), original);
+    place.restic(&["check", "--read-data"]);
+}
+
+#[test]
+fn what_a_heal_reads_and_finds_damaged_is_told() {
+    let place = Place::new();
+    let path = place.machine.database("app.db", 20_000);
+    place.backup("app.db");
+    let shared = largest(&place);
+    let before = files(&place, "data");
+    sql(&path, "INSERT INTO t SELECT id + 50000, hex(randomblob(200)) FROM t");
+    let second = place.backup("app.db");
+    let own = files(&place, "data").into_iter().filter(|path| !before.contains(path));
+    flip(&own.max_by_key(|path| path.metadata().unwrap().len()).unwrap());
+    assert_eq!(place.run(&["check", "--read-data"]).code, 21);
+    // The damage is known, and what was lost by it is stored anew; then what both share is damaged.
+    place.backup("app.db");
+    flip(&shared);
+    let healed = heal_with_loss(&place, &["check", "--heal"]);
+    assert!(strings(&healed["affected"]).contains(&second), "{healed}");
+    assert!(listed(&place).iter().any(|one| one["id"] == second.as_str() && one["proof"].is_null()));
+}
+
+#[test]
+fn a_lost_list_of_one_database_loses_nothing() {
+    let place = Place::new();
+    let path = place.machine.database("app.db", 3000);
+    let first = place.backup("app.db");
+    let original = std::fs::read(&path).unwrap();
+    sql(&path, "DELETE FROM t WHERE id % 2 = 0");
+    place.backup("app.db");
+    damage_list(&place, &first);
+    place.json(&["check", "--heal", "--read-data"]);
+    let report = place.json(&["backup", "app.db"]);
+    assert_eq!(report["lost"], Value::Array(vec![]), "{report}");
+    let list = listed(&place);
+    assert!(list.len() == 3 && list.iter().all(|one| one["lost"].is_null()), "{list:?}");
+    assert_eq!(restored(&place, &first, "first.db"), original);
+    place.restic(&["check", "--read-data"]);
 }
 
 #[test]

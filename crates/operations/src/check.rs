@@ -8,8 +8,8 @@ use crate::{OperationError, Services, journaling, verify};
 use flow::{Event, Phase};
 use jiff::Timestamp;
 use repository::{
-    BackupId, CheckDepth, CheckReport, Damage, HealAction, HealReport, ProofRecord, RepositoryError,
-    RepositoryErrorKind,
+    BackupId, CheckDepth, CheckReport, Damage, HealAction, HealReport, HealRequest, ProofRecord,
+    RepositoryError, RepositoryErrorKind,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -61,29 +61,25 @@ pub fn run(services: &Services, depth: CheckDepth) -> Result<Report<CheckBody>, 
 
 /// Checks, and mends what can be mended. The outcome is `failed` where backups still lack something afterwards, or are
 /// gone; of a dry run where anything is damaged.
-pub fn heal(
-    services: &Services,
-    depth: CheckDepth,
-    dry_run: bool,
-) -> Result<Report<CheckBody>, OperationError> {
+pub fn heal(services: &Services, request: &HealRequest) -> Result<Report<CheckBody>, OperationError> {
     let started = Timestamp::now();
     tell_phase(services, "healing");
-    if dry_run {
-        return healed(services, depth, true, started);
+    if request.dry_run {
+        return healed(services, request, started);
     }
     let recorded = journaling::begin(services, "heal", None, started);
-    let outcome = healed(services, depth, false, started);
+    let outcome = healed(services, request, started);
     journaling::finish(services, &recorded, outcome.as_ref());
     outcome
 }
 
 fn healed(
     services: &Services,
-    depth: CheckDepth,
-    dry_run: bool,
+    request: &HealRequest,
     started: Timestamp,
 ) -> Result<Report<CheckBody>, OperationError> {
-    let done = services.repository.heal(depth, dry_run, &services.context).map_err(interrupted)?;
+    let HealRequest { depth, dry_run, .. } = *request;
+    let done = services.repository.heal(request, &services.context).map_err(interrupted)?;
     let HealReport { found, actions, affected, removed_snapshots } = done;
     let is_whole = match dry_run {
         true => found.errors.is_empty(),

@@ -15,9 +15,10 @@ pub use keys::{KeyRecord, Keys};
 pub use prune::{PruneReport, PruneRequest};
 pub use record::{
     AcceptanceRecord, BackupId, BackupRecord, Baseline, CheckDepth, CheckRecord, CheckReport,
-    ConfigurationRecord, ConfirmationRecord, Damage, HealAction, HealReport, IMPORTED_TAG, LastBackup,
-    LockHolder, LockRecord, LossRecord, PackRecord, Proof, ProofLevel, ProofRecord, RecentRuns, Settled,
-    SnapshotReport, SnapshotRequest, StoredFile, Unlisted, Usage, VerifyReport, Wanted, WrittenDatabase,
+    ConfigurationRecord, ConfirmationRecord, Damage, HealAction, HealReport, HealRequest, IMPORTED_TAG,
+    LastBackup, LockHolder, LockRecord, LossRecord, PackRecord, Proof, ProofLevel, ProofRecord, RecentRuns,
+    Settled, SnapshotReport, SnapshotRequest, StoredFile, Unlisted, Usage, VerifyReport, Wanted,
+    WrittenDatabase,
 };
 pub use repository::{PartError, Repository, SnapshotWriter, StoredFiles};
 pub use state::{Records, State, StateRecord};

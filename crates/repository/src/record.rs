@@ -379,6 +379,18 @@ pub enum CheckDepth {
     },
 }
 
+/// How a repository is healed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealRequest {
+    /// How deep to look.
+    pub depth: CheckDepth,
+    /// Whether to tell only.
+    pub dry_run: bool,
+    /// Whether what is missing is gone for good, however much it is: else more than a little is taken for a storage
+    /// that is away, and refused.
+    pub accept_missing: bool,
+}
+
 /// Something damaged, and the backups that it affects.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Damage {

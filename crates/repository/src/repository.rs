@@ -2,9 +2,9 @@
 
 use crate::retention::Verdict;
 use crate::{
-    BackupId, BackupRecord, Baseline, CheckDepth, CheckReport, HealReport, Keys, LockRecord, ProofRecord,
-    PruneReport, PruneRequest, RecentRuns, RepositoryError, RepositoryErrorKind, Settled, SnapshotReport,
-    SnapshotRequest, State, StoredFile, Unlisted, Usage, VerifyReport, Wanted,
+    BackupId, BackupRecord, Baseline, CheckDepth, CheckReport, HealReport, HealRequest, Keys, LockRecord,
+    ProofRecord, PruneReport, PruneRequest, RecentRuns, RepositoryError, RepositoryErrorKind, Settled,
+    SnapshotReport, SnapshotRequest, State, StoredFile, Unlisted, Usage, VerifyReport, Wanted,
 };
 use flow::{
     BackupReader, Context, DatabaseName, DatabaseRef, Dumped, EntryName, OpenPart, PartRef, Previous,
@@ -169,14 +169,9 @@ pub trait Repository: Send + Sync {
     }
 
     /// Checks, and mends what can be mended: what is good stays or is saved, what is damaged goes, and what backups need
-    /// and nobody holds is remembered until [`Repository::settle`]. With `dry_run` it changes nothing. A layout that
-    /// cannot heal refuses.
-    fn heal(
-        &self,
-        _depth: CheckDepth,
-        _dry_run: bool,
-        _context: &Context,
-    ) -> Result<HealReport, RepositoryError> {
+    /// and nobody holds is remembered until [`Repository::settle`]. What cannot be read at this moment stays. With
+    /// `dry_run` it changes nothing. A layout that cannot heal refuses, and so does one of which much is missing.
+    fn heal(&self, _request: &HealRequest, _context: &Context) -> Result<HealReport, RepositoryError> {
         let message = "a repository of this layout cannot be healed";
         Err(RepositoryError::new(RepositoryErrorKind::Unsupported, self.location(), message))
     }

@@ -379,6 +379,9 @@ impl Work<'_> {
         });
         self.go_on()?;
         for ((id, _), verdict) in packs.iter().zip(verdicts) {
+            if verdict.is_read {
+                findings.evidence.read.insert(*id);
+            }
             let Some(problem) = verdict.problem else { continue };
             let damage = if verdict.is_read { PackDamage::Bad } else { PackDamage::Unreadable };
             findings.evidence.packs.insert(*id, damage);

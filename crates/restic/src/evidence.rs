@@ -31,6 +31,8 @@ pub(crate) struct Evidence {
     pub(crate) stored: HashMap<Id, u64>,
     /// Packs that no index file names, and that have a header.
     pub(crate) unnamed: HashSet<Id>,
+    /// The packs that were read in full.
+    pub(crate) read: HashSet<Id>,
     /// The packs that cannot be relied on.
     pub(crate) packs: BTreeMap<Id, PackDamage>,
     /// The snapshots whose content is not what was written.

@@ -20,8 +20,30 @@ use crate::vault::ObjectKind;
 use flow::Cancel;
 use std::collections::{BTreeSet, HashSet};
 
+/// So many packs may be missing, or one in so many, before somebody has to say that they are gone.
+const MISSING_FEW: usize = 2;
+const MISSING_SHARE: usize = 20;
+
 /// The size of packs into which good blobs of damaged ones are copied.
 const PACK_BYTES: u32 = 16 << 20;
+
+/// How a heal is planned.
+#[derive(Debug, Clone)]
+pub struct HealOptions {
+    /// How deep to look.
+    pub depth: Depth,
+    /// Packs that were found damaged before: they are read in full whatever the depth.
+    pub suspects: HashSet<Id>,
+    /// Whether packs that are missing are gone for good, however many they are.
+    pub accept_missing: bool,
+}
+
+impl HealOptions {
+    /// Looks that deep, suspects nothing, and takes no more than a few packs for gone.
+    pub fn new(depth: Depth) -> Self {
+        Self { depth, suspects: HashSet::new(), accept_missing: false }
+    }
+}
 
 /// What is done about an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,37 +85,54 @@ pub struct HealOutcome {
     pub packs_written: u64,
 }
 
-/// Checks, and plans what to do; changes nothing. For a plan that is carried out the exclusive lock is taken first. The
-/// `suspects`, packs that were found damaged before, are read in full whatever the depth, and so are packs that no
-/// index names.
+/// Checks, and plans what to do; changes nothing. For a plan that is carried out the exclusive lock is taken first.
+/// Suspects, packs that no index names, and each copy that is relied on while another one goes are read whatever the
+/// depth.
 ///
-/// Refuses where the storage as a whole seems to be away: no pack is there, or most of those that were asked for cannot
-/// be read. An index file that the storage does not give is an error too: nobody knows what it says.
+/// Refuses where the storage as a whole seems to be away: no pack is there, more than a few are missing and nobody said
+/// that they are gone, or most of those that were asked for cannot be read. An index file that the storage does not
+/// give is an error too: nobody knows what it says.
 pub fn plan_heal(
     repository: &Repository,
-    depth: Depth,
-    suspects: &HashSet<Id>,
+    options: &HealOptions,
     cancel: &Cancel,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<HealPlan, ResticError> {
-    let (check, evidence, index) = check_to_heal(repository, depth, suspects, cancel, progress)?;
-    if let Some(error) = evidence.unreadable_index {
-        return Err(error);
+    let mut suspects = options.suspects.clone();
+    loop {
+        let (check, evidence, index) = check_to_heal(repository, options.depth, &suspects, cancel, progress)?;
+        if let Some(error) = evidence.unreadable_index {
+            return Err(error);
+        }
+        refuse_absent(repository, &index, &evidence, options.accept_missing)?;
+        let places = index.places_by_pack();
+        let mut plan =
+            HealPlan { check, actions: Vec::new(), evidence, index, places, recovered: HashSet::new() };
+        plan.recovered = plan.packs_to_name();
+        let bad = plan.bad_copies(repository, cancel)?;
+        if bad.is_empty() {
+            plan.actions = plan.list_actions(repository);
+            return Ok(plan);
+        }
+        // What is bad about them as a whole is found out before anything is decided.
+        suspects.extend(bad);
+        suspects.extend(plan.evidence.packs.keys());
     }
-    refuse_absent(repository, &index, &evidence)?;
-    let places = index.places_by_pack();
-    let mut plan =
-        HealPlan { check, actions: Vec::new(), evidence, index, places, recovered: HashSet::new() };
-    plan.recovered = plan.packs_to_name();
-    plan.actions = plan.list_actions(repository);
-    Ok(plan)
 }
 
-fn refuse_absent(repository: &Repository, index: &Index, evidence: &Evidence) -> Result<(), ResticError> {
+fn refuse_absent(
+    repository: &Repository,
+    index: &Index,
+    evidence: &Evidence,
+    accept_missing: bool,
+) -> Result<(), ResticError> {
     let named = index.packs().len();
     let count = |damage: PackDamage| evidence.packs.values().filter(|found| **found == damage).count();
     let problem = match (named, count(PackDamage::Missing), count(PackDamage::Unreadable)) {
         (1.., missing, _) if missing == named => format!("none of its {named} packs is there"),
+        (_, missing, _) if !accept_missing && missing > MISSING_FEW && missing * MISSING_SHARE > named => {
+            format!("{missing} of its {named} packs are not there (--accept-missing says that they are gone)")
+        }
         (_, _, unreadable) if unreadable > 1 && unreadable * 2 > named => {
             format!("{unreadable} of its {named} packs cannot be read")
         }
@@ -127,13 +166,62 @@ impl HealPlan {
         !self.evidence.packs.contains_key(pack)
     }
 
+    /// Returns the packs that the storage does not give: they stay, and the index goes on naming them.
+    pub fn unreadable_packs(&self) -> HashSet<Id> {
+        let packs = self.evidence.packs.iter();
+        packs.filter(|(_, damage)| **damage == PackDamage::Unreadable).map(|(id, _)| *id).collect()
+    }
+
+    fn is_unreadable(&self, pack: &Id) -> bool {
+        self.evidence.packs.get(pack) == Some(&PackDamage::Unreadable)
+    }
+
+    /// Reads a copy of each blob whose pack goes while that copy is relied on, unless its own pack was read. Returns the
+    /// packs whose copies are bad.
+    fn bad_copies(&self, repository: &Repository, cancel: &Cancel) -> Result<HashSet<Id>, ResticError> {
+        let (mut bad, mut done) = (HashSet::new(), HashSet::new());
+        for (pack, places) in self.packs() {
+            let is_bad = self.evidence.packs.get(&pack) == Some(&PackDamage::Bad);
+            let is_left_over = self.evidence.unnamed.contains(&pack) && !self.recovered.contains(&pack);
+            if !is_bad && !is_left_over {
+                continue;
+            }
+            for blob in self.blobs(places) {
+                cancel.check().map_err(|_| ResticError::cancelled(repository.location()))?;
+                if done.insert((blob.kind, blob.id)) {
+                    self.confirm_copy(repository, &blob, &mut bad);
+                }
+            }
+        }
+        Ok(bad)
+    }
+
+    fn confirm_copy(&self, repository: &Repository, blob: &PackBlob, bad: &mut HashSet<Id>) {
+        let copies: Vec<_> = self
+            .index
+            .locations(blob.kind, &blob.id)
+            .filter(|copy| self.is_relied_on(&copy.pack, &self.recovered))
+            .collect();
+        if copies.iter().any(|copy| self.evidence.read.contains(&copy.pack)) {
+            return;
+        }
+        for copy in copies {
+            if repository.read_blob_at(blob.kind, &blob.id, &copy).is_ok() {
+                return;
+            }
+            bad.insert(copy.pack);
+        }
+    }
+
+    /// Tells whether a pack is sound, and an index is going to name it.
+    fn is_relied_on(&self, pack: &Id, recovered: &HashSet<Id>) -> bool {
+        let is_named = !self.evidence.unnamed.contains(pack) || recovered.contains(pack);
+        is_named && self.is_sound(pack)
+    }
+
     /// Tells whether a sound pack that an index is going to name holds a blob.
     fn is_safe(&self, kind: BlobKind, id: &Id, recovered: &HashSet<Id>) -> bool {
-        self.index.locations(kind, id).any(|location| {
-            let is_named =
-                !self.evidence.unnamed.contains(&location.pack) || recovered.contains(&location.pack);
-            is_named && self.is_sound(&location.pack)
-        })
+        self.index.locations(kind, id).any(|location| self.is_relied_on(&location.pack, recovered))
     }
 
     /// Returns the packs that no index file names, that are good, and that hold what no other good pack does.
@@ -158,7 +246,8 @@ impl HealPlan {
     }
 
     fn must_reindex(&self) -> bool {
-        let dropped = self.evidence.packs.keys().any(|pack| !self.evidence.unnamed.contains(pack));
+        let dropped = |pack: &Id| !self.evidence.unnamed.contains(pack) && !self.is_unreadable(pack);
+        let dropped = self.evidence.packs.keys().any(dropped);
         dropped
             || !self.evidence.bad_indexes.is_empty()
             || !self.recovered.is_empty()
@@ -178,7 +267,10 @@ impl HealPlan {
             let action = match damage {
                 PackDamage::Missing => "is taken out of the index",
                 PackDamage::Bad => "what is good of it is copied, then it is removed",
-                PackDamage::Unreadable => "what can be read of it is copied; it stays, and no index names it",
+                PackDamage::Unreadable => {
+                    "cannot be read now: what can be read of it is copied, and it stays; once it can be read again, \
+                     or its file is removed, a heal goes on"
+                }
             };
             add(format!("pack {id}"), action.to_owned());
         }
@@ -212,7 +304,8 @@ impl HealPlan {
             outcome.packs_written = saved.len() as u64;
             self.replace_index(repository, &pace, saved)?;
             self.remove_bad_packs(repository, &pace)?;
-            outcome.packs_dropped = self.evidence.packs.keys().copied().collect();
+            let dropped = self.evidence.packs.keys().filter(|pack| !self.is_unreadable(pack));
+            outcome.packs_dropped = dropped.copied().collect();
         }
         pace.ensure()?;
         for id in &self.evidence.bad_snapshots {
@@ -255,8 +348,8 @@ impl HealPlan {
             return Ok(());
         }
         let staying = self.packs().filter(|(pack, _)| {
-            let is_named = !self.evidence.unnamed.contains(pack) || self.recovered.contains(pack);
-            is_named && self.is_sound(pack)
+            let is_away = self.is_unreadable(pack) && !self.evidence.unnamed.contains(pack);
+            is_away || self.is_relied_on(pack, &self.recovered)
         });
         let staying = staying.map(|(id, places)| IndexedPack { id, blobs: self.blobs(places) });
         let old: Vec<Id> = self.evidence.indexes.iter().map(|(id, _)| *id).collect();

@@ -30,6 +30,7 @@ mod polynomial;
 mod prune;
 mod quoting;
 mod reader;
+mod recover;
 mod reindex;
 mod repack;
 mod repository;
@@ -49,7 +50,7 @@ pub use cut::{
     cut_seed,
 };
 pub use error::{LockHolder, ResticError, ResticErrorKind};
-pub use heal::{HealAction, HealOutcome, HealPlan, plan_heal};
+pub use heal::{HealAction, HealOptions, HealOutcome, HealPlan, plan_heal};
 pub use id::{BlobKind, Id, IdError};
 pub use index::{BlobLocation, Index, IndexTotals};
 pub use keys::{KeyInfo, KeyOptions};
@@ -60,6 +61,7 @@ pub use prune::{
 };
 pub use quoting::{quote, unquote};
 pub use reader::{ReadOptions, stream};
+pub use recover::{Recovery, recover_packs};
 pub use repository::{CreateOptions, OpenOptions, Repository, RepositoryConfig};
 pub use snapshot::Snapshot;
 pub use tree::{MODE_DIR, Node, NodeKind, Tree};

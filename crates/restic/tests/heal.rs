@@ -5,8 +5,8 @@ mod support;
 
 use flow::{Cancel, Secret};
 use restic::{
-    BlobKind, Cut, Depth, HealOutcome, Id, LockKind, LockOptions, OpenOptions, Repository, ResticError,
-    ResticErrorKind, plan_heal,
+    BlobKind, Cut, Depth, HealOptions, HealOutcome, Id, LockKind, LockOptions, OpenOptions, Repository,
+    ResticError, ResticErrorKind, plan_heal,
 };
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -21,7 +21,7 @@ type Content = Vec<(String, Result<Vec<u8>, String>)>;
 
 fn heal(repository: &Repository, depth: Depth) -> Result<HealOutcome, ResticError> {
     let lock = repository.lock(LockKind::Exclusive, &owner(), LockOptions::default())?;
-    let plan = plan_heal(repository, depth, &HashSet::new(), &Cancel::new(), &|_| {})?;
+    let plan = plan_heal(repository, &HealOptions::new(depth), &Cancel::new(), &|_| {})?;
     plan.execute(repository, &lock, &Cancel::new())
 }
 
@@ -122,7 +122,7 @@ fn of_a_damaged_pack_only_the_damage_is_lost_and_the_next_backup_brings_it_back(
                 assert!(originals.contains(&content), "never a wrong content");
             }
             let again =
-                plan_heal(&repository, Depth::Data, &HashSet::new(), &Cancel::new(), &|_| {}).unwrap();
+                plan_heal(&repository, &HealOptions::new(Depth::Data), &Cancel::new(), &|_| {}).unwrap();
             assert!(again.is_empty(), "{:?}", again.actions);
         }
     }
@@ -176,6 +176,84 @@ fn a_storage_that_is_away_is_no_damage() {
     std::fs::remove_dir(place.repo().join("data")).unwrap();
     std::fs::rename(place.path("away"), place.repo().join("data")).unwrap();
     assert_eq!(place.objects(""), objects);
+}
+
+#[test]
+fn more_than_a_few_missing_packs_are_not_taken_for_gone() {
+    let (place, repository) = Place::with_our_repository();
+    for at in 0..4 {
+        backup(&repository, &[("own", &noise(50_000, at), PAGES)]);
+    }
+    let packs = place.objects("data");
+    for (at, path) in packs.iter().enumerate().take(3) {
+        std::fs::rename(path, place.path(&format!("away-{at}"))).unwrap();
+        let plan = |accept_missing| {
+            let options = HealOptions { accept_missing, ..HealOptions::new(Depth::Structure) };
+            plan_heal(&place.open(), &options, &Cancel::new(), &|_| {}).map(drop)
+        };
+        assert_eq!(plan(false).is_ok(), at < 2, "{} are missing", at + 1);
+        plan(true).unwrap();
+    }
+    let objects = place.objects("");
+    let error = heal(&place.open(), Depth::Structure).unwrap_err();
+    assert!(error.message.contains("3 of its 8 packs are not there (--accept-missing"), "{error}");
+    assert_eq!(place.objects(""), objects);
+}
+
+#[test]
+fn a_folder_that_is_a_link_to_nowhere_is_no_lost_pack() {
+    let (place, repository, _) = two_snapshots();
+    let folder = place.objects("data").remove(0).parent().unwrap().to_owned();
+    std::fs::rename(&folder, place.path("away")).unwrap();
+    std::os::unix::fs::symlink(place.path("not mounted"), &folder).unwrap();
+    let error = heal(&repository, Depth::Structure).unwrap_err();
+    assert!(format!("{error:?}").contains("a link to what is not there"), "{error:?}");
+    std::fs::remove_file(&folder).unwrap();
+    std::fs::rename(place.path("away"), &folder).unwrap();
+    assert_eq!(check(&repository, Depth::Data).errors, vec![]);
+}
+
+#[test]
+fn a_copy_that_was_not_read_is_not_relied_on() {
+    let (place, repository) = Place::with_our_repository();
+    let content = noise(400_000, 5);
+    backup(&repository, &[("pages", &content, PAGES)]);
+    let first = place.objects("data");
+    // Each blob a second time, as by a run that knew of damage in the first pack.
+    std::fs::rename(place.repo().join("data"), place.path("aside")).unwrap();
+    std::fs::create_dir(place.repo().join("data")).unwrap();
+    backup(&repository, &[("pages", &content, PAGES)]);
+    for path in &first {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let from = place.path("aside").join(path.strip_prefix(place.repo().join("data")).unwrap());
+        std::fs::rename(from, path).unwrap();
+    }
+    let good = contents(&repository);
+    // The two packs lack another blob each: together they have all.
+    let index = repository.load_index().unwrap();
+    let mut suspects = HashSet::new();
+    for (at, page) in [(0, 3), (1, 7)] {
+        let blob = Id::of(content.chunks(16 << 10).nth(page).unwrap());
+        let name = |id: &Id| place.repo().join("data").join(&id.to_string()[..2]).join(id.to_string());
+        let copies: Vec<_> = index.locations(BlobKind::Data, &blob).collect();
+        assert_eq!(copies.len(), 2);
+        let is_first = |path: &Path| first.iter().any(|known| known == path);
+        let copy = copies.iter().find(|copy| is_first(&name(&copy.pack)) == (at == 0)).unwrap();
+        let mut bytes = std::fs::read(name(&copy.pack)).unwrap();
+        bytes[copy.offset as usize + 40] ^= 1;
+        overwrite(&name(&copy.pack), &bytes);
+        if at == 0 {
+            suspects.insert(copy.pack);
+        }
+    }
+    let options = HealOptions { suspects, ..HealOptions::new(Depth::Structure) };
+    let lock = repository.lock(LockKind::Exclusive, &owner(), LockOptions::default()).unwrap();
+    let plan = plan_heal(&repository, &options, &Cancel::new(), &|_| {}).unwrap();
+    plan.execute(&repository, &lock, &Cancel::new()).unwrap();
+    drop(lock);
+    assert!(contents(&place.open()) == good, "what one of the two had is gone");
+    assert_eq!(check(&place.open(), Depth::Data).errors, vec![]);
+    place.restic(&["check", "--read-data"]);
 }
 
 #[test]

@@ -5,8 +5,8 @@ mod support;
 
 use flow::{Cancel, Secret};
 use restic::{
-    Cut, Depth, Id, LockKind, LockOptions, LockOwner, MaxUnused, OpenOptions, PruneOptions, PruneOutcome,
-    PruneStep, Repository, ResticError, ResticErrorKind, WriterOptions, plan_heal, plan_prune,
+    Cut, Depth, HealOptions, Id, LockKind, LockOptions, LockOwner, MaxUnused, OpenOptions, PruneOptions,
+    PruneOutcome, PruneStep, Repository, ResticError, ResticErrorKind, WriterOptions, plan_heal, plan_prune,
 };
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -353,7 +353,7 @@ fn packs_that_no_index_names_stay_while_something_is_missing() {
     let told = |problem: &restic::CheckProblem| problem.problem.contains("check --heal");
     assert!(outcome.findings.iter().any(told), "{:?}", outcome.findings);
     let lock = repository.lock(LockKind::Exclusive, &owner(), LockOptions::default()).unwrap();
-    let plan = plan_heal(&repository, Depth::Structure, &HashSet::new(), &Cancel::new(), &|_| {}).unwrap();
+    let plan = plan_heal(&repository, &HealOptions::new(Depth::Structure), &Cancel::new(), &|_| {}).unwrap();
     plan.execute(&repository, &lock, &Cancel::new()).unwrap();
     drop(lock);
     judge(&place, &before, &[]);

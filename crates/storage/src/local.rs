@@ -131,7 +131,15 @@ impl LocalStorage {
             // What cannot be an object's name was never put: temporary files, lost+found, whatever people leave.
             let Some(name) = entry.file_name().to_str().and_then(|name| join(folder, name)) else { continue };
             let status = match std::fs::metadata(entry.path()) {
-                Err(error) if is_missing(&error) => continue,
+                Err(error) if is_missing(&error) => match std::fs::symlink_metadata(entry.path()) {
+                    // A link to what is not there: a disk came off, and what it holds is not gone.
+                    Ok(_) => {
+                        let error = io::Error::other("it is a link to what is not there");
+                        return Err(fail(&entry.path(), error));
+                    }
+                    // It was removed after it was listed.
+                    Err(_) => continue,
+                },
                 other => other.map_err(|error| fail(&entry.path(), error))?,
             };
             if status.is_dir() {

@@ -10,7 +10,7 @@ use operations::Services;
 use operations::check::CheckBody;
 use operations::reference::short;
 use operations::report::{Outcome, Report};
-use repository::CheckDepth;
+use repository::{CheckDepth, HealRequest};
 
 /// Check a repository as a whole, and heal it
 ///
@@ -45,6 +45,13 @@ pub(crate) struct Options {
     /// With --heal: tell what would be done, and change nothing
     #[arg(long, requires = "heal")]
     pub(crate) dry_run: bool,
+
+    /// With --heal: packs that are not there are gone for good, however many they are
+    ///
+    /// Without it a heal refuses where more than two, and more than one in twenty, are missing: the storage may be there
+    /// in part only.
+    #[arg(long, requires = "heal")]
+    accept_missing: bool,
 }
 
 /// What `--read-data` alone means, in hundredths of a percent.
@@ -72,7 +79,8 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
         Some(hundredths) => CheckDepth::Share { hundredths },
     };
     if options.heal {
-        let report = operations::check::heal(&services, depth, options.dry_run)?;
+        let request = HealRequest { depth, dry_run: options.dry_run, accept_missing: options.accept_missing };
+        let report = operations::check::heal(&services, &request)?;
         return heal(session, &services, report);
     }
     let report = operations::check::run(&services, depth)?;

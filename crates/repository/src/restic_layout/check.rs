@@ -39,7 +39,7 @@ pub(super) fn verify(
     Ok(VerifyReport { errors: by_object(found.errors, &index, id), read_bytes: found.read_bytes })
 }
 
-fn is_damage(error: &ResticError) -> bool {
+pub(super) fn is_damage(error: &ResticError) -> bool {
     matches!(error.kind, ResticErrorKind::Damaged | ResticErrorKind::Missing)
 }
 
@@ -59,7 +59,7 @@ fn packs_of_lost_trees(repository: &ResticRepository, index: &Index, root: &Id) 
     packs.into_iter().collect()
 }
 
-fn packs_of(index: &Index, kind: BlobKind, id: &Id) -> impl Iterator<Item = String> {
+pub(super) fn packs_of(index: &Index, kind: BlobKind, id: &Id) -> impl Iterator<Item = String> {
     index.locations(kind, id).map(|location| location.pack.to_string())
 }
 

@@ -5,28 +5,33 @@
 use super::check::{self, Affected};
 use super::failure::repository_error;
 use super::opened::ResticRepository;
+use super::proving::ReadBack;
 use super::whole::Whole;
 use super::{proving, settle, state};
 use crate::{
-    BackupId, CheckDepth, CheckRecord, CheckReport, HealAction, HealReport, LossRecord, PackRecord,
-    ProofRecord, RepositoryError, RepositoryErrorKind, State,
+    BackupId, CheckDepth, CheckRecord, CheckReport, HealAction, HealReport, HealRequest, LossRecord,
+    PackRecord, ProofRecord, RepositoryError, RepositoryErrorKind, State,
 };
 use flow::{Context, Event};
 use jiff::Timestamp;
-use restic::{CheckProblem, Depth, HealPlan, Id, LockGuard, LockKind, Snapshot};
+use restic::{CheckProblem, Depth, HealOptions, HealPlan, Id, LockGuard, LockKind, Snapshot};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 pub(super) fn heal(
     repository: &ResticRepository,
-    depth: CheckDepth,
-    dry_run: bool,
+    request: &HealRequest,
     context: &Context,
 ) -> Result<HealReport, RepositoryError> {
+    let HealRequest { depth, dry_run, accept_missing } = *request;
+    let options = |suspects: &HashSet<Id>| HealOptions {
+        depth: check::depth(repository, depth, context),
+        suspects: suspects.clone(),
+        accept_missing,
+    };
     if dry_run {
         let _lock = repository.lock_to_read(LockKind::Exclusive, context)?;
-        let known = known_damage(repository, context)?;
-        let plan = plan(repository, check::depth(repository, depth, context), &known, context)?;
+        let plan = plan(repository, &options(&known_damage(repository, context)?), context)?;
         let mut report = report(repository, &plan, depth, context);
         let needing = report.found.errors.iter().flat_map(|damage| damage.backups.clone());
         report.affected = needing.collect::<BTreeSet<_>>().into_iter().collect();
@@ -36,21 +41,25 @@ pub(super) fn heal(
     // What others wrote before the lock was ours counts too.
     repository.forget_index();
     let suspects = known_damage(repository, context)?;
-    let first = plan(repository, check::depth(repository, depth, context), &suspects, context)?;
+    let first = plan(repository, &options(&suspects), context)?;
     let mut report = report(repository, &first, depth, context);
     let mut healed = Healed { reasons: reasons(&first.check.errors), ..Healed::default() };
     healed.read_until = first.check.read_until;
+    healed.unreadable = first.unreadable_packs();
     carry_out(repository, first, &lock, &mut report, context)?;
     // With a damaged index nobody could read which packs were found damaged before: now that can be done.
     let later: HashSet<Id> = known_damage(repository, context)?.difference(&suspects).copied().collect();
     if !later.is_empty() {
-        let second = plan(repository, Depth::Structure, &later, context)?;
+        let options = HealOptions { depth: Depth::Structure, ..options(&later) };
+        let second = plan(repository, &options, context)?;
         report.actions.extend(second.actions.iter().map(action));
         healed.reasons.extend(reasons(&second.check.errors));
+        healed.unreadable.extend(second.unreadable_packs());
         carry_out(repository, second, &lock, &mut report, context)?;
     }
     // Those that were only said to be damaged were read, and are good.
     healed.settled_packs = suspects.into_iter().chain(later).collect();
+    healed.settled_packs.retain(|pack| !healed.unreadable.contains(pack));
     lock.ensure_fresh().map_err(repository_error)?;
     remember(repository, healed, &mut report, context)?;
     let mended: BTreeSet<String> =
@@ -66,6 +75,8 @@ pub(super) fn heal(
 struct Healed {
     /// Packs that were said to be damaged: by now they are gone, or known to be good.
     settled_packs: HashSet<Id>,
+    /// Packs that the storage does not give at this moment: nobody relies on them until they were read.
+    unreadable: HashSet<Id>,
     /// What was wrong, for each snapshot that needed it.
     reasons: BTreeMap<Id, String>,
     /// How far a check of a share came.
@@ -97,13 +108,11 @@ fn known_damage(repository: &ResticRepository, context: &Context) -> Result<Hash
 
 fn plan(
     repository: &ResticRepository,
-    depth: Depth,
-    suspects: &HashSet<Id>,
+    options: &HealOptions,
     context: &Context,
 ) -> Result<HealPlan, RepositoryError> {
     let progress = |bytes| context.observer.event(Event::Bytes(bytes));
-    restic::plan_heal(repository.restic(), depth, suspects, &context.cancel, &progress)
-        .map_err(repository_error)
+    restic::plan_heal(repository.restic(), options, &context.cancel, &progress).map_err(repository_error)
 }
 
 fn action(action: &restic::HealAction) -> HealAction {
@@ -167,19 +176,23 @@ fn remember(
     let kept = state::load(repository, &silent)?;
     let time = Timestamp::now();
     let mut records = State::default();
-    let gone = |pack: &Id| PackRecord { pack: pack.to_string(), time, damaged: false };
-    records.packs.extend(healed.settled_packs.iter().map(gone));
+    let said = |pack: &Id, damaged: bool| PackRecord { pack: pack.to_string(), time, damaged };
+    records.packs.extend(healed.settled_packs.iter().map(|pack| said(pack, false)));
+    records.packs.extend(healed.unreadable.iter().map(|pack| said(pack, true)));
     records.checks.extend(healed.read_until.map(|last| CheckRecord {
         time,
         host: repository.owner_host().to_owned(),
         read_until: last.to_string(),
     }));
-    let whole = Whole::without(repository, &HashSet::new(), &silent)?;
+    let whole = Whole::without(repository, &healed.unreadable, &silent)?;
     let (mut broken_states, mut affected) = (Vec::new(), BTreeSet::new());
     for (id, snapshot) in repository.snapshots(&silent)? {
-        let Some(problem) = broken.get(&id) else { continue };
+        let is_away = || !healed.unreadable.is_empty() && !whole.is_whole(repository, &snapshot.tree);
+        let problem = broken.get(&id).or_else(|| healed.reasons.get(&id).filter(|_| is_away()));
+        let Some(problem) = problem else { continue };
         if state::is_state(&snapshot) {
-            broken_states.push(id);
+            // What cannot be read at this moment may say what nobody else does.
+            broken_states.extend(healed.unreadable.is_empty().then_some(id));
             continue;
         }
         let lacking = lacking(repository, (&id, &snapshot), &whole, &silent)?;
@@ -193,9 +206,11 @@ fn remember(
         affected.extend(lacking.broken);
         affected.extend(lacking.others);
     }
+    let read = prove(repository, &kept, &whole, context)?;
+    affected.extend(read.wrong);
     report.affected = affected.into_iter().collect();
     records.losses = without_known(records.losses, &kept);
-    records.proofs.extend(prove(repository, &kept, &whole, context)?);
+    records.proofs.extend(read.proofs);
     if records != State::default() || !broken_states.is_empty() {
         state::append(repository, records, context)?;
     }
@@ -248,7 +263,7 @@ fn prove(
     kept: &State,
     whole: &Whole,
     context: &Context,
-) -> Result<Vec<ProofRecord>, RepositoryError> {
+) -> Result<ReadBack, RepositoryError> {
     let silent = Context { observer: Arc::new(flow::Silent), ..context.clone() };
     let said = kept.proofs.iter().filter(|proof| proof.level.is_none());
     let folder = |proof: &ProofRecord| repository.find_backup(&proof.backup, &silent).ok();

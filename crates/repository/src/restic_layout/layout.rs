@@ -14,9 +14,9 @@ use super::state;
 use super::writer::ResticSnapshotWriter;
 use crate::retention::Verdict;
 use crate::{
-    BackupId, BackupRecord, CheckDepth, CheckReport, HealReport, Keys, LockRecord, PruneReport, PruneRequest,
-    RecentRuns, Repository, RepositoryError, Settled, SnapshotRequest, SnapshotWriter, State, StoredFiles,
-    Unlisted, Usage, VerifyReport, Wanted,
+    BackupId, BackupRecord, CheckDepth, CheckReport, HealReport, HealRequest, Keys, LockRecord, PruneReport,
+    PruneRequest, RecentRuns, Repository, RepositoryError, Settled, SnapshotRequest, SnapshotWriter, State,
+    StoredFiles, Unlisted, Usage, VerifyReport, Wanted,
 };
 use flow::{BackupReader, Context, DatabaseName, Previous, Secret, TargetName};
 use restic::{Id, LockKind};
@@ -216,13 +216,8 @@ impl Repository for ResticLayout {
         prune::prune_if_any(&self.0, request, leaves_space, context)
     }
 
-    fn heal(
-        &self,
-        depth: CheckDepth,
-        dry_run: bool,
-        context: &Context,
-    ) -> Result<HealReport, RepositoryError> {
-        heal::heal(&self.0, depth, dry_run, context)
+    fn heal(&self, request: &HealRequest, context: &Context) -> Result<HealReport, RepositoryError> {
+        heal::heal(&self.0, request, context)
     }
 
     fn settle(&self, run: &str, context: &Context) -> Result<Settled, RepositoryError> {

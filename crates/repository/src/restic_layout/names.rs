@@ -47,6 +47,26 @@ pub(super) fn encode(name: &str) -> String {
     format!("{encoded}%~{}", hex::encode(&digest[..16]))
 }
 
+/// Returns the name that was encoded as this; of one that was too long, and of what was never encoded, what it says.
+pub(super) fn decode(encoded: &str) -> String {
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut rest = encoded.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        let digits = behind.get(..2).filter(|_| *first == b'%');
+        match digits.and_then(|digits| hex::decode(digits).ok()) {
+            Some(byte) => {
+                bytes.extend(byte);
+                rest = behind.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| encoded.to_owned())
+}
+
 /// Returns a tag `key=value`; restic takes a comma for the end of a tag.
 pub(super) fn tag(key: &str, value: &str) -> String {
     format!("{key}={}", value.replace('%', "%25").replace(',', "%2C"))
@@ -71,6 +91,14 @@ mod tests {
         assert_eq!(encode("Kürbis"), "Kürbis");
         let long = encode(&"ä".repeat(150));
         assert_eq!(long, format!("{}%~{}", "ä".repeat(60), "a9f41bcd127a4715750da4ac9f1831ea"));
+    }
+
+    #[test]
+    fn names_come_back() {
+        for name in ["shop", "/srv/a b.db", "100%\\\"\n", "..", "Kürbis", "%41", "%"] {
+            assert_eq!(decode(&encode(name)), name);
+        }
+        assert_eq!(decode("%~%FF"), "%~%FF", "what nobody encoded");
     }
 
     #[test]

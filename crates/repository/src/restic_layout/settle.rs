@@ -9,13 +9,15 @@ use super::failure::repository_error;
 use super::lines::{Line, LineOutcome};
 use super::losses::{Open, Run, closed, is_open, load_open, load_run};
 use super::opened::ResticRepository;
+use super::relist::{Folders, Relisted};
 use super::whole::Whole;
 use super::{names, proving, relist, root, state};
-use crate::{AcceptanceRecord, BackupId, ProofRecord, RepositoryError, Settled, State};
+use crate::{AcceptanceRecord, BackupId, PackRecord, ProofRecord, RepositoryError, Settled, State};
 use flow::{Context, TargetName};
+use jiff::Timestamp;
 use restic::{BlobWriter, Id, LockGuard, LockKind, Node, NodeKind, Snapshot, Tree};
 use std::borrow::Borrow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 pub(super) fn settle(
@@ -31,10 +33,9 @@ pub(super) fn settle(
     repository.forget_index();
     let kept = state::load(repository, &silent)?;
     let Some(run) = load_run(repository, run, &silent)? else { return Ok(Settled::default()) };
-    let mut records = State::default();
-    let open = load_open(repository, &kept, &mut records, &silent)?;
-    let open = open.into_iter().filter(|open| open.is_of(&run)).collect();
-    Settling::begin(repository, kept, records, &silent)?.all(open, &lock, |_| Some(run.clone()))
+    let mut settling = Settling::begin(repository, kept, &lock, &silent)?;
+    let open = settling.load_open()?.into_iter().filter(|open| open.is_of(&run)).collect();
+    settling.all(open, &lock, |_| Some(run.clone()))
 }
 
 /// Right after a heal: snapshots that lack nothing but their own list or folders are rewritten at once, no source is
@@ -49,16 +50,18 @@ pub(super) fn mend(
     if !is_open(&kept) {
         return Ok(BTreeSet::new());
     }
-    let mut records = State::default();
-    let open = load_open(repository, &kept, &mut records, &silent)?;
+    let mut settling = Settling::begin(repository, kept, lock, &silent)?;
+    let open = settling.load_open()?;
     let before: BTreeSet<Id> = open.iter().map(|open| open.id).collect();
+    // No source was asked since.
     let alone = |open: &Open| {
         let target = names::tag_value(&open.snapshot.tags, "target")?;
         let host = open.snapshot.hostname.clone();
         let part = names::tag_value(&open.snapshot.tags, names::SELECTION);
-        Some(Run { target: TargetName::new(target).ok()?, host, only: None, part, outcomes: None })
+        let target = TargetName::new(target).ok()?;
+        Some(Run { target, host, only: None, part, outcomes: None, before: None })
     };
-    Settling::begin(repository, kept, records, &silent)?.all(open, lock, alone)?;
+    settling.all(open, lock, alone)?;
     let left = state::load(repository, &silent)?;
     let is_closed = |id: &Id| left.losses.get(&id.to_string()).is_none_or(|loss| loss.problem.is_none());
     Ok(before.into_iter().filter(is_closed).collect())
@@ -68,21 +71,39 @@ struct Settling<'a> {
     repository: &'a ResticRepository,
     context: &'a Context,
     whole: Whole,
+    damaged: HashSet<Id>,
     kept: State,
     records: State,
     settled: Settled,
+    /// Whether packs are stored of which nobody can tell now what they hold: nothing is lost for good before that is
+    /// known.
+    is_in_doubt: bool,
 }
 
 impl<'a> Settling<'a> {
     fn begin(
         repository: &'a ResticRepository,
         kept: State,
-        records: State,
+        lock: &LockGuard,
         context: &'a Context,
     ) -> Result<Self, RepositoryError> {
-        let damaged = state::damaged_packs(repository, context)?;
+        let mut damaged = state::damaged_packs(repository, context)?;
+        // What was away when a heal looked may be back.
+        let recovery = restic::recover_packs(repository.restic(), &damaged, lock, &context.cancel)
+            .map_err(repository_error)?;
+        let mut records = State::default();
+        for pack in &recovery.good {
+            damaged.remove(pack);
+            let (pack, time) = (pack.to_string(), Timestamp::now());
+            records.packs.add(PackRecord { pack, time, damaged: false });
+        }
         let whole = Whole::without(repository, &damaged, context)?;
-        Ok(Self { repository, context, whole, kept, records, settled: Settled::default() })
+        let (settled, is_in_doubt) = (Settled::default(), !recovery.in_doubt.is_empty());
+        Ok(Self { repository, context, whole, damaged, kept, records, settled, is_in_doubt })
+    }
+
+    fn load_open(&mut self) -> Result<Vec<Open>, RepositoryError> {
+        load_open(self.repository, &self.kept, &mut self.records, self.context)
     }
 
     /// Settles snapshots, each by the run that it is measured by.
@@ -96,11 +117,11 @@ impl<'a> Settling<'a> {
             lock.ensure_fresh().map_err(repository_error)?;
             match (&open.lines, run(&open)) {
                 (Some(lines), _) if self.whole.is_whole(self.repository, &open.snapshot.tree) => {
-                    self.prove(lines, &open.id, &open.id)?;
-                    self.records.losses.add(closed(&open.id));
+                    let is_right = self.prove(lines, &BTreeSet::new(), &open.id, &open.id)?;
+                    self.records.losses.extend(is_right.then(|| closed(&open.id)));
                 }
-                (_, Some(run)) => self.lose(&run, &open)?,
-                (_, None) => {}
+                (_, Some(run)) if !self.is_in_doubt => self.lose(&run, &open)?,
+                _ => {}
             }
         }
         if self.records != State::default() {
@@ -110,57 +131,106 @@ impl<'a> Settling<'a> {
         Ok(self.settled)
     }
 
-    /// Of a snapshot's whole backups that were said to be damaged: reads them, each blob once, and says that they are
-    /// right, under the id of their snapshot from now on.
-    fn prove(&mut self, lines: &[impl Borrow<Line>], old: &Id, new: &Id) -> Result<(), RepositoryError> {
+    /// Of a snapshot's whole backups that were said to be damaged, or that nobody vouches for: reads them, each blob
+    /// once, and says that they are right, or what is damaged after all, under the id of their snapshot from now on.
+    /// Tells whether all are right.
+    fn prove(
+        &mut self,
+        lines: &[impl Borrow<Line>],
+        unproven: &BTreeSet<usize>,
+        old: &Id,
+        new: &Id,
+    ) -> Result<bool, RepositoryError> {
         let alone = lines.len() == 1;
         let is_damaged =
-            |line: &&Line| self.kept.proofs.get(&line.id(old, alone)).is_some_and(|one| one.level.is_none());
-        let damaged = lines
+            |line: &Line| self.kept.proofs.get(&line.id(old, alone)).is_some_and(|one| one.level.is_none());
+        let to_read = lines
             .iter()
             .map(Borrow::borrow)
-            .filter(is_damaged)
-            .filter(|line| line.outcome == LineOutcome::Complete);
-        let folders = damaged.filter_map(|line| Some((line.id(new, alone), line.subtree?))).collect();
-        let proofs = proving::read_back(self.repository, self.whole.source(), folders, self.context)?;
-        self.settled.healed.extend(proofs.iter().map(|proof| proof.backup.clone()));
-        self.records.proofs.extend(proofs);
-        Ok(())
+            .enumerate()
+            .filter(|(at, line)| unproven.contains(at) || is_damaged(line))
+            .filter(|(_, line)| line.outcome == LineOutcome::Complete);
+        let folders = to_read.filter_map(|(_, line)| Some((line.id(new, alone), line.subtree?))).collect();
+        let read = proving::read_back(self.repository, self.whole.source(), folders, self.context)?;
+        self.settled.healed.extend(read.right);
+        self.records.proofs.extend(read.proofs);
+        Ok(read.wrong.is_empty())
     }
 
     /// Rewrites a snapshot without what is lost, unless a database of it may still come back. Its list and the folders
     /// above those of the databases are made anew.
     fn lose(&mut self, run: &Run, open: &Open) -> Result<(), RepositoryError> {
         let reason = format!("{}; no later backup brought it back", open.problem);
-        let mut lines = match &open.lines {
-            Some(lines) => lines.iter().map(|line| Line::clone(line)).collect(),
-            None => relist::lines(self.repository, run, open, &self.whole, self.context)?,
-        };
+        let Some(relisted) = self.relisted(run, open)? else { return Ok(()) };
+        let unproven: BTreeSet<usize> = (0..relisted.len()).filter(|at| relisted[*at].is_unproven).collect();
+        let folders: Vec<Option<Id>> = relisted.iter().map(|one| one.folder).collect();
+        let mut lines: Vec<Line> = relisted.into_iter().map(|one| one.line).collect();
         let is_broken = |line: &Line| {
             let is_gone = || line.subtree.is_none_or(|tree| !self.whole.is_whole(self.repository, &tree));
             line.outcome == LineOutcome::Complete && is_gone()
         };
         let broken: BTreeSet<usize> = (0..lines.len()).filter(|at| is_broken(&lines[*at])).collect();
-        if broken.iter().any(|at| !run.had_its_chance(&lines[*at].database)) || lines.is_empty() {
+        let had_its_chance = |at: &usize| run.had_its_chance(&lines[*at].database, open.since);
+        if !broken.iter().all(had_its_chance) || lines.is_empty() {
             return Ok(());
         }
-        let folders: Vec<Option<Id>> = lines.iter().map(|line| line.subtree).collect();
+        for folder in broken.iter().filter_map(|at| folders[*at]) {
+            if self.whole.is_away(&folder)? {
+                return Ok(());
+            }
+        }
         broken.iter().for_each(|at| lines[*at].lose(&reason));
         let new = match self.written_before(&open.id)? {
             Some(new) => new,
             None => self.write(run, open, &lines, &folders)?,
         };
         self.rename(&open.id, &new);
-        self.prove(&lines, &open.id, &new)?;
+        self.prove(&lines, &unproven, &open.id, &new)?;
+        let alone = lines.len() == 1;
+        let lost: Vec<(BackupId, String)> =
+            broken.iter().map(|at| (lines[*at].id(&new, alone), reason.clone())).collect();
+        // Should the list that tells of it be lost as well, this is what is known.
+        let said: Vec<ProofRecord> = lost.iter().map(|(backup, _)| self.said_lost(backup, &reason)).collect();
+        self.records.proofs.extend(said);
         // What is said of the new one is kept before the old one goes.
         state::append(self.repository, std::mem::take(&mut self.records), self.context)?;
         self.repository.restic().remove_snapshot(&open.id).map_err(repository_error)?;
         self.repository.forget_snapshot(&open.id);
         self.records.losses.add(closed(&open.id));
-        let alone = lines.len() == 1;
-        let lost = broken.iter().map(|at| (lines[*at].id(&new, alone), reason.clone()));
         self.settled.lost.extend(lost);
         Ok(())
+    }
+
+    fn said_lost(&self, backup: &BackupId, reason: &str) -> ProofRecord {
+        ProofRecord {
+            backup: backup.clone(),
+            time: Timestamp::now(),
+            level: None,
+            problem: Some(reason.to_owned()),
+            damaged_packs: vec![],
+            host: self.repository.owner_host().to_owned(),
+            rows: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the lines of a snapshot with the folder that it has of each. `None` where nobody can tell now, or where a
+    /// folder of it has no line: it stays as it is, since a copy would hold less.
+    fn relisted(&self, run: &Run, open: &Open) -> Result<Option<Vec<Relisted>>, RepositoryError> {
+        let Some(lines) = &open.lines else {
+            return relist::lines(self.repository, run, open, &self.whole, &self.kept, self.context);
+        };
+        let mut left = match relist::folders(open, &self.whole)? {
+            Folders::Unknown => return Ok(None),
+            Folders::Lost => BTreeMap::new(),
+            Folders::Known(folders) => folders,
+        };
+        let relisted = lines.iter().map(|line| {
+            // Of what was lost before, the rest is still there.
+            let folder = left.remove(&names::encode(line.database.as_str())).filter(|_| line.lost);
+            Relisted { line: Line::clone(line), folder: line.subtree.or(folder), is_unproven: false }
+        });
+        let relisted: Vec<Relisted> = relisted.collect();
+        Ok(left.is_empty().then_some(relisted))
     }
 
     /// Returns the rewritten copy of a snapshot, where an interrupted run left one.
@@ -181,8 +251,7 @@ impl<'a> Settling<'a> {
         lines: &[Line],
         folders: &[Option<Id>],
     ) -> Result<Id, RepositoryError> {
-        let damaged = state::damaged_packs(self.repository, self.context)?;
-        let blobs = self.repository.blob_writer(&damaged, self.context)?;
+        let blobs = self.repository.blob_writer(&self.damaged, self.context)?;
         let mut nodes = Vec::new();
         for (line, folder) in lines.iter().zip(folders) {
             let folder = match folder {

@@ -224,7 +224,8 @@ pub(super) fn gather(
     if replaced.len() < 2 && kept.state == before {
         return Ok(vec![]);
     }
-    let stored: HashSet<String> = snapshots.iter().map(|(id, _)| id.to_string()).collect();
+    // Of those that are stored one may be away for a moment: what was said of it is still true.
+    let stored: HashSet<String> = repository.stored()?.iter().map(Id::to_string).collect();
     kept.state = without_lost(kept.state, &stored);
     write(repository, kept, context)?;
     Ok(replaced)

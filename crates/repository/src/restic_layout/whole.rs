@@ -4,8 +4,8 @@
 
 use super::opened::ResticRepository;
 use super::reader::Source;
-use crate::RepositoryError;
-use flow::Context;
+use crate::{RepositoryError, RepositoryErrorKind};
+use flow::{Context, ReadError, ReadErrorKind};
 use restic::{Id, Index};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -32,6 +32,22 @@ impl Whole {
         repository.restic().folders_are_sound(&self.source.index, &self.sound, folders, 1) == [true]
     }
 
+    /// Tells whether a part of a folder cannot be read at this moment, which says nothing of what it holds.
+    pub(super) fn is_away(&self, subtree: &Id) -> Result<bool, RepositoryError> {
+        let (mut seen, mut open) = (HashSet::from([*subtree]), vec![*subtree]);
+        while let Some(id) = open.pop() {
+            match self.source.read_tree(&id) {
+                Ok(tree) => {
+                    let below = tree.nodes.into_iter().filter_map(|node| node.subtree);
+                    open.extend(below.filter(|id| seen.insert(*id)));
+                }
+                Err(error) if !is_lost(&error)? => return Ok(true),
+                Err(_) => {}
+            }
+        }
+        Ok(false)
+    }
+
     /// Tells whether a blob is there.
     pub(super) fn has(&self, blob: &Id) -> bool {
         self.sound.contains(restic::BlobKind::Data, blob)
@@ -39,5 +55,18 @@ impl Whole {
 
     pub(super) fn source(&self) -> &Source {
         &self.source
+    }
+}
+
+/// Tells whether what was asked for is gone, and not only away; an error where nobody wants to know any more.
+pub(super) fn is_lost(error: &ReadError) -> Result<bool, RepositoryError> {
+    match error.kind {
+        ReadErrorKind::Cancelled => Err(RepositoryError::new(
+            RepositoryErrorKind::Cancelled,
+            error.object.clone(),
+            error.message.clone(),
+        )),
+        ReadErrorKind::Storage => Ok(false),
+        ReadErrorKind::Missing | ReadErrorKind::Damaged => Ok(true),
     }
 }

@@ -11,9 +11,9 @@ use crate::memory_backup::MemoryBackup;
 use flow::{BackupReader, Context, DatabaseName, Marks, Previous, TargetName};
 use jiff::Timestamp;
 use repository::{
-    BackupId, BackupRecord, CheckDepth, CheckReport, Damage, HealReport, Keys, LastBackup, PruneReport,
-    PruneRequest, RecentRuns, Repository, RepositoryError, RepositoryErrorKind, Settled, SnapshotRequest,
-    SnapshotWriter, State, StateRecord, StoredFiles, Unlisted, Usage, VerifyReport,
+    BackupId, BackupRecord, CheckDepth, CheckReport, Damage, HealReport, HealRequest, Keys, LastBackup,
+    PruneReport, PruneRequest, RecentRuns, Repository, RepositoryError, RepositoryErrorKind, Settled,
+    SnapshotRequest, SnapshotWriter, State, StateRecord, StoredFiles, Unlisted, Usage, VerifyReport,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -302,13 +302,8 @@ impl Repository for FakeRepository {
         Ok(Usage { data_bytes, all_bytes: data_bytes, ..Usage::default() })
     }
 
-    fn heal(
-        &self,
-        _depth: CheckDepth,
-        dry_run: bool,
-        context: &Context,
-    ) -> Result<HealReport, RepositoryError> {
-        self.heal_damaged(dry_run, context)
+    fn heal(&self, request: &HealRequest, context: &Context) -> Result<HealReport, RepositoryError> {
+        self.heal_damaged(request.dry_run, context)
     }
 
     fn settle(&self, run: &str, _context: &Context) -> Result<Settled, RepositoryError> {

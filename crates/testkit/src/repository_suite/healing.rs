@@ -2,7 +2,7 @@
 
 use super::{FreshRepository, begin, both, database, image, list, only_id, store};
 use crate::suite::{Check, Outcome, ensure, text};
-use repository::{BackupId, BackupRecord, CheckDepth, RepositoryErrorKind, Settled};
+use repository::{BackupId, BackupRecord, CheckDepth, HealRequest, RepositoryErrorKind, Settled};
 
 pub(super) const CHECKS: [Check<FreshRepository>; 5] = [
     ("a dry run of heal tells and changes nothing", dry_run),
@@ -11,6 +11,10 @@ pub(super) const CHECKS: [Check<FreshRepository>; 5] = [
     ("what nothing brings back is lost, listed and refused", lost),
     ("settle does nothing where nothing is open", nothing_open),
 ];
+
+fn request(dry_run: bool) -> HealRequest {
+    HealRequest { depth: CheckDepth::Data, dry_run, accept_missing: false }
+}
 
 /// Stores a database as of a second and settles what is open; returns the backup's id.
 fn run_of(subject: &FreshRepository, seed: u64, second: i64) -> Result<(BackupId, Settled), String> {
@@ -30,7 +34,7 @@ fn dry_run(subject: &FreshRepository) -> Outcome {
     let Some(damage) = &subject.damage else { return Ok(()) };
     let (id, _) = run_of(subject, 1, 1)?;
     damage(&id);
-    let found = (subject.reopen)().heal(CheckDepth::Data, true, &subject.context).map_err(text)?;
+    let found = (subject.reopen)().heal(&request(true), &subject.context).map_err(text)?;
     ensure!(found.affected.contains(&id), "it names {:?}", found.affected);
     ensure!(!found.actions.is_empty(), "it tells of no action");
     let report = (subject.reopen)().check(CheckDepth::Data, &subject.context).map_err(text)?;
@@ -41,12 +45,12 @@ fn dry_run(subject: &FreshRepository) -> Outcome {
 }
 
 fn names(subject: &FreshRepository) -> Outcome {
-    let whole = (subject.reopen)().heal(CheckDepth::Data, false, &subject.context).map_err(text)?;
+    let whole = (subject.reopen)().heal(&request(false), &subject.context).map_err(text)?;
     ensure!(whole.affected.is_empty() && whole.actions.is_empty(), "of a sound one it tells {whole:?}");
     let Some(damage) = &subject.damage else { return Ok(()) };
     let (id, _) = run_of(subject, 1, 1)?;
     damage(&id);
-    let found = (subject.reopen)().heal(CheckDepth::Data, false, &subject.context).map_err(text)?;
+    let found = (subject.reopen)().heal(&request(false), &subject.context).map_err(text)?;
     let damaged = found.found.errors.iter().any(|damage| damage.backups.contains(&id));
     ensure!(damaged, "it found {:?}", found.found.errors);
     ensure!(found.affected.contains(&id), "it names {:?}", found.affected);
@@ -60,7 +64,7 @@ fn brought_back(subject: &FreshRepository) -> Outcome {
     let Some(damage) = &subject.damage else { return Ok(()) };
     let (id, _) = run_of(subject, 1, 1)?;
     damage(&id);
-    (subject.reopen)().heal(CheckDepth::Data, false, &subject.context).map_err(text)?;
+    (subject.reopen)().heal(&request(false), &subject.context).map_err(text)?;
     let (newer, settled) = run_of(subject, 1, 20)?;
     let records = list(subject)?;
     let Some(oldest) = records.iter().find(|record| record.id != newer).filter(|_| records.len() == 2) else {
@@ -83,7 +87,7 @@ fn lost(subject: &FreshRepository) -> Outcome {
     let Some(damage) = &subject.damage else { return Ok(()) };
     let (id, _) = run_of(subject, 1, 1)?;
     damage(&id);
-    (subject.reopen)().heal(CheckDepth::Data, false, &subject.context).map_err(text)?;
+    (subject.reopen)().heal(&request(false), &subject.context).map_err(text)?;
     let (newer, settled) = run_of(subject, 9, 20)?;
     let [(gone, reason)] = settled.lost.as_slice() else { return Err(format!("settled is {settled:?}")) };
     ensure!(!reason.is_empty(), "no reason is told");
