@@ -6,9 +6,10 @@ use crate::opening::{self, OpenedBy, Place};
 use crate::session::Session;
 use crate::wording::{age, count, moment, size};
 use flow::{Finding, SecretRef, Severity, TargetRef, quoted};
+use operations::doctor::Examined;
 use operations::doctor_repository::{ExaminedRepository, examine};
 use rustix::fs::{Access, AtFlags, CWD};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Examines the asked repository, else every configured one, else the default one.
@@ -134,6 +135,25 @@ fn guarded(file: &Path, repository: &Path, findings: &mut Vec<Finding>) {
             "the key file lies in the repository that it opens: who has the one has the other".to_owned(),
             "move it elsewhere, and copy it to a safe place".to_owned(),
         );
+    }
+}
+
+/// Warns where every repository lies on the disk of a database that is backed up: the loss of that disk is the loss of both.
+/// Of databases that are not files nobody can tell.
+pub(crate) fn on_one_disk(examined: &mut [ExaminedRepository], databases: &[Examined]) {
+    let device = |path: &str| Path::new(path).metadata().ok().map(|metadata| metadata.dev());
+    let beside = |examined: &ExaminedRepository| {
+        let disk = device(&examined.repository)?;
+        databases.iter().map(|database| &database.connection).find(|path| device(path) == Some(disk))
+    };
+    let beside: Option<Vec<String>> = examined.iter().map(|one| beside(one).cloned()).collect();
+    for (one, database) in examined.iter_mut().zip(beside.into_iter().flatten()) {
+        one.findings.push(Finding {
+            severity: Severity::Warning,
+            object: one.repository.clone(),
+            message: format!("it lies on the same disk as {database}: whoever loses the disk loses both"),
+            hint: Some("have one elsewhere too: backstay init --repository /mnt/other/backups".to_owned()),
+        });
     }
 }
 

@@ -35,8 +35,12 @@ fn report(machine: &Machine, code: i32) -> Value {
     outcome.json()
 }
 
-/// The severities and texts of what was found.
+/// The severities and texts of what was found, but that all of a test is on one disk.
 fn found(report: &Value) -> Vec<(String, String)> {
+    all_found(report).into_iter().filter(|(_, text)| !text.contains("on the same disk")).collect()
+}
+
+fn all_found(report: &Value) -> Vec<(String, String)> {
     let of = |part: &Value| part["findings"].as_array().unwrap().clone();
     let repositories = report["repositories"].as_array().unwrap().iter().flat_map(of);
     let text = |finding: Value| {
@@ -78,6 +82,30 @@ fn what_is_well_is_said_so_and_nothing_is_changed() {
     assert_eq!(tree(&machine.path("repo")), before);
     // Of a source as ever: its databases alone.
     assert_eq!(machine.done(&["doctor", "erp", "--json"]).json()["repositories"], Value::Array(vec![]));
+}
+
+#[test]
+fn one_disk_for_the_database_and_every_repository_is_warned_of() {
+    let machine = well();
+    let warned = |machine: &Machine| {
+        let all = all_found(&report(machine, 0));
+        all.into_iter()
+            .filter(|(severity, text)| severity == "warning" && text.contains("the same disk as"))
+            .count()
+    };
+    assert_eq!(warned(&machine), 1);
+    // Elsewhere: a filesystem in memory, where there is one.
+    let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else { return };
+    let device = |path: &std::path::Path| std::os::unix::fs::MetadataExt::dev(&path.metadata().unwrap());
+    if device(elsewhere.path()) == device(&machine.path("repo")) {
+        return;
+    }
+    let other = elsewhere.path().join("repo");
+    make_repository(&other);
+    let second =
+        format!("[repositories.other]\npath = \"{}\"\npassword_file = \"main.key\"\n", other.display());
+    machine.write("backstay.toml", &format!("{second}{CONFIGURATION}"));
+    assert_eq!(warned(&machine), 0);
 }
 
 #[test]

@@ -137,6 +137,7 @@ fn of_all(session: &Session, options: &Options) -> Result<DoctorBody, Failure> {
             });
         }
     }
+    doctor_repositories::on_one_disk(&mut whole.repositories, &whole.databases);
     Ok(whole)
 }
 
