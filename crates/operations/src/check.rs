@@ -12,7 +12,7 @@ use repository::{
     RepositoryError, RepositoryErrorKind,
 };
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// The report's own part.
 #[derive(Debug, Clone, Serialize)]
@@ -137,11 +137,14 @@ fn remember(services: &Services, errors: &[Damage]) {
     }
     // A repository that cannot even be listed keeps nothing more.
     let Ok(records) = services.repository.backups(None, &services.context) else { return };
+    let mut affected: HashMap<&BackupId, Vec<&Damage>> = HashMap::new();
+    for damage in errors {
+        damage.backups.iter().for_each(|backup| affected.entry(backup).or_default().push(damage));
+    }
     let time = Timestamp::now();
     let mut proofs = Vec::new();
     for record in records.iter().filter(|record| record.engine.is_some() && record.proof.is_some()) {
-        let affecting: Vec<&Damage> =
-            errors.iter().filter(|damage| damage.backups.contains(&record.id)).collect();
+        let Some(affecting) = affected.get(&record.id) else { continue };
         let Some(first) = affecting.first() else { continue };
         let mut packs: Vec<String> = affecting.iter().flat_map(|damage| damage.packs.clone()).collect();
         packs.sort();

@@ -142,7 +142,12 @@ struct TreeFileRef<'a> {
 impl Tree {
     /// Returns the node of that name.
     pub fn find(&self, name: &str) -> Option<&Node> {
-        self.nodes.iter().find(|node| node.name == name)
+        // As stored they are sorted by the bytes of their names; one that somebody put together may not be.
+        let by_name = |node: &Node| node.name.as_bytes().cmp(name.as_bytes());
+        match self.nodes.binary_search_by(by_name) {
+            Ok(at) => self.nodes.get(at),
+            Err(_) => self.nodes.iter().find(|node| node.name == name),
+        }
     }
 
     /// Returns the blob that restic stores for this folder: nodes sorted by the bytes of their names, JSON as Go

@@ -27,7 +27,8 @@ pub(super) type Entries = BTreeMap<EntryName, (Layout, BTreeMap<u32, StoredPart>
 /// A folder before it is stored.
 #[derive(Default)]
 pub(super) struct Assembled {
-    pub(super) files: Vec<Node>,
+    /// By name: of a database with a million large objects each name is looked for.
+    pub(super) files: BTreeMap<String, Node>,
     pub(super) folders: BTreeMap<String, Assembled>,
 }
 
@@ -119,10 +120,10 @@ fn add_file(
         folder = folder.folders.entry(names::encode(part)).or_default();
     }
     let last = names::encode(last);
-    let taken = folder.files.iter().any(|node| node.name == last) || folder.folders.contains_key(&last);
+    let taken = folder.files.contains_key(&last) || folder.folders.contains_key(&last);
     if last.is_empty() || taken || name.as_str() == super::reader::MANIFEST_FILE {
         return Err("its name is taken".to_owned());
     }
-    folder.files.push(Node::file(last, time, size_bytes, content));
+    folder.files.insert(last.clone(), Node::file(last, time, size_bytes, content));
     Ok(())
 }

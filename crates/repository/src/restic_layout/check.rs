@@ -3,13 +3,15 @@
 use super::failure::repository_error;
 use super::opened::ResticRepository;
 use super::state;
-use crate::{BackupId, CheckDepth, CheckRecord, CheckReport, Damage, RepositoryError, State, VerifyReport};
+use crate::{
+    BackupId, CheckDepth, CheckRecord, CheckReport, Damage, RepositoryError, RepositoryErrorKind, State,
+    VerifyReport,
+};
 use flow::{Context, Event};
 use jiff::Timestamp;
-use restic::{
-    BlobKind, BlobProblem, CheckProblem, Depth, Id, Index, ResticError, ResticErrorKind, Share, Snapshot,
-};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use restic::{BlobKind, BlobProblem, CheckProblem, Depth, Id, Index, ResticError, ResticErrorKind, Share};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 /// How many threads read and open blobs.
 const THREADS: usize = 2;
@@ -114,7 +116,11 @@ pub(super) fn check(
         let kept = keep_read_until(repository, &last, context);
         remarks.extend(kept.err().map(|error| format!("how far this check came cannot be kept: {error}")));
     }
-    let affected = if found.errors.is_empty() { None } else { Some(Affected::load(repository, context)?) };
+    let affected = if found.errors.is_empty() {
+        None
+    } else {
+        Some(Affected::load(repository, &found.errors, context)?)
+    };
     let errors = found.errors.iter().map(|problem| damage(repository, affected.as_ref(), problem));
     Ok(CheckReport {
         errors: errors.collect(),
@@ -150,7 +156,7 @@ pub(super) fn is_rotating(
 /// Tells which backups a problem affects. Where nothing can be listed, the snapshots stand for theirs.
 pub(super) fn damage(
     repository: &ResticRepository,
-    affected: Option<&Affected<'_>>,
+    affected: Option<&Affected>,
     problem: &CheckProblem,
 ) -> Damage {
     let snapshots = || problem.snapshots.iter().map(|id| BackupId(id.to_string())).collect();
@@ -193,54 +199,100 @@ fn damaged_packs(repository: &ResticRepository, object: &str) -> Vec<String> {
     }
 }
 
-/// Tells which databases of an affected snapshot need a damaged object.
-pub(super) struct Affected<'a> {
-    repository: &'a ResticRepository,
-    snapshots: HashMap<Id, Snapshot>,
-    silent: Context,
+/// Tells which databases of an affected snapshot need a damaged object. Each folder is walked once, however many objects are
+/// damaged and however many snapshots have it.
+pub(super) struct Affected {
+    snapshots: HashMap<Id, Concerned>,
 }
 
-impl<'a> Affected<'a> {
-    pub(super) fn load(repository: &'a ResticRepository, context: &Context) -> Result<Self, RepositoryError> {
-        let silent = Context { observer: std::sync::Arc::new(flow::Silent), ..context.clone() };
-        Ok(Self { repository, snapshots: repository.snapshots(&silent)?.into_iter().collect(), silent })
+/// What of the damaged objects a snapshot's databases need.
+enum Concerned {
+    /// It holds no backup.
+    State,
+    /// Its list cannot be read: it is affected as a whole.
+    Whole,
+    /// Its backups, each with what it needs of the damaged objects; of one that cannot be walked everything.
+    Backups(Vec<(BackupId, Option<Arc<HashSet<Id>>>)>),
+}
+
+impl Affected {
+    /// Looks at the snapshots that these problems affect.
+    pub(super) fn load(
+        repository: &ResticRepository,
+        problems: &[CheckProblem],
+        context: &Context,
+    ) -> Result<Self, RepositoryError> {
+        let silent = Context { observer: Arc::new(flow::Silent), ..context.clone() };
+        let named: HashSet<Id> = problems.iter().filter_map(|problem| id_in(&problem.object)).collect();
+        let concerned: HashSet<&Id> = problems.iter().flat_map(|problem| &problem.snapshots).collect();
+        let mut walked: HashMap<Id, Option<Arc<HashSet<Id>>>> = HashMap::new();
+        let mut snapshots = HashMap::new();
+        for (id, snapshot) in repository.snapshots(&silent)?.iter().filter(|(id, _)| concerned.contains(id)) {
+            context.cancel.check().map_err(|_| cancelled(repository))?;
+            if state::is_state(snapshot) {
+                snapshots.insert(*id, Concerned::State);
+                continue;
+            }
+            let backups = repository.backups_in(id, snapshot, &silent);
+            let found = match backups.is_empty() {
+                true => Concerned::Whole,
+                false => Concerned::Backups(
+                    backups
+                        .into_iter()
+                        .map(|(backup, tree)| {
+                            let needed = walked.entry(tree);
+                            (backup, needed.or_insert_with(|| needed_of(repository, &tree, &named)).clone())
+                        })
+                        .collect(),
+                ),
+            };
+            snapshots.insert(*id, found);
+        }
+        Ok(Self { snapshots })
     }
 
     fn backups(&self, problem: &CheckProblem) -> Vec<BackupId> {
+        let object = id_in(&problem.object);
         let mut affected = BTreeSet::new();
         for id in &problem.snapshots {
-            let snapshot = self.snapshots.get(id);
-            if snapshot.is_some_and(state::is_state) {
-                // It holds no backup.
-                continue;
-            }
-            let backups = snapshot.map(|snapshot| self.repository.backups_in(id, snapshot, &self.silent));
-            let backups = backups.unwrap_or_default();
-            if backups.is_empty() {
-                // It cannot even be listed: it is affected as a whole.
-                affected.insert(BackupId(id.to_string()));
-            }
+            let backups = match self.snapshots.get(id) {
+                Some(Concerned::State) => continue,
+                Some(Concerned::Backups(backups)) => backups,
+                Some(Concerned::Whole) | None => {
+                    affected.insert(BackupId(id.to_string()));
+                    continue;
+                }
+            };
             let alone = backups.len() == 1;
-            let needing =
-                backups.iter().filter(|(_, tree)| alone || needs(self.repository, tree, &problem.object));
-            let before = affected.len();
-            affected.extend(needing.map(|(id, _)| id.clone()));
-            if affected.len() == before {
+            let needs = |needed: &Option<Arc<HashSet<Id>>>| match (needed, &object) {
+                (Some(needed), Some(object)) => needed.contains(object),
+                _ => true,
+            };
+            let needing: Vec<_> = backups.iter().filter(|(_, needed)| alone || needs(needed)).collect();
+            match needing.is_empty() {
                 // The snapshot's own list or root is concerned: all of it.
-                affected.extend(backups.into_iter().map(|(id, _)| id));
+                true => affected.extend(backups.iter().map(|(id, _)| id.clone())),
+                false => affected.extend(needing.into_iter().map(|(id, _)| id.clone())),
             }
         }
         affected.into_iter().collect()
     }
 }
 
-/// Tells whether a folder needs an object. What cannot be walked needs it, as far as anybody can tell.
-fn needs(repository: &ResticRepository, tree: &Id, object: &str) -> bool {
-    let Ok(index) = repository.index() else { return true };
-    let Ok(blobs) = repository.restic().blobs_of(&index, tree) else { return true };
-    let name = object.rsplit(' ').next().unwrap_or_default();
-    let Ok(named) = name.parse::<Id>() else { return true };
-    blobs
-        .iter()
-        .any(|(kind, id)| *id == named || index.find(*kind, id).is_none_or(|location| location.pack == named))
+fn id_in(object: &str) -> Option<Id> {
+    object.rsplit(' ').next()?.parse().ok()
+}
+
+/// Returns which of these objects a folder needs; `None` where it cannot be walked: then it needs all of them, as far as
+/// anybody can tell. A blob that no index names is needed under its own name.
+fn needed_of(repository: &ResticRepository, tree: &Id, named: &HashSet<Id>) -> Option<Arc<HashSet<Id>>> {
+    let index = repository.index().ok()?;
+    let blobs = repository.restic().blobs_of(&index, tree).ok()?;
+    let packs = blobs.iter().filter_map(|(kind, id)| Some(index.find(*kind, id)?.pack));
+    let needed = blobs.iter().map(|(_, id)| *id).chain(packs).filter(|id| named.contains(id));
+    Some(Arc::new(needed.collect()))
+}
+
+fn cancelled(repository: &ResticRepository) -> RepositoryError {
+    RepositoryError::new(RepositoryErrorKind::Cancelled, repository.location_text(), "interrupted")
 }

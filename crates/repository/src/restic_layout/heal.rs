@@ -138,7 +138,7 @@ fn report(
     context: &Context,
 ) -> HealReport {
     let found = &plan.check;
-    let affected = Affected::load(repository, context).ok();
+    let affected = Affected::load(repository, &found.errors, context).ok();
     let errors = found.errors.iter().map(|problem| check::damage(repository, affected.as_ref(), problem));
     HealReport {
         found: CheckReport {

@@ -148,12 +148,12 @@ impl Source {
             )
         };
         let mut parts = entry.as_str().split('/').map(names::encode).peekable();
-        let mut tree = tree.clone();
+        let mut folder = None;
         while let Some(part) = parts.next() {
-            let node = tree.find(&part).ok_or_else(missing)?;
+            let node = folder.as_ref().unwrap_or(tree).find(&part).ok_or_else(missing)?;
             match (&node.kind, node.subtree, parts.peek()) {
                 (NodeKind::File, _, None) => return Ok(node.clone()),
-                (NodeKind::Dir, Some(below), Some(_)) => tree = self.read_tree(&below)?,
+                (NodeKind::Dir, Some(below), Some(_)) => folder = Some(self.read_tree(&below)?),
                 _ => return Err(missing()),
             }
         }

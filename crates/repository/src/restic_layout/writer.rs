@@ -218,7 +218,7 @@ impl ResticSnapshotWriter {
     /// Stores a folder with all below it.
     fn save_tree(&self, assembled: Assembled, time: Timestamp) -> Result<(Id, u64), RepositoryError> {
         let mut added = 0;
-        let mut tree = Tree { nodes: assembled.files };
+        let mut tree = Tree { nodes: assembled.files.into_values().collect() };
         for (name, below) in assembled.folders {
             let (id, more) = self.save_tree(below, time)?;
             added += more;
@@ -359,7 +359,7 @@ impl SnapshotWriter for ResticSnapshotWriter {
         let json = serde_json::to_vec_pretty(&manifest)
             .map_err(|error| self.invalid(database, format!("its manifest cannot be written: {error}")))?;
         let (node, manifest_added) = self.save_file(super::reader::MANIFEST_FILE, time, &json)?;
-        assembled.files.push(node);
+        assembled.files.insert(node.name.clone(), node);
         let (subtree, tree_added) = self.save_tree(assembled, time)?;
         line.subtree = Some(subtree);
         line.size_bytes = manifest.entries.iter().map(|entry| entry.size_bytes).sum();
