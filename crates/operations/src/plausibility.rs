@@ -56,11 +56,11 @@ pub(crate) fn reasons(before: &Facts, now: &Facts) -> Vec<String> {
     let total = |tables: &Tables| tables.values().map(|rows| rows.unwrap_or(0)).sum::<u64>();
     let had = total(&old);
     if now.tables.is_empty() && !before.tables.is_empty() {
-        return vec![format!("it has no table any more: there were {}", tables_and_rows(old.len(), had))];
+        return vec![format!("it has no table any more: it had {}", tables_and_rows(old.len(), had))];
     }
     let all_known = new.values().all(Option::is_some);
     if had > 0 && all_known && total(&new) == 0 {
-        return vec![format!("it is empty: there were {}", tables_and_rows(old.len(), had))];
+        return vec![format!("it is empty: it had {}", tables_and_rows(old.len(), had))];
     }
     let mut reasons = lost_tables(before, now, &old, &new);
     reasons.extend(shrunk_tables(&old, &new));
@@ -239,9 +239,9 @@ mod tests {
         assert_reasons(
             &before,
             &rows(&[("orders", 0), ("people", 0)]),
-            &["it is empty: there were 2 tables with 8 rows"],
+            &["it is empty: it had 2 tables with 8 rows"],
         );
-        assert_reasons(&before, &rows(&[]), &["it has no table any more: there were 2 tables with 8 rows"]);
+        assert_reasons(&before, &rows(&[]), &["it has no table any more: it had 2 tables with 8 rows"]);
         assert_reasons(&rows(&[("orders", 0)]), &rows(&[("orders", 0)]), &[]);
     }
 

@@ -102,8 +102,9 @@ pub trait Repository: Send + Sync {
         context: &Context,
     ) -> Result<BTreeMap<DatabaseName, Previous>, RepositoryError>;
 
-    /// Returns which databases of a target the recent runs of this host found, for whoever tells new and vanished ones.
-    /// Runs of a part of the databases are none.
+    /// Returns which databases of a target the recent runs of this host found, for whoever tells new and vanished ones. Where
+    /// it has no run, and the target a name that is no path, those of any host: containers change their host names. Runs of
+    /// a part of the databases are none.
     fn recent(
         &self,
         target: &TargetName,
@@ -186,7 +187,8 @@ pub trait Repository: Send + Sync {
     /// Returns the records of all writers, of each subject the newest.
     fn state(&self, context: &Context) -> Result<State, RepositoryError>;
 
-    /// Adds records, of as many kinds as there are in one go; durable when it returns. Those of other subjects stay.
+    /// Adds records, of as many kinds as there are in one go; durable when it returns. Those of other subjects stay;
+    /// each counts from now on, even where one of its subject is known by a clock that was ahead: it is told as just later.
     fn append_state(&self, records: State, context: &Context) -> Result<(), RepositoryError>;
 
     /// Returns the proof records of all writers.
@@ -217,7 +219,8 @@ pub trait SnapshotWriter: Send + Sync {
     fn done(&self, database: &DatabaseRef, dumped: Dumped) -> Result<(), RepositoryError>;
 
     /// Returns the newest earlier backup of the same part of a database by this host that is not suspect, or was accepted:
-    /// what its new content is measured by. `None` where there is none that can be read. Reads nothing before it is asked.
+    /// what its new content is measured by; by any host where [`Repository::recent`] would look there too. `None` where
+    /// there is none that can be read. Reads nothing before it is asked.
     fn baseline(&self, database: &DatabaseRef) -> Result<Option<Baseline>, RepositoryError>;
 
     /// Marks a database that is `done` as suspect: the snapshot keeps the reasons, and the list shows them. No reasons

@@ -7,7 +7,7 @@ use crate::{
     AcceptanceRecord, BackupId, CheckRecord, ConfigurationRecord, ConfirmationRecord, LossRecord, PackRecord,
     ProofRecord,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, btree_map};
@@ -22,6 +22,9 @@ pub trait StateRecord: Serialize + DeserializeOwned {
 
     /// Returns when it was made.
     fn time(&self) -> Timestamp;
+
+    /// Says that it was made then.
+    fn set_time(&mut self, time: Timestamp);
 }
 
 impl StateRecord for ProofRecord {
@@ -33,6 +36,10 @@ impl StateRecord for ProofRecord {
 
     fn time(&self) -> Timestamp {
         self.time
+    }
+
+    fn set_time(&mut self, time: Timestamp) {
+        self.time = time;
     }
 }
 
@@ -46,6 +53,10 @@ impl StateRecord for AcceptanceRecord {
     fn time(&self) -> Timestamp {
         self.time
     }
+
+    fn set_time(&mut self, time: Timestamp) {
+        self.time = time;
+    }
 }
 
 impl StateRecord for PackRecord {
@@ -58,6 +69,10 @@ impl StateRecord for PackRecord {
     fn time(&self) -> Timestamp {
         self.time
     }
+
+    fn set_time(&mut self, time: Timestamp) {
+        self.time = time;
+    }
 }
 
 impl StateRecord for LossRecord {
@@ -69,6 +84,10 @@ impl StateRecord for LossRecord {
 
     fn time(&self) -> Timestamp {
         self.time
+    }
+
+    fn set_time(&mut self, time: Timestamp) {
+        self.time = time;
     }
 }
 
@@ -83,6 +102,10 @@ impl StateRecord for ConfigurationRecord {
     fn time(&self) -> Timestamp {
         self.time
     }
+
+    fn set_time(&mut self, time: Timestamp) {
+        self.time = time;
+    }
 }
 
 impl StateRecord for ConfirmationRecord {
@@ -96,6 +119,10 @@ impl StateRecord for ConfirmationRecord {
     fn time(&self) -> Timestamp {
         self.time
     }
+
+    fn set_time(&mut self, time: Timestamp) {
+        self.time = time;
+    }
 }
 
 impl StateRecord for CheckRecord {
@@ -106,6 +133,10 @@ impl StateRecord for CheckRecord {
 
     fn time(&self) -> Timestamp {
         self.time
+    }
+
+    fn set_time(&mut self, time: Timestamp) {
+        self.time = time;
     }
 }
 
@@ -127,6 +158,16 @@ impl<T: StateRecord> Records<T> {
             btree_map::Entry::Occupied(mut known) => drop(known.insert(record)),
             btree_map::Entry::Vacant(free) => drop(free.insert(record)),
         }
+    }
+
+    /// Adds a record that is made now. It counts although one of its subject is known that is as new or newer: that one
+    /// was made by a clock that was ahead, and what is said last is what is known.
+    pub fn say(&mut self, mut record: T) {
+        let known = self.0.get(&record.subject()).map(T::time);
+        if let Some(known) = known.filter(|known| *known >= record.time()) {
+            record.set_time(known.saturating_add(SignedDuration::from_nanos(1)).unwrap_or(known));
+        }
+        self.add(record);
     }
 
     /// Returns the record of a subject.
@@ -188,6 +229,17 @@ pub struct State {
 }
 
 impl State {
+    /// Adds records that are made now: each counts, whatever the clocks say.
+    pub fn say(&mut self, new: Self) {
+        new.proofs.into_iter().for_each(|record| self.proofs.say(record));
+        new.acceptances.into_iter().for_each(|record| self.acceptances.say(record));
+        new.checks.into_iter().for_each(|record| self.checks.say(record));
+        new.configurations.into_iter().for_each(|record| self.configurations.say(record));
+        new.confirmations.into_iter().for_each(|record| self.confirmations.say(record));
+        new.packs.into_iter().for_each(|record| self.packs.say(record));
+        new.losses.into_iter().for_each(|record| self.losses.say(record));
+    }
+
     /// Adds the records of another one.
     pub fn extend(&mut self, other: Self) {
         self.proofs.extend(other.proofs);
@@ -204,6 +256,19 @@ impl State {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_is_said_last_counts_although_an_earlier_clock_was_ahead() {
+        let mut state = State::default();
+        for (second, text) in
+            [(3600, "by a clock that is ahead"), (10, "by the right one"), (11, "after that")]
+        {
+            let configurations = [record("a", second, text)].into_iter().collect();
+            state.say(State { configurations, ..State::default() });
+            let texts: Vec<&str> = state.configurations.iter().map(|record| record.text.as_str()).collect();
+            assert_eq!(texts, [text]);
+        }
+    }
 
     fn record(file: &str, second: i64, text: &str) -> ConfigurationRecord {
         ConfigurationRecord {

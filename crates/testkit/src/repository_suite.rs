@@ -59,7 +59,7 @@ pub fn broken_repository_promises(make: impl Fn() -> FreshRepository) -> Vec<Bro
             ("backups are listed oldest first", oldest_first),
             ("an unknown id is NoBackup", unknown),
             ("proofs are kept", proofs),
-            ("state of each subject is the newest", state),
+            ("state of each subject is what was said last", state),
             ("keys open until they are removed", keys_suite::added_and_removed),
             ("a key is replaced in an order that leaves a way in", keys_suite::replaced),
             ("damage is found by verify and check", damage),
@@ -498,12 +498,12 @@ fn state(subject: &FreshRepository) -> Outcome {
         ..State::default()
     };
     let mut expected = first.clone();
-    // One that is newer, one that is older than what is kept, and one of a new subject.
+    // One that is newer, one by a clock that is behind the one of what is kept, and one of a new subject.
     let second = State {
         configurations: [record("a", 1), record("b", 3), record("c", 1)].into_iter().collect(),
         ..State::default()
     };
-    expected.extend(second.clone());
+    expected.say(second.clone());
     for records in [first, second] {
         (subject.reopen)().append_state(records, &subject.context).map_err(text)?;
     }

@@ -55,7 +55,7 @@ fn each_mutant_is_caught() {
         (Flaw::NewestFirst, "backups are listed oldest first"),
         (Flaw::OpensAnything, "an unknown id is NoBackup"),
         (Flaw::LosesProofs, "proofs are kept"),
-        (Flaw::KeepsOldRecords, "state of each subject is the newest"),
+        (Flaw::KeepsOldRecords, "state of each subject is what was said last"),
         (Flaw::KeepsRemovedKeys, "keys open until they are removed"),
         (Flaw::RemovesKeyInUse, "keys open until they are removed"),
         (Flaw::ReplacesBeforeKept, "a key is replaced in an order that leaves a way in"),

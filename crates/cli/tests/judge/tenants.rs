@@ -112,3 +112,24 @@ fn of_hundreds_of_databases_a_run_tells_in_a_few_lines_which_failed_vanished_and
     assert_eq!(report["vanished"][0]["database"], "t300.db", "{}", report["vanished"]);
     place.restic(&["check"]);
 }
+
+#[test]
+fn a_file_of_a_folder_that_is_no_database_any_more_has_failed_and_did_not_vanish() {
+    let place = Place::new();
+    for name in ["shops/a.db", "shops/b.db"] {
+        place.machine.database(name, 50);
+    }
+    place.machine.write("backstay.toml", "[targets.shops]\nsource = \"./shops\"\n");
+    place.done(&["backup", "shops"]);
+    std::fs::write(place.path("shops/b.db"), vec![0x5a; 8192]).unwrap();
+    std::fs::write(place.path("shops/notes.txt"), "this was never one\n").unwrap();
+    let outcome = place.run(&["backup", "shops", "--json"]);
+    assert_eq!(outcome.code, 3, "{}", outcome.err);
+    let report = outcome.json();
+    assert_eq!(report["vanished"].as_array().unwrap().len(), 0, "{}", report["vanished"]);
+    let failed = |backup: &&serde_json::Value| !backup["error"].is_null();
+    let failed: Vec<_> = report["backups"].as_array().unwrap().iter().filter(failed).collect();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert_eq!(failed[0]["database"], "b.db");
+    assert_eq!(report["skipped"].as_array().unwrap().len(), 1, "{}", report["skipped"]);
+}

@@ -36,6 +36,12 @@ impl Look<'_> {
         known.is_some_and(|known| marks::take(path).is_ok_and(|now| marks::unchanged(&known.marks, &now)))
     }
 
+    /// Tells whether it was backed up as a database: then it is one that is broken, however it looks.
+    fn was_backed_up(&self, name: &str) -> bool {
+        let Look::Changed(previous) = self else { return false };
+        DatabaseName::new(name).is_ok_and(|name| previous.contains_key(&name))
+    }
+
     fn passes_by(&self, name: &str) -> bool {
         matches!(self, Look::One(one) if one.as_str() != name)
     }
@@ -172,9 +178,12 @@ fn one_file(
     if let Some(name) = name.filter(|name| look.knows(name, &member)) {
         return found.add(name.to_owned(), member);
     }
+    let was_backed_up = name.is_some_and(|name| look.was_backed_up(name));
     match sniffer.sniff(&member) {
-        Ok(Content::Other { reason, .. }) => found.skip(&member, reason),
-        Ok(Content::Empty) if !has_database_ending(&member) => found.skip(&member, "is empty"),
+        Ok(Content::Other { reason, .. }) if !was_backed_up => found.skip(&member, reason),
+        Ok(Content::Empty) if !was_backed_up && !has_database_ending(&member) => {
+            found.skip(&member, "is empty")
+        }
         Err(error) if error.kind == SourceErrorKind::Missing => {}
         Ok(_) | Err(_) => {
             let name = text(member.file_name().map_or(Path::new(""), Path::new))?;

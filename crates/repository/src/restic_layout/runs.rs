@@ -47,21 +47,46 @@ impl ResticRepository {
         which: Runs<'_>,
         context: &Context,
     ) -> Result<Vec<(Id, Snapshot)>, RepositoryError> {
+        let mut snapshots = self.runs_anywhere(target, which, context)?;
+        snapshots.retain(|(_, snapshot)| snapshot.hostname == host);
+        Ok(snapshots)
+    }
+
+    fn runs_anywhere(
+        &self,
+        target: &TargetName,
+        which: Runs<'_>,
+        context: &Context,
+    ) -> Result<Vec<(Id, Snapshot)>, RepositoryError> {
         let mut snapshots = self.snapshots(context)?;
         let part = match which {
             Runs::Any => None,
             Runs::Of(selection) => Some(selection.map(Selection::to_string)),
         };
         snapshots.retain(|(_, snapshot)| {
-            snapshot.hostname == host
-                && part
-                    .as_ref()
-                    .is_none_or(|part| names::tag_value(&snapshot.tags, names::SELECTION) == *part)
+            part.as_ref().is_none_or(|part| names::tag_value(&snapshot.tags, names::SELECTION) == *part)
                 && !snapshot.tags.iter().any(|tag| tag == IMPORTED_TAG)
                 && names::tag_value(&snapshot.tags, "target").as_deref() == Some(target.as_str())
         });
         snapshots.reverse();
         Ok(snapshots)
+    }
+
+    /// Returns the runs that the first run of a host is measured by: its own, or, where it has none and the target has a
+    /// name of its own, those of whoever backed it up. A container has a new host name each time it is made, and its
+    /// target is the same. A target that is a path is another one on another host.
+    fn runs_to_compare(
+        &self,
+        target: &TargetName,
+        host: &str,
+        which: Runs<'_>,
+        context: &Context,
+    ) -> Result<Vec<(Id, Snapshot)>, RepositoryError> {
+        let runs = self.runs(target, host, which, context)?;
+        if runs.is_empty() && !target.as_str().starts_with('/') {
+            return self.runs_anywhere(target, which, context);
+        }
+        Ok(runs)
     }
 
     /// Returns the newest complete line of each database of a target as this host backed up that part of it, looking back as far
@@ -124,7 +149,7 @@ impl ResticRepository {
     ) -> Result<RecentRuns, RepositoryError> {
         let mut recent = RecentRuns::default();
         let (mut full_runs, mut lines_read) = (0, 0);
-        for (id, snapshot) in self.runs(target, host, Runs::Of(None), context)? {
+        for (id, snapshot) in self.runs_to_compare(target, host, Runs::Of(None), context)? {
             let only = only(&snapshot);
             if only.as_ref().is_some_and(|only| recent.backups.contains_key(only)) {
                 continue;
@@ -169,7 +194,7 @@ impl ResticRepository {
             return Ok(Some(baseline));
         }
         let (mut full_runs, mut lines_read) = (0, 0);
-        for (id, snapshot) in self.runs(target, host, Runs::Of(selection), context)? {
+        for (id, snapshot) in self.runs_to_compare(target, host, Runs::Of(selection), context)? {
             let only = only(&snapshot);
             if only.as_ref().is_some_and(|only| only != database) {
                 continue;

@@ -12,7 +12,7 @@ use crate::{
     State, StateRecord,
 };
 use flow::{Context, ReadError, ReadErrorKind};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use restic::{BlobKind, BlobWriter, Cut, Id, Node, NodeKind, Snapshot, StreamError, Tree};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, PoisonError};
@@ -194,7 +194,7 @@ pub(super) fn append(
 ) -> Result<(), RepositoryError> {
     let mut kept = load_kept(repository, context)?;
     keep_packs(&mut records);
-    kept.state.extend(records);
+    kept.state.say(records);
     write(repository, kept, context)
 }
 
@@ -284,7 +284,7 @@ fn read_one(kept: &mut Kept, source: &Source, node: &Node) -> Result<(), ReadErr
 
 fn write(repository: &ResticRepository, kept: Kept, context: &Context) -> Result<(), RepositoryError> {
     let blobs = repository.blob_writer(&damaged_packs_of(&kept.state), context)?;
-    let time = Timestamp::now();
+    let time = after_all(&repository.snapshots(context)?);
     let mut tree = Tree { nodes: vec![] };
     for (name, content) in files(kept)? {
         let ids = store(&blobs, &name, &content)?;
@@ -302,6 +302,14 @@ fn write(repository: &ResticRepository, kept: Kept, context: &Context) -> Result
     repository.restic().save_snapshot(&snapshot).map_err(repository_error)?;
     repository.forget_index();
     Ok(())
+}
+
+/// Returns the time of a new state snapshot: now, or just after the newest there is. Were it older than what a clock wrote
+/// that was ahead, it would be beyond those that a reader looks at.
+fn after_all(snapshots: &[(Id, Snapshot)]) -> Timestamp {
+    let newest = newest(snapshots).map(|(_, snapshot)| snapshot.time).max();
+    let next = newest.and_then(|newest| newest.checked_add(SignedDuration::from_nanos(1)).ok());
+    next.map_or_else(Timestamp::now, |next| next.max(Timestamp::now()))
 }
 
 pub(super) fn store(blobs: &BlobWriter, name: &str, content: &[u8]) -> Result<Vec<Id>, RepositoryError> {

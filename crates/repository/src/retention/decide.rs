@@ -10,9 +10,12 @@ use super::candidate::{Candidate, Verdict};
 use super::reason::Reason;
 use super::rules::Rules;
 use super::scope::PruneScope;
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
+
+/// How far a clock may be ahead of another one.
+const SKEW_MAX: SignedDuration = SignedDuration::from_mins(10);
 
 /// A backup while it is decided on.
 struct Open<'a> {
@@ -33,7 +36,8 @@ pub(super) fn decide(candidates: &[&Arc<Candidate>], scope: &PruneScope, now: Ti
     if scope.hold_ages {
         hold_ages(&mut open, rules, zone);
     }
-    protect_newest(&mut open);
+    protect_newest(&mut open, now);
+    protect_hosts(&mut open);
     fill_up(&mut open, rules.min_keep);
     if let Some(limit) = rules.max_size_bytes {
         limit_size(&mut open, limit, rules.min_keep);
@@ -100,18 +104,50 @@ fn hold_ages(open: &mut [Open<'_>], rules: &Rules, zone: &TimeZone) {
 
 /// Keeps the newest good backup, which only a newer good one may replace, and the newest of all. Where none is good, all
 /// stay.
-fn protect_newest(open: &mut [Open<'_>]) {
+///
+/// What a clock dated ahead is newer than everything that is made until then: behind it the newest good one of now stays too,
+/// or each backup would go as soon as it was made.
+fn protect_newest(open: &mut [Open<'_>], now: Timestamp) {
+    let ahead = now.saturating_add(SKEW_MAX).unwrap_or(now);
+    let of_now = open.iter().position(|open| open.backup.is_good() && open.backup.time <= ahead);
     let newest = open.iter().position(|open| open.backup.is_good());
     for (number, open) in open.iter_mut().enumerate() {
         let reason = match newest {
             None => Reason::NothingProven,
             Some(newest) if number == newest => Reason::NewestProven,
+            Some(_) if Some(number) == of_now => Reason::NewestOfNow,
             Some(_) if number == 0 => Reason::NewerThanProven,
             Some(_) => continue,
         };
         open.protected = true;
         open.kept.push(reason);
     }
+}
+
+/// Keeps the newest good backup of each host, where several back up a target of one name: they may hold different databases.
+/// A container is given a new host name each time it is made, and stands for the one before it.
+fn protect_hosts(open: &mut [Open<'_>]) {
+    let mut seen: Vec<&str> = Vec::new();
+    for open in open.iter_mut().filter(|open| open.backup.is_good()) {
+        let host: &str = &open.backup.host;
+        if seen.contains(&host) || is_of_container(host) {
+            continue;
+        }
+        seen.push(host);
+        if !open.protected {
+            open.protected = true;
+            open.kept.push(Reason::NewestOfHost(host.to_owned()));
+        }
+    }
+}
+
+/// Tells whether a host name is one that Docker (12 hexadecimal digits) or Kubernetes (five letters and digits of those that
+/// it draws, after a dash) makes up.
+fn is_of_container(host: &str) -> bool {
+    const DRAWN: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let docker = host.len() == 12 && host.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let drawn = |end: &str| end.len() == 5 && end.bytes().all(|byte| DRAWN.contains(&byte));
+    docker || host.rsplit_once('-').is_some_and(|(name, end)| !name.is_empty() && drawn(end))
 }
 
 /// Keeps so many good ones, and so many in all, the newest first.

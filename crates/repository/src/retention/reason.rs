@@ -61,6 +61,10 @@ pub enum Reason {
     NewestProven,
     /// Kept: the newest of all, and newer than every proven one.
     NewerThanProven,
+    /// Kept: nothing newer of that host is proven, and others back up a target of the same name.
+    NewestOfHost(String),
+    /// Kept: nothing newer is proven but what is dated in the future.
+    NewestOfNow,
     /// Kept: no backup of the database is proven.
     NothingProven,
     /// Kept: too young to go when the newest proven one was made; what came since is suspect or not proven.
@@ -92,6 +96,8 @@ impl fmt::Display for Reason {
             Reason::NoRule => f.write_str("no rule removes it"),
             Reason::NewestProven => f.write_str("newest proven backup"),
             Reason::NewerThanProven => f.write_str("newer than the newest proven backup"),
+            Reason::NewestOfHost(host) => write!(f, "newest proven backup of host {host}"),
+            Reason::NewestOfNow => f.write_str("newest proven backup that is not dated in the future"),
             Reason::NothingProven => f.write_str("no backup of the database is proven"),
             Reason::NotOlderThen(span) => write!(f, "not older than {span} at the newest proven backup"),
             Reason::AtLeast(count) => write!(f, "at least {count} stay"),

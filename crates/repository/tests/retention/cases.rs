@@ -254,3 +254,33 @@ fn a_suspect_tenant_does_not_keep_the_snapshots_of_the_others() {
         (0..20).filter(|n| !decision.snapshots.contains(format!("{n:08}").as_str())).collect();
     assert_eq!(stay, [2, 3, 4, 17, 18, 19], "its last three good ones, and three days as ever");
 }
+
+#[test]
+fn behind_what_is_dated_in_the_future_the_newest_stays() {
+    let three = backups(&["2026-11-18T02:00:00Z", "2026-11-20T02:00:00Z", "2029-11-20T03:00:00Z"]);
+    let rules = Rules { last: 1, ..Rules::default() };
+    assert_eq!(
+        told(&three, &rules),
+        [
+            "2 keep: last; newest proven backup",
+            "1 keep: newest proven backup that is not dated in the future",
+            " remove: beyond the last 1"
+        ]
+    );
+}
+
+#[test]
+fn of_hosts_that_share_a_name_each_keeps_its_newest_but_containers_that_come_and_go() {
+    let times =
+        ["2026-11-16T02:00:00Z", "2026-11-17T02:00:00Z", "2026-11-18T02:00:00Z", "2026-11-19T02:00:00Z"];
+    let of_hosts = |hosts: [&str; 4]| {
+        let mut four = backups(&times);
+        four.iter_mut().zip(hosts).for_each(|(backup, host)| backup.host = host.into());
+        kept(&four, &Rules { last: 1, ..Rules::default() })
+    };
+    let expected = |numbers: &[usize]| -> BTreeSet<String> {
+        numbers.iter().map(|number| format!("{number:08}")).collect()
+    };
+    assert_eq!(of_hosts(["web2", "web2", "web1", "web1"]), expected(&[1, 3]));
+    assert_eq!(of_hosts(["0123456789ab", "ba9876543210", "backup-29384756-x7k2p", "web1"]), expected(&[3]));
+}

@@ -259,7 +259,9 @@ impl Repository for FakeRepository {
         let mut records = self.backups(Some(target), context)?;
         records.retain(|record| self.is_whole(record));
         let state = self.0.state();
-        let mine = |run: &&Run| run.target == *target && run.host == host && !run.selected;
+        let of_this = |run: &Run| run.target == *target && run.host == host && !run.selected;
+        let anywhere = !target.as_str().starts_with('/') && !state.runs.iter().any(of_this);
+        let mine = |run: &&Run| run.target == *target && (anywhere || run.host == host) && !run.selected;
         let mut recent = RecentRuns::default();
         for run in state.runs.iter().rev().filter(mine) {
             recent.newest.extend(run.databases.iter().cloned());
@@ -268,7 +270,7 @@ impl Repository for FakeRepository {
                 break;
             }
         }
-        for record in records.into_iter().filter(|record| record.host == host) {
+        for record in records.into_iter().filter(|record| anywhere || record.host == host) {
             let last = LastBackup { backup: record.id, time: record.time };
             recent.backups.insert(record.database, last);
         }
@@ -337,7 +339,7 @@ impl Repository for FakeRepository {
                 records.configurations.into_iter().filter(|record| known.get(&record.subject()).is_none());
             records.configurations = new.collect();
         }
-        state.kept.extend(records);
+        state.kept.say(records);
         Ok(())
     }
 }

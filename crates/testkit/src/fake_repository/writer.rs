@@ -275,12 +275,16 @@ impl SnapshotWriter for FakeWriter {
 
     fn baseline(&self, database: &DatabaseRef) -> Result<Option<Baseline>, RepositoryError> {
         let state = self.repository.0.state();
+        let of_this =
+            |record: &BackupRecord| record.target == self.request.target && record.host == self.request.host;
+        let anywhere = !self.request.target.as_str().starts_with('/')
+            && !state.stored.iter().any(|stored| of_this(&stored.record));
         let good = |stored: &&Stored| {
             let record = &stored.record;
             let suspect = record.suspect.is_some() && !state.accepted(record);
             record.target == self.request.target
                 && record.database == database.name
-                && record.host == self.request.host
+                && (anywhere || record.host == self.request.host)
                 && self.same_part(record)
                 && (!suspect || self.has(Flaw::TrustsSuspect))
         };

@@ -102,10 +102,13 @@ pub(super) fn baseline(subject: &FreshRepository) -> Outcome {
         Ok(writer.baseline(&database("one")).map_err(text)?.map(|baseline| baseline.backup))
     };
     ensure!(ask(1)?.is_none(), "there is one before the first backup");
-    let good = only_id(&snapshot(subject, "host", 1)?)?;
-    snapshot(subject, "other", 2)?;
+    let elsewhere = only_id(&snapshot(subject, "other", 2)?)?;
+    let found = ask(3)?;
+    ensure!(found.as_ref() == Some(&elsewhere), "the first run of a host is measured by {found:?}");
+    let good = only_id(&snapshot(subject, "host", 4)?)?;
+    snapshot(subject, "other", 5)?;
     let mut last = good.clone();
-    for seed in 3..28 {
+    for seed in 6..28 {
         last = suspect_snapshot(subject, seed)?;
     }
     let found = ask(100)?;
@@ -159,7 +162,8 @@ pub(super) fn recent(subject: &FreshRepository) -> Outcome {
     ensure!(names == ["one", "two"], "there are backups of {names:?}");
     ensure!(found.backups[&database("two").name].backup == part, "the newest backup is not the newest");
     let other = ask("other")?;
-    ensure!(other.newest.is_empty() && other.backups.is_empty(), "another host has {other:?}");
+    // It has no run of its own, and the target is the same under its name.
+    ensure!(other == ask("host")?, "a host that is new compares with {other:?}");
     Ok(())
 }
 
