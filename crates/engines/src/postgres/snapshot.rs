@@ -5,7 +5,7 @@
 //! or new. So the locks come first: a transaction has no snapshot until its first query, and `LOCK TABLE` is none. What
 //! was created between the list of tables and the snapshot is locked afterwards, and its file compared with the one that
 //! the snapshot knows; where they differ, or a name now means another table, all starts over. Locks are never waited
-//! for while others are held: nobody's transaction can end in a deadlock because of a backup.
+//! for while others are held: nobody's transaction ends in a deadlock because of them.
 
 use super::catalog::{self, Catalog, Which};
 use super::failure;
