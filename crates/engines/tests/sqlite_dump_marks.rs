@@ -127,7 +127,7 @@ fn the_cut_of_the_previous_backup_is_kept() {
 }
 
 #[test]
-fn in_a_folder_only_what_changed_is_looked_into() {
+fn in_a_folder_what_is_known_is_not_looked_into_and_what_broke_is_not_passed_over() {
     let folder = tempfile::tempdir().unwrap();
     let (path, known) = first_backup(folder.path(), "DELETE");
     // No database: whoever looks into it passes it over.
@@ -149,7 +149,8 @@ fn in_a_folder_only_what_changed_is_looked_into() {
     ]);
     assert_eq!(names(&previous), ["app.db", "notes.db"], "it was looked into");
     fs::write(&text, "these are other notes\n").unwrap();
-    assert_eq!(names(&previous), ["app.db"], "it was not looked into");
+    assert_eq!(names(&previous), ["app.db", "notes.db"], "what was backed up fails, and does not vanish");
+    assert_eq!(names(&BTreeMap::from([(DatabaseName::new("app.db").unwrap(), known.clone())])), ["app.db"]);
 
     let app = DatabaseName::new("app.db").unwrap();
     let found = SqliteEngine.database(&target, &app, &context).unwrap().unwrap();
