@@ -203,7 +203,7 @@ fn events(rows: u64) -> String {
     format!(
         "INSERT INTO events SELECT i, timestamptz '2024-01-01' + i * interval '7 seconds',
            (ARRAY['login','view','basket','order','logout'])[1 + i % 5],
-           jsonb_build_object('session', md5((i / 9)::text), 'page', '/shop/' || i % 997, 'ms', i * 7919 % 4001,
+           jsonb_build_object('session', md5((i / 9)::text), 'page', '/shop/' || i % 997, 'ms', i::bigint * 7919 % 4001,
              'agent', (ARRAY['Firefox','Chrome','Safari'])[1 + i % 3] || '/' || i % 131, 'tags', jsonb_build_array(i % 7, i % 11))
          FROM generate_series(1, {rows}) AS i;
          ALTER TABLE events ADD PRIMARY KEY (id); CREATE INDEX events_at ON events (at);"
@@ -222,7 +222,7 @@ CREATE TABLE customers (id int, name text NOT NULL, email text NOT NULL, address
 CREATE TABLE orders (id int, customer_id int NOT NULL, created_at timestamptz NOT NULL, status text NOT NULL,
   total numeric(12,2) NOT NULL, tax numeric(12,2) NOT NULL, note text);
 CREATE TABLE lines (order_id int NOT NULL, line int NOT NULL, sku text NOT NULL, quantity numeric NOT NULL, price numeric(10,2) NOT NULL);
-INSERT INTO customers SELECT i, 'Customer ' || md5(i::text), 'user' || i * 104729 % 1000003 || '@example.org',
+INSERT INTO customers SELECT i, 'Customer ' || md5(i::text), 'user' || i::bigint * 104729 % 1000003 || '@example.org',
   i % 400 || ' ' || md5((i % 5000)::text) || ' Street, ' || (ARRAY['Berlin','Lyon','Porto','Graz'])[1 + i % 4],
   jsonb_build_object('since', 2010 + i % 15, 'newsletter', i % 3 = 0, 'score', i * 31 % 1009) FROM generate_series(1, {customers}) AS i;
 INSERT INTO orders SELECT i, 1 + (i::bigint * 7919 % {customers})::int, timestamptz '2022-01-01' + i * interval '41 seconds',
