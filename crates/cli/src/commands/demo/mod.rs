@@ -364,7 +364,7 @@ impl Demo {
             let what = match step.name.as_str() {
                 "preflight" => "looked for space, rights and users of the file",
                 "beside" => "wrote the database beside the damaged one",
-                "verify" => "compared each block with the backup, ran integrity_check and foreign_key_check",
+                "verify" => "compared each block with the backup, and checked its structure and rows",
                 "quiesce" => "made sure that nobody uses the damaged one",
                 "swap" => "put the new one in its place by a rename",
                 "finish" => "closed the record that would have finished or undone it after a crash",

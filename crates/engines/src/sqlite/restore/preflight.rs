@@ -162,7 +162,8 @@ fn actions(
     let target = place.target.display();
     let mut actions = vec![format!("Write {} bytes to {}.", work.size_bytes, place.image.display())];
     if request.verify {
-        actions.push("Read it back, compare it with the backup, and let SQLite check it.".to_owned());
+        actions
+            .push("Read it back, compare it with the backup, and check its structure and rows.".to_owned());
     }
     let in_place = request.mode == RestoreMode::InPlace;
     match safety_copy {
