@@ -76,7 +76,7 @@ pub fn check(
     let work = Work { repository, cancel, read_bytes: &read_bytes, progress };
     let mut findings = Findings::default();
     work.check_keys(&mut findings)?;
-    let index = Index::build(work.load_index(&mut findings)?, |_, _| true);
+    let index = Index::build(work.load_index(&mut findings)?);
     work.check_below(&index, depth, &HashSet::new(), &mut findings)?;
     Ok(work.outcome(findings).0)
 }
@@ -100,7 +100,7 @@ pub(crate) fn check_to_heal(
     suspects.extend(unnamed.iter().map(|pack| pack.id));
     findings.evidence.unnamed = unnamed.iter().map(|pack| pack.id).collect();
     files.push((Id([0; 32]), IndexFile { supersedes: Vec::new(), packs: unnamed }));
-    let index = Index::build(files, |_, _| true);
+    let index = Index::build(files);
     work.check_below(&index, depth, &suspects, &mut findings)?;
     let (outcome, evidence) = work.outcome(findings);
     Ok((outcome, evidence, index))

@@ -5,9 +5,10 @@
 use crate::crypto::SEAL_BYTES;
 use crate::id::{BlobKind, Id};
 use crate::index_file::IndexFile;
-use crate::pack::{PackBlob, overhead_bytes};
+use crate::pack::{PackBlob, entry_bytes, overhead_bytes};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Where a blob lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,17 +68,17 @@ impl Entry {
 }
 
 /// Which pack holds which blob. About 50 bytes a blob; never changes once loaded.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Index {
     entries: Vec<Entry>,
     packs: Vec<Id>,
 }
 
 impl Index {
-    /// Puts index files together. Those that another one supersedes are left out. `stored` tells which packs count.
-    pub(crate) fn build(files: Vec<(Id, IndexFile)>, stored: impl Fn(&Id, u64) -> bool) -> Self {
+    /// Puts index files together. Those that another one supersedes are left out.
+    pub(crate) fn build(files: Vec<(Id, IndexFile)>) -> Self {
         let superseded = superseded(&files);
-        Self::of(files.into_iter().filter(|(id, _)| !superseded.contains(id)), stored)
+        Self::of(files.into_iter().filter(|(id, _)| !superseded.contains(id)))
     }
 
     /// Puts all index files together, also those that another one supersedes: other clients go by them for as long as
@@ -89,16 +90,13 @@ impl Index {
             files.flat_map(|(_, file)| &file.packs).map(|pack| pack.id).collect()
         };
         let replaced = &packs(true) - &packs(false);
-        (Self::of(files.into_iter(), |_, _| true), replaced)
+        (Self::of(files.into_iter()), replaced)
     }
 
-    fn of(files: impl Iterator<Item = (Id, IndexFile)>, stored: impl Fn(&Id, u64) -> bool) -> Self {
+    fn of(files: impl Iterator<Item = (Id, IndexFile)>) -> Self {
         let mut numbers = HashMap::new();
         let mut index = Self::default();
         for pack in files.flat_map(|(_, file)| file.packs) {
-            if !stored(&pack.id, pack_bytes(&pack.blobs)) {
-                continue;
-            }
             let number = *numbers.entry(pack.id).or_insert_with(|| {
                 index.packs.push(pack.id);
                 (index.packs.len() - 1) as u32
@@ -115,6 +113,32 @@ impl Index {
         index.entries.dedup();
         index.entries.shrink_to_fit();
         index
+    }
+
+    /// Returns what of it lies in packs that count, by their ids and sizes; itself where that is everything.
+    pub(crate) fn of_packs(self: &Arc<Self>, counts: impl Fn(&Id, u64) -> bool) -> Arc<Self> {
+        let mut bytes = vec![pack_bytes(&[]); self.packs.len()];
+        for entry in &self.entries {
+            bytes[entry.pack()] += u64::from(entry.length) + entry_bytes(entry.uncompressed_length) as u64;
+        }
+        let mut packs = Vec::new();
+        let numbers: Vec<Option<u32>> = std::iter::zip(&self.packs, bytes)
+            .map(|(id, bytes)| {
+                counts(id, bytes).then(|| {
+                    packs.push(*id);
+                    (packs.len() - 1) as u32
+                })
+            })
+            .collect();
+        if packs.len() == self.packs.len() {
+            return Arc::clone(self);
+        }
+        let renumbered = |entry: &Entry| {
+            numbers[entry.pack()].map(|number| Entry { pack: number | (entry.pack & TREE_BIT), ..*entry })
+        };
+        let mut entries: Vec<Entry> = self.entries.iter().filter_map(renumbered).collect();
+        entries.shrink_to_fit();
+        Arc::new(Self { entries, packs })
     }
 
     /// Returns where a blob lies; the first place, where it is stored more than once.
@@ -279,7 +303,7 @@ mod tests {
             file("i", &[], &[("p", &[data]), ("q", &[tree])]),
             file("j", &[], &[("r", &[data]), ("p", &[data])]),
         ];
-        let index = Index::build(files, |_, _| true);
+        let index = Index::build(files);
         let id = Id::of(b"x");
         let packs: Vec<Id> = index.locations(BlobKind::Data, &id).map(|location| location.pack).collect();
         assert_eq!(packs, [Id::of(b"p"), Id::of(b"r")]);
@@ -295,14 +319,18 @@ mod tests {
         let build = |supersedes_back: &[&str]| {
             let files =
                 vec![file("old", supersedes_back, &[("p", &[one])]), file("new", &["old"], &[("q", &[two])])];
-            Index::build(files, |_, _| true)
+            Index::build(files)
         };
         assert!(!build(&[]).contains(BlobKind::Data, &one.id));
         assert!(build(&["new"]).contains(BlobKind::Data, &one.id), "none of a pair is left out");
-        let stored = Index::build(vec![file("i", &[], &[("p", &[one]), ("q", &[two])])], |id, bytes| {
+        let both = Arc::new(Index::build(vec![file("i", &[], &[("p", &[one]), ("q", &[two])])]));
+        let stored = both.of_packs(|id, bytes| {
             assert_eq!(bytes, 100 + 37 + 32 + 4);
             *id == Id::of(b"q")
         });
-        assert!(!stored.contains(BlobKind::Data, &one.id) && stored.contains(BlobKind::Data, &two.id));
+        assert!(!stored.contains(BlobKind::Data, &one.id));
+        assert_eq!(stored.find(BlobKind::Data, &two.id).map(|location| location.pack), Some(Id::of(b"q")));
+        assert_eq!(stored.packs(), [Id::of(b"q")]);
+        assert!(Arc::ptr_eq(&both, &both.of_packs(|_, _| true)), "nothing is copied where all of it counts");
     }
 }

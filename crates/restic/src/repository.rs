@@ -271,22 +271,26 @@ impl Repository {
 
     /// Loads the index: all that the index files say. One that cannot be read is an error that names it.
     pub fn load_index(&self) -> Result<Index, ResticError> {
-        Ok(Index::build(self.index_files()?, |_, _| true))
+        Ok(Index::build(self.index_files()?))
     }
 
     /// Loads the index and leaves out packs that are not stored, or with another size than they must have: what they
     /// held is stored again by the next backup that has it.
     pub fn load_index_of_stored_packs(&self) -> Result<Index, ResticError> {
-        self.load_index_of_packs_except(&HashSet::new())
+        let index = self.of_stored_packs(&Arc::new(self.load_index()?), &HashSet::new())?;
+        Ok(Arc::unwrap_or_clone(index))
     }
 
-    /// Loads the index as [`Self::load_index_of_stored_packs`] does, and leaves out these packs too: those that are
-    /// known to be damaged. Who writes by it stores anew what they held.
-    pub fn load_index_of_packs_except(&self, except: &HashSet<Id>) -> Result<Index, ResticError> {
-        let files = self.index_files()?;
+    /// Leaves out of an index that was loaded before this call what [`Self::load_index_of_stored_packs`] leaves out,
+    /// and these packs too: those that are known to be damaged. Who writes by it stores anew what they held.
+    pub fn of_stored_packs(
+        &self,
+        index: &Arc<Index>,
+        except: &HashSet<Id>,
+    ) -> Result<Arc<Index>, ResticError> {
         // Listed after the index was read: a pack that the index names was stored before that.
         let stored: HashMap<Id, u64> = self.vault.list(ObjectKind::Pack)?.into_iter().collect();
-        Ok(Index::build(files, |id, bytes| stored.get(id) == Some(&bytes) && !except.contains(id)))
+        Ok(index.of_packs(|id, bytes| stored.get(id) == Some(&bytes) && !except.contains(id)))
     }
 
     /// Loads the index with what superseded files say, too. Returns the packs that only these name.

@@ -43,6 +43,8 @@ impl ResticOptions {
 struct Loaded {
     index: Arc<Index>,
     files: BTreeSet<ObjectName>,
+    /// Whether it holds all that they say, also of packs that are not stored.
+    is_whole: bool,
 }
 
 /// What the layout's parts share.
@@ -112,8 +114,21 @@ impl ResticRepository {
         }
         let files = self.index_files()?;
         let index = Arc::new(self.restic.load_index().map_err(repository_error)?);
-        *slot = Some(Loaded { index: Arc::clone(&index), files });
+        *slot = Some(Loaded { index: Arc::clone(&index), files, is_whole: true });
         Ok(index)
+    }
+
+    /// Returns all that the index files say that are stored now; they are read again only where they are others than
+    /// those that were loaded.
+    fn whole_index(&self) -> Result<(Arc<Index>, BTreeSet<ObjectName>), RepositoryError> {
+        let files = self.index_files()?;
+        if let Some(loaded) = self.index.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
+            && loaded.is_whole
+            && loaded.files == files
+        {
+            return Ok((Arc::clone(&loaded.index), files));
+        }
+        Ok((Arc::new(self.restic.load_index().map_err(repository_error)?), files))
     }
 
     /// Drops the loaded index where other files are stored by now: somebody backed up, or pruned. To be asked once a
@@ -194,17 +209,14 @@ impl ResticRepository {
 
     /// Loads what of the index can be relied on: packs that are stored, and not known to be damaged.
     fn load_sound_index(&self, damaged: &HashSet<Id>) -> Result<Arc<Index>, RepositoryError> {
-        let files = self.index_files()?;
-        let index = self.restic.load_index_of_packs_except(damaged).map_err(repository_error)?;
-        let index = Arc::new(index);
+        let (whole, files) = self.whole_index()?;
+        let of_stored = |except| self.restic.of_stored_packs(&whole, except).map_err(repository_error);
+        let index = of_stored(damaged)?;
         *self.sound.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&index));
         // A damaged pack may hold good blobs too: readers go on to use it.
-        let all = if damaged.is_empty() {
-            Arc::clone(&index)
-        } else {
-            Arc::new(self.restic.load_index_of_stored_packs().map_err(repository_error)?)
-        };
-        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = Some(Loaded { index: all, files });
+        let all = if damaged.is_empty() { Arc::clone(&index) } else { of_stored(&HashSet::new())? };
+        let loaded = Loaded { is_whole: Arc::ptr_eq(&all, &whole), index: all, files };
+        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = Some(loaded);
         Ok(index)
     }
 
