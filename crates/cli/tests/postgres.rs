@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use support::{Machine, outcome};
 use testkit::{Cluster, POSTGRES_VERSIONS};
 
+const EVERYTHING: &str = include_str!("../../engines/tests/postgres_dump/everything.sql");
+const CHINOOK: &str = include_str!("../../../testdata/chinook/chinook.postgres.sql");
 const CONTENT: &str = "CREATE TABLE people (id serial PRIMARY KEY, name text);
   INSERT INTO people (name) SELECT 'person ' || i FROM generate_series(1, 5000) AS i;
   CREATE TABLE orders (id int, person int REFERENCES people, day date) PARTITION BY RANGE (day);
@@ -97,6 +99,50 @@ fn a_database_comes_back_by_stock_programs_alone() {
         assert!(shown.contains("public.people") && shown.contains("5,000"), "{shown}");
         assert!(on(&["verify", &format!("{url}@latest")]).out.starts_with("PASS"));
         on(&["doctor", &url]);
+
+        // And whatever else a database may hold.
+        cluster.create("everything");
+        let roles = "\\set role_reader reader\n\\set role_owner 'the owner'\n";
+        cluster.sql("everything", &format!("{roles}{EVERYTHING}"));
+        // It makes its database itself.
+        cluster.sql("postgres", CHINOOK);
+        for name in ["everything", "chinook"] {
+            let report = on(&["backup", &cluster.url(name), "--json"]).json();
+            let id = report["backups"][0]["id"].as_str().unwrap();
+            let copy = format!("{name}_copy");
+            restore(&cluster, &archive(&machine, &repository, id, name), &copy);
+            assert!(cluster.text(&copy) == cluster.text(name), "{name} of {major} is another one");
+        }
+    }
+}
+
+#[test]
+fn values_of_a_hundred_megabytes_come_back() {
+    let cluster = Cluster::start(15);
+    let machine = Machine::new();
+    cluster.create("erp");
+    cluster.sql(
+        "erp",
+        "CREATE TABLE large (id int PRIMARY KEY, raw bytea, body text);
+         ALTER TABLE large ALTER raw SET STORAGE EXTERNAL; ALTER TABLE large ALTER body SET STORAGE EXTERNAL;
+         INSERT INTO large SELECT 1, decode(repeat(md5('a') || '00ff0a5c', 5000000), 'hex');
+         INSERT INTO large SELECT 2, NULL, repeat(E'a line\\\\ with\\ta tab\\n', 5500000);",
+    );
+    let sizes =
+        "SELECT octet_length(raw) >= 100000000, octet_length(body) >= 100000000 FROM large ORDER BY id";
+    assert_eq!(cluster.sql("erp", sizes), "t|\n|t");
+    let sums = "SELECT id, md5(raw), md5(body) FROM large ORDER BY id";
+    let url = cluster.url("erp");
+    let repository = machine.text("repository");
+    let on =
+        |arguments: &[&str]| done(&machine, &cluster, &[&["--repository", &repository], arguments].concat());
+    on(&["init"]);
+    let report = on(&["backup", &url, "--json"]).json();
+    on(&["restore", &format!("{url}@latest"), "--to-new", "ours", "--yes"]);
+    let id = report["backups"][0]["id"].as_str().unwrap();
+    restore(&cluster, &archive(&machine, &repository, id, "restored"), "stock");
+    for copy in ["ours", "stock"] {
+        assert_eq!(cluster.sql(copy, sums), cluster.sql("erp", sums), "{copy}");
     }
 }
 

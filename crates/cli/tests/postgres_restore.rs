@@ -278,6 +278,48 @@ fn a_restore_that_fails_leaves_the_old_database_and_the_service_up() {
 }
 
 #[test]
+fn an_old_safety_copy_goes_behind_a_newer_proven_backup() {
+    let stage = Stage::new(15);
+    let cluster = &stage.cluster;
+    cluster.create("erp");
+    cluster.sql("erp", "CREATE TABLE t AS SELECT 1 AS a");
+    let url = stage.url("erp");
+    stage.machine.write(
+        "backstay.toml",
+        &format!(
+            "[repositories.main]\npath = \"repository\"\n[targets.erp]\nsource = \"{url}\"\n[targets.erp.plans.nightly]\nkeep = {{ last = 5 }}\n"
+        ),
+    );
+    stage.done(&["backup", "erp"]);
+    let restored = || {
+        let report = stage.done(&["restore", "erp@latest", "--confirm", "erp", "--json"]).json();
+        report["safety_copy"].as_str().unwrap().to_owned()
+    };
+    let (old, young) = (restored(), restored());
+    cluster.sql(
+        "postgres",
+        &format!(
+            "ALTER DATABASE {old} RENAME TO erp__safety_20260101t020000z;
+             COMMENT ON DATABASE erp__safety_20260101t020000z IS 'what erp held before the restore of 2026-01-01T02:00:00Z, kept by backstay'"
+        ),
+    );
+    let (old, told) =
+        (stage.url("erp__safety_20260101t020000z"), |report: &serde_json::Value, list: &str| {
+            let items = report[list].as_array().unwrap().iter().filter(|item| item["id"].is_null());
+            let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+            items.map(|item| (text(&item["path"]), text(&item["reasons"][0]))).collect::<Vec<_>>()
+        });
+    let dry = stage.done(&["prune", "erp", "--dry-run", "--json"]).json();
+    assert_eq!(told(&dry, "removed"), [(old.clone(), "older than 7 days".to_owned())], "{dry}");
+    assert_eq!(told(&dry, "kept"), [(stage.url(&young), "not older than 7 days".to_owned())], "{dry}");
+    assert_eq!(stage.databases().len(), 3);
+    stage.done(&["prune", "erp"]);
+    assert_eq!(stage.databases(), ["erp".to_owned(), young]);
+    assert_eq!(told(&stage.done(&["prune", "erp", "--json"]).json(), "removed"), []);
+    assert_eq!(cluster.sql("erp", "SELECT a FROM t"), "1");
+}
+
+#[test]
 fn a_table_comes_back_beside_the_live_one() {
     let stage = Stage::new(15);
     let cluster = &stage.cluster;

@@ -4,8 +4,10 @@ use crate::error::did_you_mean;
 use crate::keep::rules;
 use crate::problem::Problem;
 use crate::source::{SourceTextError, normal, source};
-use crate::written::{Written, WrittenPlan, WrittenRepository, WrittenRestore, WrittenTarget};
-use flow::{Content, EngineKind, SecretRef, Selection, TargetName, TargetRef};
+use crate::written::{
+    Written, WrittenPlan, WrittenRepository, WrittenRestore, WrittenTarget, WrittenTenants,
+};
+use flow::{Content, EngineKind, SecretRef, Selection, TargetName, TargetRef, TenantQuery};
 use jiff::tz::TimeZone;
 use repository::retention::{Rules, Span, SpanError};
 use std::collections::BTreeMap;
@@ -264,6 +266,9 @@ fn target_settings(
     let target_name = TargetName::new(name).map_err(|error| Problem::new(&at, error.to_string(), None))?;
     let mut target = source(Some(target_name), &written.source, folder)
         .map_err(|error| Problem::source(&["targets", name, "source"], error))?;
+    if let Some(tenants) = written.tenants {
+        target.tenants = Some(tenant_query(&target, tenants, &["targets", name, "tenants"])?);
+    }
     if let Some(passfile) = written.passfile {
         add_passfile(&mut target, &passfile, folder, &["targets", name, "passfile"])?;
     }
@@ -280,6 +285,25 @@ fn target_settings(
         restore: restore_settings(name, written.restore, folder)?,
         plans,
     })
+}
+
+/// Who the tenants are is asked of the server, where that can be.
+fn tenant_query(target: &TargetRef, written: WrittenTenants, at: &[&str]) -> Result<TenantQuery, Problem> {
+    let place = target.connection.split('?').next().unwrap_or_default();
+    if target.engine != EngineKind::Postgres || !place.contains("{tenant}") {
+        let hint = "write the source as in \"postgres://db1/shop_{tenant}\", or take the key out".to_owned();
+        return Err(Problem::new(
+            at,
+            "tenants are asked for by SQL where the source is a PostgreSQL URL with `{tenant}` in its database",
+            hint,
+        ));
+    }
+    if written.database.is_empty() || written.sql.trim().is_empty() {
+        let hint =
+            "write { database = \"control\", sql = \"SELECT name FROM customers WHERE active\" }".to_owned();
+        return Err(Problem::new(at, "`database` and `sql` are both needed", hint));
+    }
+    Ok(TenantQuery { database: written.database, sql: written.sql })
 }
 
 /// A password file goes with the connection, as libpq's own parameter.

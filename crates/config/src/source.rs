@@ -47,7 +47,7 @@ pub fn source(name: Option<TargetName>, text: &str, folder: &Path) -> Result<Tar
             Err(error) => return refuse(error.to_string(), None),
         },
     };
-    Ok(TargetRef { name, engine: EngineKind::Sqlite, connection, secret: None })
+    Ok(TargetRef { name, engine: EngineKind::Sqlite, connection, secret: None, tenants: None })
 }
 
 /// Returns the target behind a PostgreSQL URL, which is named by it without the user where it has no other name.
@@ -77,7 +77,7 @@ fn postgres(name: Option<TargetName>, scheme: &str, rest: &str) -> Result<Target
         },
     };
     let connection = format!("postgres://{rest}");
-    Ok(TargetRef { name, engine: EngineKind::Postgres, connection, secret: None })
+    Ok(TargetRef { name, engine: EngineKind::Postgres, connection, secret: None, tenants: None })
 }
 
 fn refuse_password(rest: &str) -> Result<(), SourceTextError> {

@@ -28,6 +28,7 @@ pub(crate) struct WrittenRepository {
 #[serde(deny_unknown_fields)]
 pub(crate) struct WrittenTarget {
     pub(crate) source: String,
+    pub(crate) tenants: Option<WrittenTenants>,
     pub(crate) passfile: Option<String>,
     #[serde(default)]
     pub(crate) hooks: WrittenHooks,
@@ -35,6 +36,13 @@ pub(crate) struct WrittenTarget {
     pub(crate) restore: WrittenRestore,
     #[serde(default)]
     pub(crate) plans: BTreeMap<String, WrittenPlan>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenTenants {
+    pub(crate) database: String,
+    pub(crate) sql: String,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -39,6 +39,16 @@ const TOML: &[(&str, &str, &str)] = &[
         "c.toml:4:1: `targets.erp.plans.a.schemas`: expected a sequence, found string",
         "write it as a list: [\"sales\"]",
     ),
+    (
+        "[targets.erp]\nsource = \"/x/{tenant}.db\"\ntenants = { database = \"c\", sql = \"SELECT 1\" }\n",
+        "c.toml:3:1: `targets.erp.tenants`: tenants are asked for by SQL where the source is a PostgreSQL URL with `{tenant}` in its database",
+        "write the source as in \"postgres://db1/shop_{tenant}\", or take the key out",
+    ),
+    (
+        "[targets.erp]\nsource = \"postgres:///s_{tenant}\"\ntenants = { database = \"c\", sql = \" \" }\n",
+        "c.toml:3:1: `targets.erp.tenants`: `database` and `sql` are both needed",
+        "write { database = \"control\", sql = \"SELECT name FROM customers WHERE active\" }",
+    ),
     ("repositry = \"main\"", "c.toml:1:1: `repositry`: unknown key", "did you mean `repository`?"),
     (
         "[repositories.main]\npath = \"/b\"\npassword = \"geheim\"\n",

@@ -33,6 +33,7 @@ impl DumpSubject for Sqlite {
             engine: EngineKind::Sqlite,
             connection: self.folder.path().to_str().unwrap().to_owned(),
             secret: None,
+            tenants: None,
         }
     }
 

@@ -31,7 +31,9 @@ pub use facts::{ConsistencyPoint, Digest128, Facts, Marks, SchemaObject, TableFa
 pub use finding::{Finding, Severity};
 pub use layout::Layout;
 pub use manifest::{MANIFEST_SCHEMA, Manifest, ManifestEntry, ManifestPart};
-pub use names::{DatabaseName, DatabaseRef, EngineKind, EntryName, NameError, TargetName, TargetRef};
+pub use names::{
+    DatabaseName, DatabaseRef, EngineKind, EntryName, NameError, TargetName, TargetRef, TenantQuery,
+};
 pub use observer::{Event, Observer, Phase, Silent, Stall};
 pub use quoting::quoted;
 pub use secret::{NoSecrets, Secret, SecretRef, Secrets};

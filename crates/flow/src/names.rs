@@ -131,6 +131,19 @@ pub struct TargetRef {
     pub connection: String,
     /// Where its password is to be had, if it needs one.
     pub secret: Option<crate::SecretRef>,
+    /// Who its tenants are, where the connection has `{tenant}` in it and somebody keeps a list of them; else whatever
+    /// fits is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenants: Option<TenantQuery>,
+}
+
+/// A question to a database server which names the tenants of a target, one a row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantQuery {
+    /// The database that is asked, on the server of the target's databases.
+    pub database: String,
+    /// One statement that changes nothing; the first column of its rows is taken.
+    pub sql: String,
 }
 
 /// One database of a target, found by the engine.

@@ -95,6 +95,7 @@ impl DumpSubject for Subject {
             engine: EngineKind::Sqlite,
             connection: "/srv/shops".to_owned(),
             secret: None,
+            tenants: None,
         }
     }
 

@@ -22,6 +22,7 @@ impl RestoreSubject for Subject {
             engine: EngineKind::Sqlite,
             connection: "/srv/shops".to_owned(),
             secret: None,
+            tenants: None,
         }
     }
 

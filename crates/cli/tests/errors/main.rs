@@ -10,6 +10,7 @@ mod restores;
 mod rights;
 #[path = "../seams/mod.rs"]
 mod seams;
+mod servers;
 mod space;
 #[path = "../support/mod.rs"]
 mod support;

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A small disk, gone with the value.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     /// `None` where this user may not mount: then there is nothing to test.
     #[allow(clippy::print_stderr, reason = "what a run leaves out is to be seen")]
-    fn mount(path: &Path, size: &str) -> Option<Self> {
+    pub(crate) fn mount(path: &Path, size: &str) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             eprintln!("left out: only root may mount a small disk");
             return None;

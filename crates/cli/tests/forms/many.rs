@@ -98,3 +98,68 @@ fn tenants_are_named_by_what_the_template_leaves_open() {
     assert_eq!(cluster.sql("copy", "SELECT i FROM t"), "1");
     program(&["verify", "shops"]);
 }
+
+#[test]
+fn tenants_are_those_that_a_table_names() {
+    let cluster = Cluster::start(15);
+    let place = Place::without_repository();
+    cluster.create("control");
+    cluster.sql(
+        "control",
+        "CREATE TABLE customers (slug text, active boolean DEFAULT true);
+         INSERT INTO customers VALUES ('acme', true), ('bolt', true), ('acme', true), ('old', false), ('gone', true)",
+    );
+    for name in ["shop_acme", "shop_bolt", "shop_old", "shop_unknown"] {
+        cluster.create(name);
+        cluster.sql(name, "CREATE TABLE t AS SELECT 1 AS i");
+    }
+    let configure = |source: &str, sql: &str| {
+        let tenants = format!("tenants = {{ database = \"control\", sql = \"{sql}\" }}");
+        place.machine.write(
+            "backstay.toml",
+            &format!("repository = \"r\"\n[repositories.r]\npath = \"repo\"\n[targets.shops]\nsource = \"{source}\"\n{tenants}\n"),
+        );
+    };
+    let program = |code: i32, arguments: &[&str]| {
+        let mut command = crate::command(&place, &cluster);
+        command.env_remove("BACKSTAY_REPOSITORY").args(arguments);
+        let outcome = crate::outcome(&mut command);
+        assert_eq!(outcome.code, code, "{arguments:?}: {}", outcome.err);
+        outcome
+    };
+    let names = |report: &serde_json::Value| -> Vec<String> {
+        let items = report["backups"].as_array().unwrap().iter();
+        items.map(|item| item["database"].as_str().unwrap().to_owned()).collect()
+    };
+    let url = cluster.url("shop_{tenant}");
+    configure(&url, "SELECT slug FROM customers WHERE active");
+    program(0, &["init", "--repository", "r"]);
+    // A tenant without a database is told, and takes no other with it.
+    let report = program(3, &["backup", "shops", "--json"]).json();
+    assert_eq!(names(&report), ["acme", "bolt", "gone"]);
+    let message = report["backups"][2]["error"]["message"].as_str().unwrap();
+    assert!(message.contains("database \"shop_gone\" does not exist"), "{message}");
+    cluster.sql("control", "DELETE FROM customers WHERE slug IN ('gone', 'bolt')");
+    let report = program(0, &["backup", "shops", "--json"]).json();
+    assert_eq!(names(&report), ["acme"]);
+    assert_eq!(report["vanished"][0]["database"], "bolt", "{report}");
+    program(0, &["backup", "shops/acme"]);
+
+    // The question changes nothing, and one that cannot be asked is told.
+    for (sql, words) in [
+        ("DELETE FROM customers RETURNING slug", "who the tenants are cannot be asked"),
+        ("SELECT nothing FROM customers", "column \\\"nothing\\\" does not exist"),
+        ("SELECT NULL::text", "returned a row without a name"),
+        ("SELECT slug FROM customers WHERE false", "returned none"),
+    ] {
+        configure(&url, sql);
+        let mut command = crate::command(&place, &cluster);
+        let outcome = crate::outcome(command.env_remove("BACKSTAY_REPOSITORY").args(["backup", "shops"]));
+        assert!([2, 20].contains(&outcome.code), "{sql}: {}", outcome.err);
+        assert!(outcome.err.contains(&words.replace('\\', "")), "{sql}: {}", outcome.err);
+    }
+    assert_eq!(cluster.sql("control", "SELECT count(*) FROM customers"), "3");
+    configure(&cluster.url("shop_*"), "SELECT slug FROM customers");
+    let refused = program(2, &["backup", "shops"]);
+    assert!(refused.err.contains("targets.shops.tenants"), "{}", refused.err);
+}

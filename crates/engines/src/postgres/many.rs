@@ -1,22 +1,37 @@
 //! Targets of many databases: a URL whose database is a pattern, with `*` for anything, or with `{tenant}` for what names a
-//! tenant. Which databases there are the server says; nothing is changed there.
+//! tenant. Which databases there are the server says, or, where somebody keeps a list of tenants in a database, a question to
+//! that; nothing is changed there.
 //!
 //! What a restore keeps or leaves beside a database is passed over and said so. Of all others none is passed over in
 //! silence: one that cannot be read fails by itself at the backup.
 
 use super::connection::parse;
-use super::{session, targets};
-use crate::engine::{Enumeration, Skipped};
-use flow::{Context, DatabaseName, DatabaseRef, SourceError, SourceErrorKind, TargetRef};
+use super::{live, session, targets};
+use crate::engine::{Enumeration, Query, Skipped};
+use flow::{Context, DatabaseName, DatabaseRef, SourceError, SourceErrorKind, TargetRef, TenantQuery};
+use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 const TENANT: &str = "{tenant}";
 /// The databases that are asked which others there are, in turn: one of them every server has.
 const ASKED: [&str; 2] = ["postgres", "template1"];
 
+/// More tenants than any server has databases.
+const TENANTS_MAX: usize = 100_000;
+
+/// Finds the databases of a target.
+pub(super) fn of_target(target: &TargetRef, context: &Context) -> Result<Enumeration, SourceError> {
+    match (Pattern::of(&target.connection)?, &target.tenants) {
+        (Some(pattern), Some(query)) => by_question(target, &pattern, query, context),
+        (Some(pattern), None) => databases(target, &pattern, context),
+        (None, _) => targets::databases(target, context),
+    }
+}
+
 /// A connection to several databases, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pattern {
+struct Pattern {
     /// What stands before the database: `postgres://user@host/`.
     before: String,
     /// What stands behind it: nothing, or `?sslmode=…`.
@@ -29,7 +44,7 @@ pub(super) struct Pattern {
 
 impl Pattern {
     /// Takes a connection apart; `None` where it names one database.
-    pub(super) fn of(connection: &str) -> Result<Option<Self>, SourceError> {
+    fn of(connection: &str) -> Result<Option<Self>, SourceError> {
         let invalid =
             |message: &str| SourceError::new(SourceErrorKind::Invalid, connection, message.to_owned());
         let Some(rest) = connection.strip_prefix("postgres://") else { return Ok(None) };
@@ -86,12 +101,62 @@ impl Pattern {
     }
 }
 
-/// Asks the server for the databases of a target.
-pub(super) fn databases(
+/// Asks a database of the server who the tenants are. A tenant without a database is none that is passed over: its backup
+/// fails by itself, and says so.
+fn by_question(
     target: &TargetRef,
     pattern: &Pattern,
+    query: &TenantQuery,
     context: &Context,
 ) -> Result<Enumeration, SourceError> {
+    let connection = pattern.to(&query.database);
+    let invalid = |message: String| SourceError::new(SourceErrorKind::Invalid, connection.as_str(), message);
+    let asked = DatabaseRef {
+        target: target.name.clone(),
+        name: DatabaseName::new(&query.database).map_err(|error| invalid(error.to_string()))?,
+        connection: connection.clone(),
+    };
+    let question = Query { sql: query.sql.clone(), rows_max: TENANTS_MAX };
+    let answer = live::query(&asked, &question, context).map_err(|error| SourceError {
+        message: format!("who the tenants are cannot be asked: {}", error.message),
+        ..error
+    })?;
+    if answer.truncated {
+        return Err(invalid(format!("the question for tenants returned more than {TENANTS_MAX} rows")));
+    }
+    let mut tenants = BTreeSet::new();
+    for row in answer.rows {
+        tenants.insert(match row.into_iter().next() {
+            Some(Value::String(name)) if !name.is_empty() => name,
+            Some(Value::Number(number)) => number.to_string(),
+            _ => {
+                return Err(invalid("the question for tenants returned a row without a name".to_owned())
+                    .with_hint("the first column is the tenant: leave out those that have none (WHERE … IS NOT NULL)"));
+            }
+        });
+    }
+    if tenants.is_empty() {
+        return Err(SourceError::new(
+            SourceErrorKind::Missing,
+            connection,
+            "the question for tenants returned none",
+        )
+        .with_hint("run it by psql in that database, as the same user"));
+    }
+    let mut found = Enumeration::default();
+    for tenant in tenants {
+        let connection = pattern.to(&pattern.pieces.join(&tenant));
+        let name = DatabaseName::new(&tenant).map_err(|error| {
+            SourceError::new(SourceErrorKind::Invalid, connection.clone(), error.to_string())
+        })?;
+        found.databases.push(DatabaseRef { target: target.name.clone(), name, connection });
+    }
+    found.databases.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+/// Asks the server for the databases of a target.
+fn databases(target: &TargetRef, pattern: &Pattern, context: &Context) -> Result<Enumeration, SourceError> {
     let mut found = Enumeration::default();
     for (database, problem) in asked(target, pattern, context)? {
         let Some(name) = pattern.name(&database) else { continue };

@@ -11,6 +11,7 @@ mod contents;
 mod digest;
 mod discover;
 mod dump;
+mod encoding;
 mod failure;
 mod live;
 mod many;
@@ -30,6 +31,7 @@ mod tools;
 use crate::restore::{Restore, RestoreError, RestoreRequest, RestoreState};
 use crate::{
     Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, FileDump, Query,
+    SafetyCopy,
 };
 use crate::{RoleReport, RoleRequest};
 pub use discover::{DiscoverLimits, FoundCluster, InstalledServer, discover, installed_server};
@@ -38,6 +40,7 @@ use flow::{
     TargetRef,
 };
 use std::io::Write;
+use std::path::PathBuf;
 
 /// The engine for PostgreSQL servers. Holds no state: calls may come from any thread.
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,10 +52,7 @@ impl Engine for PostgresEngine {
     }
 
     fn databases(&self, target: &TargetRef, context: &Context) -> Result<Enumeration, SourceError> {
-        match many::Pattern::of(&target.connection)? {
-            Some(pattern) => many::databases(target, &pattern, context),
-            None => targets::databases(target, context),
-        }
+        many::of_target(target, context)
     }
 
     fn probe(
@@ -104,6 +104,20 @@ impl Engine for PostgresEngine {
         context: &Context,
     ) -> Result<Vec<RestoreState>, SourceError> {
         restore::pending(database, context)
+    }
+
+    /// They are beside the database, on its server, and nowhere else.
+    fn safety_copies(
+        &self,
+        target: &TargetRef,
+        _folders: &[PathBuf],
+        context: &Context,
+    ) -> Result<Vec<SafetyCopy>, SourceError> {
+        restore::safety::find(target, context)
+    }
+
+    fn remove_safety_copy(&self, copy: &SafetyCopy, context: &Context) -> Result<(), SourceError> {
+        restore::safety::remove(copy, context)
     }
 
     fn resume_restore(

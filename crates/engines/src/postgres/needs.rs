@@ -12,8 +12,10 @@ pub(super) const WITH_ROLES: [&str; 4] = ["ACL", "DEFAULT ACL", "POLICY", "USER 
 /// What an archive asks of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Needs {
-    /// Of objects.
+    /// Of objects, the database among them.
     pub(super) owners: BTreeSet<String>,
+    /// Of objects in the database: who makes those must be able to give them away.
+    pub(super) object_owners: BTreeSet<String>,
     /// Of rights.
     pub(super) granted: BTreeSet<String>,
     /// Of policies and mappings, which cannot be without them.
@@ -30,7 +32,10 @@ fn text(bytes: Option<&Vec<u8>>) -> Option<&str> {
 pub(super) fn needs(toc: &TableOfContents) -> Needs {
     let mut needs = Needs::default();
     for entry in &toc.entries {
-        needs.owners.extend(text(entry.owner.as_ref()).map(str::to_owned));
+        let owner = text(entry.owner.as_ref()).map(str::to_owned);
+        let within = !entry.is("DATABASE") && !entry.is("DATABASE PROPERTIES");
+        needs.object_owners.extend(owner.clone().filter(|_| within));
+        needs.owners.extend(owner);
         needs.tablespaces.extend(text(entry.tablespace.as_ref()).map(str::to_owned));
         if entry.is("EXTENSION") {
             needs.extensions.extend(text(entry.tag.as_ref()).map(str::to_owned));
@@ -55,5 +60,14 @@ impl Needs {
             wanted.extend(self.owners.iter().chain(&self.granted));
         }
         wanted.into_iter().map(|role| ownership.role_map.get(role).unwrap_or(role).clone()).collect()
+    }
+
+    /// Returns the roles that objects are given to, as they are called on this server.
+    pub(super) fn given_to(&self, ownership: &Ownership) -> BTreeSet<String> {
+        if ownership.no_owner {
+            return BTreeSet::new();
+        }
+        let owners = self.object_owners.iter();
+        owners.map(|role| ownership.role_map.get(role).unwrap_or(role).clone()).collect()
     }
 }

@@ -97,7 +97,47 @@ fn names_and_values_of_any_encoding_come_back() {
             assert_eq!(text(name), text(&copy), "{name}");
             assert_eq!(cluster.sql(&copy, "SET client_encoding = 'SQL_ASCII'; SELECT count(*) FROM pg_class WHERE relname = 'mv' AND relispopulated"), "1");
         }
+        names_that_are_no_text(&cluster, &context);
     }
+}
+
+/// What our statements cannot name is told before anything is read, all of it at once.
+fn names_that_are_no_text(cluster: &Cluster, context: &flow::Context) {
+    cluster.sql(
+        "postgres",
+        "CREATE DATABASE raw ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'",
+    );
+    for statement in [
+        "CREATE TABLE %I (a int)",
+        "CREATE TABLE fine (b int, %I int)",
+        "CREATE TYPE mood AS ENUM (%L)",
+        "CREATE SCHEMA %I",
+        "CREATE SEQUENCE %I.s",
+    ] {
+        cluster.sql(
+            "raw",
+            &format!(
+                "DO $$ BEGIN EXECUTE format('{statement}', convert_from('\\x4772fc6e', 'SQL_ASCII')); END $$"
+            ),
+        );
+    }
+    let error = crate::pulled::failure(&cluster.url("raw"), context);
+    for name in [
+        "names that are no UTF-8",
+        "column public.fine.Gr\u{fffd}n",
+        "schema Gr\u{fffd}n",
+        "sequence Gr\u{fffd}n.s",
+        "table public.Gr\u{fffd}n",
+        "value of the type mood.Gr\u{fffd}n",
+    ] {
+        assert!(error.contains(name), "{name}: {error}");
+    }
+    let database = crate::pulled::database(&cluster.url("raw"));
+    let info = PostgresEngine.probe(&database, false, context).unwrap();
+    let told = info.findings.iter().find(|finding| finding.severity == flow::Severity::Problem).unwrap();
+    assert!(told.message.contains("table public.Gr\u{fffd}n"), "{told:?}");
+    assert!(told.hint.as_ref().unwrap().contains("RENAME"), "{told:?}");
+    assert_eq!(cluster.sessions_left(), Vec::<String>::new());
 }
 
 #[test]

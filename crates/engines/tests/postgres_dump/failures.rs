@@ -1,8 +1,8 @@
 //! What cannot be backed up is named, with the reason and what mends it; nothing is left behind.
 
 use crate::pulled::{context, database, failure, request};
-use engines::Engine;
 use engines::postgres::PostgresEngine;
+use engines::{Engine, FactsDepth};
 use flow::{Environment, Finding, Severity, SourceError, SourceErrorKind, Step};
 use std::time::{Duration, Instant};
 use testkit::Cluster;
@@ -69,6 +69,10 @@ fn what_is_missing_or_forbidden_is_named() {
         error.to_string().contains("table public.seen may hide rows by a row-level security policy"),
         "{error}"
     );
+    let error = PostgresEngine
+        .facts(&database(&cluster.url_as("reader", "erp")), FactsDepth::Digests, &context)
+        .unwrap_err();
+    assert!(error.hint.unwrap().contains("ALTER ROLE … BYPASSRLS"));
     let found = problems("reader");
     assert_eq!(
         found.iter().map(|finding| finding.object.as_str()).collect::<Vec<_>>(),

@@ -9,3 +9,4 @@ mod failures;
 mod hostile;
 mod pulled;
 mod races;
+mod stalls;

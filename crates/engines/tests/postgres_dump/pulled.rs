@@ -45,6 +45,7 @@ pub(crate) fn target(url: &str) -> TargetRef {
         engine: EngineKind::Postgres,
         connection: url.to_owned(),
         secret: None,
+        tenants: None,
     }
 }
 

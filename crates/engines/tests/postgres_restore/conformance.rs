@@ -36,6 +36,7 @@ impl RestoreSubject for Subject<'_> {
             engine: EngineKind::Postgres,
             connection: self.cluster.url("one"),
             secret: None,
+            tenants: None,
         }
     }
 

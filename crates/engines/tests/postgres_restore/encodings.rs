@@ -8,9 +8,9 @@ use flow::{
     Environment, ScratchDir, TargetName, TargetRef,
 };
 use std::path::Path;
-use testkit::{Cluster, DrainedDatabase, MemoryBackup, POSTGRES_VERSIONS, drain};
+use testkit::{Cluster, Drained, DrainedDatabase, MemoryBackup, POSTGRES_VERSIONS, drain};
 
-fn context(cluster: &Cluster, folder: &Path) -> Context {
+pub(crate) fn context(cluster: &Cluster, folder: &Path) -> Context {
     let mut context = Context::quiet(ScratchDir::new(folder.join("scratch")));
     let path = format!("{}:/usr/bin:/bin", cluster.programs().display());
     context.environment = Environment::new([("PATH".to_owned(), path)]);
@@ -18,7 +18,13 @@ fn context(cluster: &Cluster, folder: &Path) -> Context {
 }
 
 fn backup(cluster: &Cluster, name: &str, context: &Context) -> MemoryBackup {
-    let connection = cluster.url(name);
+    let drained = drained(&cluster.url(name), name, context);
+    let found = drained.databases.values().next().and_then(DrainedDatabase::backup);
+    found.unwrap_or_else(|| panic!("{drained:?}"))
+}
+
+pub(crate) fn drained(url: &str, name: &str, context: &Context) -> Drained {
+    let connection = url.to_owned();
     let target = TargetName::new("erp").unwrap();
     let request = DumpRequest {
         target: TargetRef {
@@ -26,6 +32,7 @@ fn backup(cluster: &Cluster, name: &str, context: &Context) -> MemoryBackup {
             engine: EngineKind::Postgres,
             connection: connection.clone(),
             secret: None,
+            tenants: None,
         },
         databases: vec![DatabaseRequest {
             database: DatabaseRef { target, name: DatabaseName::new(name).unwrap(), connection },
@@ -33,21 +40,27 @@ fn backup(cluster: &Cluster, name: &str, context: &Context) -> MemoryBackup {
         }],
         options: DumpOptions::default(),
     };
-    let drained = drain(PostgresEngine.begin_dump(&request, context.clone()).unwrap(), 2);
-    let found = drained.databases.values().next().and_then(DrainedDatabase::backup);
-    found.unwrap_or_else(|| panic!("{drained:?}"))
+    drain(PostgresEngine.begin_dump(&request, context.clone()).unwrap(), 2)
 }
 
 #[track_caller]
 fn restore(cluster: &Cluster, backup: &MemoryBackup, name: &str, context: &Context) {
-    let request = RestoreRequest {
+    let request = restore_request(&cluster.url(name), name, RestoreMode::ToNew);
+    let mut restore = PostgresEngine.begin_restore(&request, backup.manifest(), context.clone()).unwrap();
+    for step in restore.steps().to_vec() {
+        restore.run(step, backup).unwrap_or_else(|error| panic!("{name}: {step:?}: {error}"));
+    }
+}
+
+pub(crate) fn restore_request(url: &str, name: &str, mode: RestoreMode) -> RestoreRequest {
+    RestoreRequest {
         target: DatabaseRef {
             target: TargetName::new("erp").unwrap(),
             name: DatabaseName::new(name).unwrap(),
-            connection: cluster.url(name),
+            connection: url.to_owned(),
         },
-        mode: RestoreMode::ToNew,
-        safety: Safety::None,
+        mode,
+        safety: if mode == RestoreMode::ToNew { Safety::None } else { Safety::Beside },
         verify: true,
         ownership: Ownership::default(),
         tables: Vec::new(),
@@ -55,10 +68,6 @@ fn restore(cluster: &Cluster, backup: &MemoryBackup, name: &str, context: &Conte
         repository: "/backups".to_owned(),
         started: "2026-11-21T02:00:00Z".parse().unwrap(),
         host: "host".to_owned(),
-    };
-    let mut restore = PostgresEngine.begin_restore(&request, backup.manifest(), context.clone()).unwrap();
-    for step in restore.steps().to_vec() {
-        restore.run(step, backup).unwrap_or_else(|error| panic!("{name}: {step:?}: {error}"));
     }
 }
 

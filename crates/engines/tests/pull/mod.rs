@@ -61,6 +61,7 @@ pub fn target(connection: impl AsRef<Path>) -> TargetRef {
         engine: EngineKind::Sqlite,
         connection: connection.as_ref().to_str().unwrap().to_owned(),
         secret: None,
+        tenants: None,
     }
 }
 

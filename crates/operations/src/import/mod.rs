@@ -385,7 +385,13 @@ impl Import<'_> {
         let connection = loaded.display().to_string();
         let built = DatabaseRef { connection: connection.clone(), ..database.clone() };
         let request = DumpRequest {
-            target: TargetRef { name: database.target.clone(), engine, connection, secret: None },
+            target: TargetRef {
+                name: database.target.clone(),
+                engine,
+                connection,
+                secret: None,
+                tenants: None,
+            },
             databases: vec![DatabaseRequest { database: built, previous: None }],
             options: DumpOptions { jobs: 1, ..DumpOptions::default() },
         };

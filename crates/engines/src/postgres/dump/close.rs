@@ -1,7 +1,6 @@
 //! The end of a database's dump, once all rows and large objects were read: sequence values, the table of contents, roles
 //! and tablespaces, facts. The locks are let go with the holder's session, after the last of it.
 
-use super::globals::Globals;
 use super::ground::{Ground, tell};
 use super::late;
 use super::state::{Reading, ReadyPart};
@@ -48,7 +47,9 @@ pub(super) fn close(
     drop(session);
     end(holder)?;
     let mut parts = toc_parts(&whole, object)?;
-    let globals = globals.ok_or_else(|| "pg_dumpall cannot be run".to_owned()).and_then(Globals::finish);
+    let globals = globals.ok_or_else(|| "pg_dumpall cannot be run".to_owned());
+    let globals = globals.and_then(|globals| globals.finish(ground.lock_wait));
+    context.cancel.check().map_err(|_| SourceError::cancelled(object))?;
     let with_globals = globals.is_ok();
     match globals {
         Ok(bytes) => {
@@ -149,6 +150,7 @@ fn needs(toc: &TableOfContents) -> serde_json::Value {
     let needs = crate::postgres::needs::needs(toc);
     json!({
         "owners": needs.owners,
+        "object_owners": needs.object_owners,
         "granted": needs.granted,
         "bound": needs.bound,
         "extensions": needs.extensions,

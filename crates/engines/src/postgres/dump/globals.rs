@@ -1,13 +1,14 @@
 //! Roles and tablespaces: what `pg_dumpall` writes, taken as it comes, so that it never waits for us and its connection is
 //! soon free again.
 //!
-//! A dump goes on without them where they cannot be had, and says so.
+//! A dump goes on without them where they cannot be had, or not in time, and says so.
 
 use crate::postgres::tools::Running;
 use sha2::{Digest, Sha256};
 use std::io::Read;
 use std::process::ChildStdout;
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
 /// More is no list of roles.
 const MAX_BYTES: u64 = 256 << 20;
@@ -17,22 +18,31 @@ const GUARDS: [&[u8]; 2] = [b"\\restrict ", b"\\unrestrict "];
 /// A running `pg_dumpall`.
 pub(super) struct Globals {
     running: Running,
-    reader: JoinHandle<std::io::Result<Vec<u8>>>,
+    read: Receiver<std::io::Result<Vec<u8>>>,
 }
 
 impl Globals {
     /// Takes what it writes from now on. Dropped, the program ends, and with it the thread that reads.
     pub(super) fn read((running, output): (Running, ChildStdout)) -> Self {
-        let reader = std::thread::spawn(move || {
+        let (tell, read) = channel();
+        std::thread::spawn(move || {
             let mut bytes = Vec::new();
-            output.take(MAX_BYTES).read_to_end(&mut bytes).map(|_| bytes)
+            // Nobody may listen any more.
+            let _ = tell.send(output.take(MAX_BYTES).read_to_end(&mut bytes).map(|_| bytes));
         });
-        Self { running, reader }
+        Self { running, read }
     }
 
-    /// Waits for its end and returns the script, or why there is none.
-    pub(super) fn finish(self) -> Result<Vec<u8>, String> {
-        let read = self.reader.join();
+    /// Waits for its end and returns the script, or why there is none. It had the time of the whole dump: where it is not
+    /// over by then it waits for somebody, and is ended after `limit`.
+    pub(super) fn finish(self, limit: Duration) -> Result<Vec<u8>, String> {
+        let read = match self.read.recv_timeout(limit) {
+            Err(RecvTimeoutError::Timeout) => {
+                let seconds = limit.as_secs_f32();
+                return Err(format!("pg_dumpall was not done {seconds:.0} s after everything else"));
+            }
+            read => read,
+        };
         self.running.finish().map_err(|ended| ended.into_error().message)?;
         match read {
             Ok(Ok(bytes)) => Ok(with_own_key(&bytes)),

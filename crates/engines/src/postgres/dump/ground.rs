@@ -13,8 +13,8 @@ use crate::postgres::catalog::{Catalog, Table, Which};
 use crate::postgres::connection::Settings;
 use crate::postgres::session::{self, Reached, Session};
 use crate::postgres::snapshot::{self, Moment, Patience};
-use crate::postgres::tools::{Access, Program, Running, find};
-use crate::postgres::{contents, pooler, rights, targets};
+use crate::postgres::tools::{Access, Program, Running, find, liveliness};
+use crate::postgres::{contents, encoding, pooler, rights, targets};
 use flow::{
     Content, Context, DumpOptions, Event, Finding, Selection, Severity, SourceError, SourceErrorKind,
     TargetRef,
@@ -96,6 +96,7 @@ pub(super) fn open(
         return Err(SourceError::new(SourceErrorKind::Unsupported, object, message));
     }
     let pg_dump = find("pg_dump", server_major, &object, context)?;
+    encoding::refuse(&mut holder, &object)?;
     if rows.which() == Which::All {
         refuse_unreadable(&mut holder, &object)?;
     }
@@ -150,14 +151,12 @@ fn refuse_unreadable(holder: &mut Session, object: &str) -> Result<(), SourceErr
     if lacking.is_empty() { Ok(()) } else { Err(lacking.error(&role, object)) }
 }
 
-/// A peer that is gone is noticed as soon as by our own sessions. The rest of the connection comes by variables.
 fn arguments(moment: &Moment, rows: Rows<'_>, locking_ms: u32, major: u32) -> Vec<String> {
-    let user_timeout = if major >= 12 { " tcp_user_timeout=120000" } else { "" };
     let mut arguments = vec![
         "--format=custom".to_owned(),
         "--compress=0".to_owned(),
         "--no-password".to_owned(),
-        format!("--dbname=keepalives_idle=60 keepalives_interval=15 keepalives_count=4{user_timeout}"),
+        format!("--dbname={}", liveliness(major)),
         format!("--lock-wait-timeout={locking_ms}"),
         format!("--encoding={}", moment.encoding),
         format!("--snapshot={}", moment.name),
@@ -226,6 +225,7 @@ impl Ground {
             "--globals-only".to_owned(),
             "--no-role-passwords".to_owned(),
             "--no-password".to_owned(),
+            format!("--dbname={}", liveliness(program.major)),
             format!("--database={}", self.settings.database),
         ];
         let started = Running::start(&program, &arguments, &self.access, &self.object, &context.cancel);

@@ -107,12 +107,21 @@ impl PostgresDump {
         });
     }
 
+    /// Returns what the work on the current database is given: it ends with the first failure of that, too.
+    fn inside(&self) -> Context {
+        let ended = self.shared.lock().current.as_ref().map(|current| current.verdict.ended());
+        let cancel = ended.unwrap_or_else(|| self.context.cancel.clone());
+        Context { cancel, ..self.context.clone() }
+    }
+
     fn open(&self, connection: &str) -> Result<(), SourceError> {
+        self.shared.change(|current| current.link = Some(current.verdict.ends_with(&self.context.cancel)));
+        let context = self.inside();
         let selection = self.options.selection.as_ref();
         let rows = selection.map_or(Rows::ByWorkers, |selection| Rows::ByPgDump(Some(selection)));
-        let opened = ground::open(connection, &self.target, rows, &self.options, &self.context)?;
+        let opened = ground::open(connection, &self.target, rows, &self.options, &context)?;
         let Opened { ground, holder, archive, tables } = opened;
-        let globals = ground.globals(&self.context);
+        let globals = ground.globals(&context);
         let (jobs, counts) = match ground.streamed {
             true => (vec![], vec![]),
             false => jobs::jobs(&tables, ground.server_major),
@@ -201,7 +210,7 @@ impl PostgresDump {
     ) -> Result<Option<Step>, SourceError> {
         let session = match session {
             Some(session) => session,
-            None => match ground.worker(&self.context) {
+            None => match ground.worker(&self.inside()) {
                 Ok(session) => session,
                 // The server is full: those that there are, or the holder's alone, have to do.
                 Err(error) if error.kind == SourceErrorKind::Busy => {
@@ -278,7 +287,7 @@ impl PostgresDump {
             let message = "what pg_dump wrote was lost";
             return Err(SourceError::new(SourceErrorKind::Failed, reading.ground.object.clone(), message));
         };
-        let (parts, dumped) = close::close(reading, &toc, started, &self.context)?;
+        let (parts, dumped) = close::close(reading, &toc, started, &self.inside())?;
         self.shared.change(|current| {
             current.ready.extend(parts);
             current.stage = Stage::Over(Box::new(dumped));

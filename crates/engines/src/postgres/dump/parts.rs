@@ -36,8 +36,11 @@ impl Ticket {
         Some(Self { shared: Arc::clone(shared), number, verdict, object, finished: false })
     }
 
-    /// Notes a failure of the part and returns it.
+    /// Notes a failure of the part, and returns the first one of its database: what failed before ended this part too.
     fn fail(&self, error: SourceError) -> SourceError {
+        if self.verdict.failed() {
+            return self.verdict.error().unwrap_or(error);
+        }
         self.verdict.fail(&error);
         error
     }

@@ -11,7 +11,9 @@ use super::tickets::Tickets;
 use super::verdict::Verdict;
 use crate::postgres::catalog::Table;
 use crate::postgres::session::Session;
-use flow::{DatabaseRef, DatabaseRequest, Dumped, EntryName, Layout, SourceError, SourceErrorKind, Step};
+use flow::{
+    CancelGuard, DatabaseRef, DatabaseRequest, Dumped, EntryName, Layout, SourceError, SourceErrorKind, Step,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -49,6 +51,8 @@ pub(super) struct Current {
     pub(super) database: DatabaseRef,
     pub(super) started: Instant,
     pub(super) verdict: Verdict,
+    /// Lets an interruption of the whole dump reach the verdict.
+    pub(super) link: Option<CancelGuard>,
     /// Errands that have not come back.
     pub(super) away: usize,
     pub(super) stage: Stage,
@@ -139,6 +143,7 @@ impl State {
                 database: request.database.clone(),
                 started: Instant::now(),
                 verdict: Verdict::default(),
+                link: None,
                 away: 1,
                 stage: Stage::Away,
                 ready: VecDeque::new(),

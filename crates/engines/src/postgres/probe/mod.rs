@@ -11,7 +11,7 @@ use super::dump::SERVER_MAJOR_MIN;
 use super::rights;
 use super::session::{self, Session};
 use super::tools::Program;
-use super::{failure, pooler, targets, tools};
+use super::{encoding, failure, pooler, targets, tools};
 use crate::engine::DatabaseInfo;
 use flow::{Context, DatabaseRef, Finding, Severity, SourceError, SourceErrorKind};
 use tokio_postgres::SimpleQueryMessage;
@@ -101,6 +101,12 @@ fn look(
         return Ok(());
     }
     programs(session, context, findings);
+    let unreadable = encoding::unreadable_names(session)?;
+    if !unreadable.is_empty() {
+        // What else is asked names things too.
+        findings.problem(encoding::message(&unreadable), Some(encoding::HINT.to_owned()));
+        return Ok(());
+    }
     if let Some(role) = rights::role(session, None)? {
         let lacking = rights::lacking(session, &role)?;
         findings.list.extend(lacking.findings(&role, &findings.object));
@@ -108,6 +114,7 @@ fn look(
             content::subscriptions(session, findings)?;
         }
     }
+    findings.list.extend(server::restriction(session, &findings.object));
     server::time_limits(session, findings)?;
     server::room(session, findings)?;
     server::standby(session, findings)?;

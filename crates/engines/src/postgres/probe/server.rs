@@ -3,7 +3,7 @@
 
 use super::Findings;
 use crate::postgres::session::Session;
-use flow::SourceError;
+use flow::{Finding, Severity, SourceError};
 
 /// Limits of time that would end a backup, in the server's order of saying them.
 const LIMITS: [&str; 5] = [
@@ -17,6 +17,27 @@ const LIMITS: [&str; 5] = [
 const CONNECTIONS: i64 = 5;
 /// Without those that a backup can do without.
 const CONNECTIONS_MIN: i64 = 2;
+
+/// Where the server cannot be told to read nothing but tables, says what may follow from that.
+pub(super) fn restriction(session: &Session, object: &str) -> Option<Finding> {
+    unrestricted(session.can_restrict(), object)
+}
+
+fn unrestricted(can_restrict: bool, object: &str) -> Option<Finding> {
+    (!can_restrict).then(|| Finding {
+        severity: Severity::Warning,
+        object: object.to_owned(),
+        message: "the server cannot be told to read nothing but tables (restrict_nonsystem_relation_kind): who owns a table or a \
+                  sequence could put a view in its place while a backup runs, whose functions run with this role's rights \
+                  (CVE-2024-7348)"
+            .to_owned(),
+        hint: Some(
+            "update the server: 12.20, 13.16, 14.13, 15.8, 16.4 and newer can; until then, back up by a role that is no \
+             superuser (`backstay role`)"
+                .to_owned(),
+        ),
+    })
+}
 
 /// Returns milliseconds as a person says them.
 fn time(milliseconds: i64) -> String {
@@ -161,6 +182,13 @@ pub(super) fn standby(session: &mut Session, findings: &mut Findings) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_cannot_be_restricted_is_told() {
+        assert_eq!(unrestricted(true, "erp"), None);
+        let told = unrestricted(false, "erp");
+        assert!(told.is_some_and(|told| told.message.contains("CVE-2024-7348") && told.hint.is_some()));
+    }
 
     #[test]
     fn times_are_said_in_fitting_units() {

@@ -7,7 +7,7 @@
 use super::ground::Ground;
 use super::job::Job;
 use super::names::quoted;
-use super::{archive, load, preflight, programs, scratch, swap, tables};
+use super::{archive, load, owners, preflight, programs, scratch, swap, tables};
 use crate::postgres::tools::Access;
 use crate::restore::RestoreError;
 use flow::{BackupReader, Severity};
@@ -40,7 +40,17 @@ pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), Restor
     let object = ground.object.clone();
     let mut access = Access::prepare(&ground.settings, ground.reached, &object, &job.context)?;
     let sections = ["--section=pre-data", "--section=data"].map(str::to_owned);
-    programs::run(job, &archive::without_data(&toc), &access, &sections)?;
+    let definitions = archive::without_data(&toc);
+    let others = owners::others(job, &definitions)?;
+    let mut lent = owners::Lent::default();
+    if others.is_empty() {
+        programs::run(job, &definitions, &access, &sections)?;
+    } else {
+        let (schemas, rest) = owners::schemas_first(&definitions);
+        programs::run(job, &schemas, &access, &sections)?;
+        lent = owners::lend(&mut ground.session()?, &others, &ground.settings.database)?;
+        programs::run(job, &rest, &access, &sections)?;
+    }
     job.check_cancel()?;
     let mut session = ground.session()?;
     let tables = tables::filled(&mut session, &toc, backup.manifest(), &ground)?;
@@ -57,7 +67,10 @@ pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), Restor
         &["--section=post-data".to_owned(), format!("--jobs={}", ground.jobs)],
     )?;
     drop(access);
-    job.work.unlogged_since = swap::unlogged(&mut ground.session()?)?;
+    let mut session = ground.session()?;
+    lent.take_back(&mut session)?;
+    job.work.unlogged_since = swap::unlogged(&mut session)?;
+    drop(session);
     job.phase("analysing", None);
     if let Err(error) = analyze(&ground) {
         job.check_cancel()?;

@@ -49,6 +49,13 @@ pub(super) fn is_beside(name: &str, base: &str, what: &str) -> bool {
     fits && (before == base || (base.starts_with(before) && name.len() >= NAME_MAX_BYTES - 3))
 }
 
+/// Tells whether a name that [`beside`] made has that moment in it.
+pub(super) fn tells(name: &str, started: Timestamp) -> bool {
+    let moment = started.strftime(MOMENT).to_string();
+    let Some((_, rest)) = name.rsplit_once("__") else { return false };
+    rest.split('_').any(|piece| piece == moment)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

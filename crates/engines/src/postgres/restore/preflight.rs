@@ -9,7 +9,8 @@ use super::ground::is_local;
 use super::job::Job;
 use super::keeper::{Keeper, Listed};
 use super::names::beside;
-use super::{programs, record, scratch, sessions};
+use super::problem::{Problem, listed, problem};
+use super::{limits, programs, record, scratch, sessions};
 use crate::postgres::archive::TableOfContents;
 use crate::postgres::connection::Settings;
 use crate::postgres::needs::{self, Needs};
@@ -19,21 +20,6 @@ use crate::restore::{
 };
 use flow::{BackupReader, Context, Manifest, Severity, SourceError, SourceErrorKind};
 use std::collections::BTreeSet;
-
-/// How many missing things of a kind are named.
-const NAMED_MAX: usize = 20;
-
-/// Something that would refuse a restore, and what mends it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Problem {
-    kind: SourceErrorKind,
-    message: String,
-    hint: String,
-}
-
-fn problem(message: impl Into<String>, hint: impl Into<String>) -> Problem {
-    Problem { kind: SourceErrorKind::Unwritable, message: message.into(), hint: hint.into() }
-}
 
 /// Returns the steps of a restore.
 pub(super) fn steps(request: &RestoreRequest) -> Vec<RestoreStep> {
@@ -71,7 +57,9 @@ pub(super) fn plan(
     let needed_bytes = needed_bytes(manifest, write_bytes);
     let free_bytes = free_bytes(keeper);
     let mut problems = problems(keeper, request, manifest, old.as_ref())?;
-    problems.extend(missing(keeper, &needs_of(manifest), &request.ownership)?);
+    let needs = needs_of(manifest);
+    problems.extend(missing(keeper, &needs, &request.ownership)?);
+    problems.extend(limits::found(keeper, manifest, &needs, &request.ownership)?);
     let stay = connected.iter().filter(|one| !one.may_end);
     let holders = connected.iter().map(|one| one.holder.clone()).collect();
     let mut told: Vec<String> =
@@ -230,6 +218,7 @@ fn needs_of(manifest: &Manifest) -> Needs {
     };
     Needs {
         owners: list("owners"),
+        object_owners: list("object_owners"),
         granted: list("granted"),
         bound: list("bound"),
         extensions: list("extensions"),
@@ -251,14 +240,6 @@ fn not_among(
         there.insert(keeper.session.field::<String>(&row, 0)?);
     }
     Ok(wanted - &there)
-}
-
-fn listed(names: &BTreeSet<String>) -> String {
-    let mut listed: Vec<String> = names.iter().take(NAMED_MAX).cloned().collect();
-    if names.len() > NAMED_MAX {
-        listed.push(format!("{} more", names.len() - NAMED_MAX));
-    }
-    listed.join(", ")
 }
 
 const ROLES: &str = "SELECT rolname::text FROM pg_catalog.pg_roles";
@@ -366,7 +347,9 @@ fn check(job: &mut Job, toc: &TableOfContents, backup: &dyn BackupReader) -> Res
         make_roles(job, toc, backup)?;
     }
     let strict = Ownership { create_roles: false, ..request.ownership.clone() };
-    found.extend(missing(&mut job.keeper, &needs::needs(toc), &strict)?);
+    let needs = needs::needs(toc);
+    found.extend(missing(&mut job.keeper, &needs, &strict)?);
+    found.extend(limits::found(&mut job.keeper, backup.manifest(), &needs, &strict)?);
     if let Some(first) = found.first() {
         let messages: Vec<&str> = found.iter().map(|problem| problem.message.as_str()).collect();
         let hints: Vec<&str> = found.iter().map(|problem| problem.hint.as_str()).collect();

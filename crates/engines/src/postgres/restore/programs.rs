@@ -6,7 +6,7 @@ use super::ground::Ground;
 use super::job::Job;
 use crate::postgres::archive::TableOfContents;
 use crate::postgres::session::Session;
-use crate::postgres::tools::{Access, Ended, Program, Running, find};
+use crate::postgres::tools::{Access, Ended, Program, Running, find, liveliness};
 use flow::{Context, Severity, SourceError, SourceErrorKind};
 use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
@@ -78,7 +78,7 @@ pub(super) fn run(
         "--exit-on-error".to_owned(),
         "--no-password".to_owned(),
         // The database is named by a variable: a name may look like a connection.
-        "--dbname=application_name=backstay".to_owned(),
+        format!("--dbname=application_name=backstay {}", liveliness(program.major)),
     ];
     if job.state.request.ownership.no_owner {
         all.push("--no-owner".to_owned());

@@ -33,6 +33,11 @@ pub(super) fn text(state: &RestoreState, object: &str) -> Result<String, SourceE
     Ok(format!("{MARK}{json}"))
 }
 
+/// Reads the comment of a database; `None` where it is no record.
+pub(super) fn read(comment: &str) -> Option<Result<RestoreState, serde_json::Error>> {
+    comment.strip_prefix(MARK).map(serde_json::from_str)
+}
+
 /// Returns the records of restores of the keeper's target, the newest last.
 pub(super) fn of_target(keeper: &mut Keeper) -> Result<Vec<Recorded>, SourceError> {
     let sql = "SELECT d.oid, d.datname::text, pg_catalog.shobj_description(d.oid, 'pg_database')
@@ -46,8 +51,8 @@ pub(super) fn of_target(keeper: &mut Keeper) -> Result<Vec<Recorded>, SourceErro
     for row in keeper.session.query(sql, &[&MARK])? {
         let (oid, name): (u32, String) = (keeper.session.field(&row, 0)?, keeper.session.field(&row, 1)?);
         let comment: String = keeper.session.field(&row, 2)?;
-        let json = comment.strip_prefix(MARK).unwrap_or_default();
-        let state = match serde_json::from_str::<RestoreState>(json) {
+        let Some(read) = read(&comment) else { continue };
+        let state = match read {
             Ok(state) => state,
             Err(error) if name == keeper.target || names::is_beside(&name, &keeper.target, SCRATCH) => {
                 let message = format!("the restore record at the database {name} cannot be read");

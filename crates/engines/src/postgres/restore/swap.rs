@@ -8,7 +8,7 @@ use super::job::{Job, Old, Swap};
 use super::keeper::Keeper;
 use super::names::{beside, quoted};
 use super::properties::{self, Properties};
-use super::{preflight, record, scratch, sessions};
+use super::{preflight, record, safety, scratch, sessions};
 use crate::postgres::failure;
 use crate::postgres::session::{self, Session};
 use crate::restore::{RestoreError, RestoreMode, Safety};
@@ -95,7 +95,7 @@ pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), Restor
     let started = job.state.request.started;
     let was_empty = old.is_some() && preflight::holds_nothing(&job.keeper, &target, &job.context);
     let temporary = was_empty || job.state.request.safety == Safety::None;
-    let what = if temporary { "replaced" } else { "safety" };
+    let what = if temporary { "replaced" } else { safety::SAFETY };
     let keep = job.keeper.free_name(&beside(&target, what, started))?;
     let old = old.map(|old| Old { oid: old.oid, comment: old.comment, keep, temporary, was_empty });
     job.state.safety_copy = old.as_ref().filter(|old| !old.temporary).map(|old| old.keep.clone());
@@ -225,12 +225,7 @@ fn renames(job: &mut Job, made: &Properties) -> Result<Result<(), tokio_postgres
         give(job, statement)?;
     }
     if let Some(old) = &swap.old {
-        let was =
-            old.comment.as_ref().map_or_else(String::new, |comment| format!("; its comment was: {comment}"));
-        let text = format!(
-            "what {target} held before the restore of {}, kept by backstay{was}",
-            job.state.request.started
-        );
+        let text = safety::comment(&target, job.state.request.started, old.comment.as_deref());
         job.keeper.comment(&old.keep, Some(&text))?;
     }
     swap.written = written(&mut job.keeper.session, job.work.scratch_oid)?;

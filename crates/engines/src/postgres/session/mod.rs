@@ -24,7 +24,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, CopyInSink, CopyOutStream, Row, SimpleQueryMessage};
 
 /// How long a server is given to take note of a cancelled statement.
-const CANCELLING_MAX: Duration = Duration::from_secs(2);
+const CANCELLING_MAX: Duration = Duration::from_secs(1);
 
 /// What a session asks of every statement's surroundings: plain output that depends on no setting of the server, the
 /// role or the database, and no limit of time. `lc_monetary` stays as it is: stock programs restore money by the
@@ -147,6 +147,11 @@ impl Session {
             sql.push_str(&format!("; SET LOCAL {RESTRICTION} = 'view, foreign-table'"));
         }
         sql
+    }
+
+    /// Tells whether the server can be told to read nothing but tables.
+    pub(super) fn can_restrict(&self) -> bool {
+        self.can_restrict
     }
 
     /// Returns the major version of the server.

@@ -27,6 +27,13 @@ const PASSED: [(&str, &str); 7] = [
 const INHERITED: [&str; 8] = ["PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "LANG", "TZ", "LD_LIBRARY_PATH"];
 const INHERITED_FAMILIES: [&str; 3] = ["LC_", "KRB5", "SSL_CERT_"];
 
+/// Returns what programs are told of peers that are gone, as a connection string: they notice them as soon as our own
+/// sessions do. The rest of the connection comes by variables. `major` is the version of the program.
+pub(in crate::postgres) fn liveliness(major: u32) -> String {
+    let user_timeout = if major >= 12 { " tcp_user_timeout=120000" } else { "" };
+    format!("keepalives_idle=60 keepalives_interval=15 keepalives_count=4{user_timeout}")
+}
+
 /// Lets programs reach the server that a session is on, as the same user.
 pub(in crate::postgres) struct Access {
     variables: BTreeMap<String, String>,

@@ -5,6 +5,6 @@ mod environment;
 mod find;
 mod run;
 
-pub(super) use environment::Access;
+pub(super) use environment::{Access, liveliness};
 pub(super) use find::{Program, all, find};
 pub(super) use run::{Ended, Ender, Running};

@@ -4,9 +4,10 @@
 use super::environment::{Access, inherited};
 use super::find::Program;
 use flow::{Cancel, CancelGuard, Environment, SourceError, SourceErrorKind};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,8 +16,12 @@ use std::time::{Duration, Instant};
 
 /// How much of a program's complaints is kept: the beginning, which names the reason.
 const COMPLAINTS_MAX_BYTES: usize = 64 << 10;
-/// How long a program may take to end by itself.
-const ENDING_MAX: Duration = Duration::from_secs(3);
+/// How long a program may take to fail by itself, once what it wrote broke off.
+const FAILING_MAX: Duration = Duration::from_secs(3);
+/// How long one may take that was asked to end. It tells its server, which may have gone silent.
+const ENDING_MAX: Duration = Duration::from_secs(1);
+/// How long one may take to end whose output ended.
+const CLOSING_MAX: Duration = Duration::from_secs(60);
 
 /// A program that runs.
 pub(in crate::postgres) struct Running {
@@ -33,11 +38,12 @@ fn locked(child: &Mutex<Child>) -> std::sync::MutexGuard<'_, Child> {
     child.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn ask_to_end(child: &Mutex<Child>) {
-    let mut child = locked(child);
+/// Sends a signal to a program and to those that it began (`pg_restore -j` does): they hold its output open.
+fn signal(child: &mut Child, signal: Signal) {
     // Once waited for, its number may be another process's.
     if let (Ok(None), Ok(pid)) = (child.try_wait(), i32::try_from(child.id())) {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        // Nothing is left to be done where this fails.
+        let _ = killpg(Pid::from_raw(pid), signal);
     }
 }
 
@@ -48,15 +54,11 @@ pub(in crate::postgres) struct Ender(Arc<Mutex<Child>>);
 impl Ender {
     /// Asks it to end, and sees to it that it does.
     pub(in crate::postgres) fn end(&self) {
-        ask_to_end(&self.0);
+        signal(&mut locked(&self.0), Signal::SIGTERM);
         let child = Arc::clone(&self.0);
         std::thread::spawn(move || {
             std::thread::sleep(ENDING_MAX);
-            let mut child = locked(&child);
-            if let Ok(None) = child.try_wait() {
-                // Nothing is left to be done where this fails.
-                let _ = child.kill();
-            }
+            signal(&mut locked(&child), Signal::SIGKILL);
         });
     }
 }
@@ -106,7 +108,7 @@ impl Running {
         cancel: &Cancel,
     ) -> Result<(Self, ChildStdout), SourceError> {
         let name = Path::new(command.get_program()).display().to_string();
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let failed = |message: String| SourceError::new(SourceErrorKind::Failed, object, message);
         let mut child =
             command.spawn().map_err(|error| failed(format!("{name} cannot be started: {error}")))?;
@@ -138,7 +140,10 @@ impl Running {
 
     /// Waits for its end, to be called once its output ended. Returns what it complained about, or fails with that.
     pub(in crate::postgres) fn finish(mut self) -> Result<Vec<String>, Ended> {
-        let status = self.wait(None);
+        let status = self.wait(CLOSING_MAX);
+        if status.is_none() {
+            signal(&mut locked(&self.child), Signal::SIGKILL);
+        }
         let lines = self.complaints();
         let status = match status {
             Some(Ok(status)) => status,
@@ -153,7 +158,7 @@ impl Running {
 
     /// Returns what became of a program that ends by itself just now; `None` of one that goes on, which is ended then.
     pub(in crate::postgres) fn finish_soon(mut self) -> Option<Result<Vec<String>, Ended>> {
-        self.wait(Some(ENDING_MAX)).map(|_| self.finish())
+        self.wait(FAILING_MAX).map(|_| self.finish())
     }
 
     fn ended(&self, verdict: String, complaints: Vec<String>) -> Ended {
@@ -167,7 +172,7 @@ impl Running {
     }
 
     /// Waits, at most so long.
-    fn wait(&mut self, limit: Option<Duration>) -> Option<std::io::Result<ExitStatus>> {
+    fn wait(&mut self, limit: Duration) -> Option<std::io::Result<ExitStatus>> {
         let started = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
@@ -179,7 +184,7 @@ impl Running {
                 }
                 Err(error) => return Some(Err(error)),
             }
-            if limit.is_some_and(|limit| started.elapsed() >= limit) {
+            if started.elapsed() >= limit {
                 return None;
             }
             std::thread::sleep(pause);
@@ -193,11 +198,10 @@ impl Drop for Running {
         if self.over {
             return;
         }
-        ask_to_end(&self.child);
-        if self.wait(Some(ENDING_MAX)).is_none() {
+        signal(&mut locked(&self.child), Signal::SIGTERM);
+        if self.wait(ENDING_MAX).is_none() {
             let mut child = locked(&self.child);
-            // Nothing is left to be done where this fails.
-            let _ = child.kill();
+            signal(&mut child, Signal::SIGKILL);
             let _ = child.wait();
         }
         let _ = self.complaints();
