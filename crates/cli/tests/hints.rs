@@ -22,6 +22,7 @@ fn copied(machine: &Machine, command: &str) -> support::Outcome {
     let mut shell = assert_cmd::Command::new("/bin/sh");
     shell
         .env_clear()
+        .envs(testkit::counters())
         .env("HOME", machine.root.join("home"))
         .env("PATH", format!("{}:/usr/bin:/bin", program.parent().unwrap().display()))
         .current_dir("/")

@@ -13,7 +13,11 @@ use testkit::Cluster;
 
 fn program(machine: &Machine, cluster: &Cluster, repository: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("backstay"));
-    command.env_clear().env("HOME", machine.root.join("home")).env("TMPDIR", &machine.root);
+    command
+        .env_clear()
+        .envs(testkit::counters())
+        .env("HOME", machine.root.join("home"))
+        .env("TMPDIR", &machine.root);
     command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", cluster.programs().display()));
     command.args(["--repository", repository]).args(arguments).stdin(Stdio::null());
     command

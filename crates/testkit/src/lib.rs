@@ -4,6 +4,7 @@
 //! break one promise each.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failing test should say where")]
 
+mod counters;
 pub mod crash;
 mod drain;
 mod dump_suite;
@@ -29,6 +30,7 @@ mod restore_suite;
 mod storage_suite;
 mod suite;
 
+pub use counters::counters;
 pub use drain::{Drained, DrainedDatabase, ReadParts, drain};
 pub use dump_suite::{DumpSubject, broken_dump_promises, dump_conformance};
 pub use fake_dump::{Act, DatabaseScript, FakeDump};

@@ -91,7 +91,7 @@ fn a_session_that_is_ended_fails_the_file() {
 
 fn started(place: &Place, cluster: &Cluster, arguments: &[&str]) -> std::process::Child {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("backstay"));
-    command.env_clear().current_dir(place.path(""));
+    command.env_clear().envs(testkit::counters()).current_dir(place.path(""));
     let path = format!("{}:/usr/local/bin:/usr/bin:/bin", cluster.programs().display());
     command.env("PATH", path).env("HOME", place.machine.root.join("home"));
     command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()

@@ -114,6 +114,7 @@ impl Place {
         command
             .args(arguments)
             .env_clear()
+            .envs(testkit::counters())
             .env("HOME", self.machine.root.join("home"))
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .env("TZ", "UTC")

@@ -46,6 +46,7 @@ impl Machine {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("backstay"));
         command
             .env_clear()
+            .envs(testkit::counters())
             .env("HOME", self.root.join("home"))
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .env("TZ", "UTC")

@@ -120,6 +120,8 @@ impl Stage {
     /// Gives a command the environment of this machine, and nothing else.
     pub fn settle<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.env_clear();
+        // Its system calls are counted: none may be there for the sake of counters.
+        command.envs(testkit::counters().map(|(name, _)| (name, "/dev/null")));
         if !self.by_key_file {
             command.env("BACKSTAY_PASSWORD", PASSWORD);
         }
