@@ -70,7 +70,7 @@ pub struct CreateOptions {
     pub user: String,
     /// As in [`OpenOptions`].
     pub cache: Option<PathBuf>,
-    /// How many passes of scrypt the key takes; `None`: as many as take half a second here, like restic. Fewer make
+    /// How many passes of scrypt the key takes; `None`: as many as one processor does in half a second, like restic. Fewer make
     /// a weak password easier to guess.
     pub derivation_passes: Option<u32>,
 }

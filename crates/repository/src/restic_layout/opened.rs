@@ -27,7 +27,7 @@ pub struct ResticOptions {
     pub pack_bytes: u32,
     /// How many threads compress and seal.
     pub workers: usize,
-    /// How many passes of scrypt the key of a new repository takes; `None`: as many as take half a second here, like
+    /// How many passes of scrypt the key of a new repository takes; `None`: as many as one processor does in half a second, like
     /// restic. Fewer make a weak password easier to guess.
     pub derivation_passes: Option<u32>,
 }
