@@ -5,11 +5,11 @@ use crate::errors::{Failure, exit};
 use crate::opening::{self, Place};
 use crate::session::Session;
 use config::{Plan, SourceArgument, Target};
-use flow::{DatabaseName, TargetRef, quoted};
+use flow::{DatabaseName, TargetRef, Text, quoted};
 use jiff::tz::TimeZone;
 use operations::{SafetyRule, Services};
-use repository::BackupRecord;
 use repository::retention::{PruneScope, PruneSelector, Rules};
+use repository::{BackupRecord, Wanted};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -226,14 +226,13 @@ pub(crate) fn refuse_unknown(session: &Session, services: &Services, job: &Job<'
     if in_place.is_empty() {
         return Ok(());
     }
-    let records = services.repository.backups(None, &services.context)?;
     for source in in_place {
-        let place = &source.target.connection;
-        let of_place = |record: &&BackupRecord| {
-            record.engine.is_some() && (record.target.as_str() == place || record.connection == *place)
+        let place = Wanted::Place(source.target.connection.clone());
+        let mut hosts: BTreeSet<Text> = BTreeSet::new();
+        let mut take = |record: BackupRecord| {
+            hosts.extend(record.engine.is_some().then_some(record.host));
         };
-        let hosts: BTreeSet<&str> =
-            records.iter().filter(of_place).map(|record| record.host.as_str()).collect();
+        services.repository.each_backup(&place, &services.context, &mut take)?;
         if hosts.contains(session.host.as_str()) {
             continue;
         }

@@ -7,13 +7,11 @@ use crate::journaling;
 use crate::report::{Outcome, Report};
 use crate::safety_copies::{self, Swept};
 use crate::{OperationError, SafetyItem, SafetyRule, Services};
-use flow::{DatabaseName, TargetName, Text};
 use jiff::Timestamp;
-use repository::retention::{PruneScope, Reason, Verdict};
-use repository::{BackupId, PruneReport, PruneRequest, RepositoryError, RepositoryErrorKind};
+use repository::retention::{Origin, PruneScope, Verdict};
+use repository::{PruneReport, PruneRequest, RepositoryError, RepositoryErrorKind};
 use serde::ser::{SerializeSeq, SerializeStruct};
 use serde::{Serialize, Serializer};
-use std::sync::Arc;
 
 /// What to prune, and how.
 #[derive(Debug, Clone)]
@@ -28,56 +26,35 @@ pub struct PruneOptions {
     pub safety: Vec<SafetyRule>,
 }
 
-/// What becomes of one backup.
-#[derive(Debug, Clone, Serialize)]
-pub struct PruneItem {
-    /// Its id.
-    pub id: BackupId,
-    /// Null: it is in the repository.
-    pub path: Option<String>,
-    /// The target.
-    pub target: TargetName,
-    /// The database.
-    pub database: DatabaseName,
-    /// The host whose run it was.
-    pub host: Text,
-    /// Where the database was.
-    pub connection: Text,
-    /// The plan that made it; null where there was none.
-    pub plan: Option<Text>,
-    /// The consistency point.
-    pub time: Timestamp,
-    /// How large it is when it is restored.
-    pub size_bytes: u64,
-    /// Why.
-    pub reasons: Vec<Reason>,
-}
+/// What becomes of one backup, as reports show it.
+struct Item<'a>(&'a Verdict);
 
-impl From<Verdict> for PruneItem {
-    fn from(verdict: Verdict) -> Self {
-        let backup = Arc::unwrap_or_clone(verdict.backup);
-        Self {
-            id: backup.id,
-            path: None,
-            target: backup.target,
-            database: backup.database,
-            host: backup.host,
-            connection: backup.connection,
-            plan: backup.plan,
-            time: backup.time,
-            size_bytes: backup.size_bytes,
-            reasons: verdict.reasons,
-        }
+impl Serialize for Item<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Verdict { backup, reasons, .. } = self.0;
+        let Origin { target, database, host, connection, plan, .. } = &*backup.origin;
+        let mut item = serializer.serialize_struct("Item", 10)?;
+        item.serialize_field("id", &backup.id())?;
+        // It is in the repository.
+        item.serialize_field("path", &None::<&str>)?;
+        item.serialize_field("target", target)?;
+        item.serialize_field("database", database)?;
+        item.serialize_field("host", host)?;
+        item.serialize_field("connection", connection)?;
+        item.serialize_field("plan", plan)?;
+        item.serialize_field("time", &backup.time)?;
+        item.serialize_field("size_bytes", &backup.size_bytes)?;
+        item.serialize_field("reasons", &reasons[..])?;
+        item.end()
     }
 }
 
-/// The report's own part. Written with the safety copies behind the backups of the same lists.
+/// The report's own part. Written as two lists, `kept` and `removed`, of backups with the safety copies behind them.
 #[derive(Debug, Clone)]
 pub struct PruneBody {
-    /// What stays of the backups that were asked about: by target, database and host, newest first.
-    pub kept: Vec<PruneItem>,
-    /// What went, or would go.
-    pub removed: Vec<PruneItem>,
+    /// What stays of the backups that were asked about, and what went, or would go: by target, database and host, newest
+    /// first.
+    pub verdicts: Vec<Verdict>,
     /// The safety copies that stay.
     pub safety_kept: Vec<SafetyItem>,
     /// The safety copies that went, or would go.
@@ -96,14 +73,33 @@ pub struct PruneBody {
     pub dry_run: bool,
 }
 
+impl PruneBody {
+    /// Returns what is to stay, or what goes.
+    fn of(&self, kept: bool) -> impl Iterator<Item = &Verdict> {
+        self.verdicts.iter().filter(move |verdict| verdict.kept == kept)
+    }
+
+    /// Returns how many backups stay.
+    pub fn kept(&self) -> u64 {
+        self.of(true).count() as u64
+    }
+
+    /// Returns how many backups went, or would go.
+    pub fn removed(&self) -> u64 {
+        self.of(false).count() as u64
+    }
+}
+
 /// One list of backups and safety copies.
-struct Chained<'a>(&'a [PruneItem], &'a [SafetyItem]);
+struct Chained<'a>(&'a PruneBody, bool);
 
 impl Serialize for Chained<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut list = serializer.serialize_seq(Some(self.0.len() + self.1.len()))?;
-        self.0.iter().try_for_each(|item| list.serialize_element(item))?;
-        self.1.iter().try_for_each(|item| list.serialize_element(item))?;
+        let Chained(body, kept) = self;
+        let mut list = serializer.serialize_seq(None)?;
+        body.of(*kept).try_for_each(|verdict| list.serialize_element(&Item(verdict)))?;
+        let copies = if *kept { &body.safety_kept } else { &body.safety_removed };
+        copies.iter().try_for_each(|copy| list.serialize_element(copy))?;
         list.end()
     }
 }
@@ -111,8 +107,8 @@ impl Serialize for Chained<'_> {
 impl Serialize for PruneBody {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut body = serializer.serialize_struct("PruneBody", 8)?;
-        body.serialize_field("kept", &Chained(&self.kept, &self.safety_kept))?;
-        body.serialize_field("removed", &Chained(&self.removed, &self.safety_removed))?;
+        body.serialize_field("kept", &Chained(self, true))?;
+        body.serialize_field("removed", &Chained(self, false))?;
         body.serialize_field("snapshots", &self.snapshots)?;
         body.serialize_field("freed_bytes", &self.freed_bytes)?;
         body.serialize_field("foreign", &self.foreign)?;
@@ -140,10 +136,9 @@ pub fn run(services: &Services, options: &PruneOptions) -> Result<Report<PruneBo
 
 /// Returns what the journal keeps of a prune that decided on very many backups.
 fn abridged(body: &PruneBody) -> PruneBody {
-    let some = |items: &[PruneItem]| items.iter().take(journaling::ITEMS_KEPT).cloned().collect();
+    let some = |kept| body.of(kept).take(journaling::ITEMS_KEPT).cloned();
     PruneBody {
-        kept: some(&body.kept),
-        removed: some(&body.removed),
+        verdicts: some(true).chain(some(false)).collect(),
         safety_kept: body.safety_kept.iter().take(journaling::ITEMS_KEPT).cloned().collect(),
         safety_removed: body.safety_removed.iter().take(journaling::ITEMS_KEPT).cloned().collect(),
         snapshots: body.snapshots,
@@ -179,11 +174,8 @@ fn interrupted(error: RepositoryError) -> OperationError {
 }
 
 fn body(done: PruneReport, swept: Swept, options: &PruneOptions) -> PruneBody {
-    let (kept, removed): (Vec<Verdict>, Vec<Verdict>) =
-        done.verdicts.into_iter().partition(|verdict| verdict.kept);
     PruneBody {
-        kept: kept.into_iter().map(PruneItem::from).collect(),
-        removed: removed.into_iter().map(PruneItem::from).collect(),
+        verdicts: done.verdicts,
         safety_kept: swept.kept,
         safety_removed: swept.removed,
         snapshots: done.snapshots,

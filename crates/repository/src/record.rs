@@ -14,6 +14,18 @@ pub const IMPORTED_TAG: &str = "imported";
 #[serde(transparent)]
 pub struct BackupId(pub String);
 
+impl BackupId {
+    /// Returns the id of a database's backup in a snapshot, which it has for itself (`alone`) or not.
+    pub fn of(snapshot: &str, alone: bool, database: &str) -> Self {
+        Self(if alone { snapshot.to_owned() } else { format!("{snapshot}:{database}") })
+    }
+
+    /// Returns the snapshot that holds it.
+    pub fn snapshot(&self) -> &str {
+        self.0.split_once(':').map_or(self.0.as_str(), |(snapshot, _)| snapshot)
+    }
+}
+
 impl fmt::Display for BackupId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -101,6 +113,13 @@ pub struct BackupRecord {
     /// Why its content is suspect: it lost so much against the last good backup that somebody should look. `None` where
     /// it is not, or was accepted. One that is suspect does not count for retention.
     pub suspect: Option<Vec<String>>,
+}
+
+impl BackupRecord {
+    /// Tells whether it was brought in from a file of another tool: then it says nothing of what the database is now.
+    pub fn is_imported(&self) -> bool {
+        self.tags.iter().any(|tag| tag == IMPORTED_TAG)
+    }
 }
 
 /// Which backups of a repository are asked for. A repository may hold hundreds of thousands: what is not asked for is

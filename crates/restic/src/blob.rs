@@ -7,7 +7,7 @@ use crate::error::{ResticError, ResticErrorKind};
 use crate::id::{BlobKind, Id};
 use crate::index::{BlobLocation, Index};
 use crate::repository::Repository;
-use crate::tree::{NodeKind, Tree};
+use crate::tree::{Tree, TreeNeeds};
 use crate::vault::{ObjectKind, object_name};
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -131,10 +131,18 @@ impl Repository {
     /// Reads a folder.
     pub fn read_tree(&self, index: &Index, id: &Id) -> Result<Tree, ResticError> {
         let blob = self.read_blob(index, BlobKind::Tree, id)?;
-        Tree::from_blob(&blob).map_err(|error| {
-            ResticError::damaged(format!("tree {id} in {}", self.location()), "is no list of nodes")
-                .with_source(error)
-        })
+        Tree::from_blob(&blob).map_err(|error| self.no_tree(id, error))
+    }
+
+    /// Loads what of other blobs a folder needs.
+    pub(crate) fn read_tree_needs(&self, index: &Index, id: &Id) -> Result<TreeNeeds, ResticError> {
+        let blob = self.read_blob(index, BlobKind::Tree, id)?;
+        TreeNeeds::from_blob(&blob).map_err(|error| self.no_tree(id, error))
+    }
+
+    fn no_tree(&self, id: &Id, error: serde_json::Error) -> ResticError {
+        ResticError::damaged(format!("tree {id} in {}", self.location()), "is no list of nodes")
+            .with_source(error)
     }
 
     /// Lists each blob, once, that a folder and all below it need, trees included.
@@ -143,16 +151,13 @@ impl Repository {
         let mut blobs = vec![(BlobKind::Tree, *tree)];
         let mut open = vec![*tree];
         while let Some(id) = open.pop() {
-            for node in self.read_tree(index, &id)?.nodes {
-                for blob in node.content.into_iter().flatten().map(|id| (BlobKind::Data, id)) {
-                    if seen.insert(blob) {
-                        blobs.push(blob);
-                    }
-                }
-                let Some(subtree) = node.subtree.filter(|_| node.kind == NodeKind::Dir) else { continue };
-                if seen.insert((BlobKind::Tree, subtree)) {
-                    blobs.push((BlobKind::Tree, subtree));
-                    open.push(subtree);
+            let needs = self.read_tree_needs(index, &id)?;
+            let data = needs.blobs.into_iter().map(|id| (BlobKind::Data, id));
+            blobs.extend(data.filter(|blob| seen.insert(*blob)));
+            for folder in needs.folders {
+                if seen.insert((BlobKind::Tree, folder)) {
+                    blobs.push((BlobKind::Tree, folder));
+                    open.push(folder);
                 }
             }
         }

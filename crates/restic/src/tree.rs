@@ -174,6 +174,43 @@ impl Tree {
     }
 }
 
+/// What of other blobs a folder needs: for walks through folders of thousands of nodes, of which nothing else is wanted.
+#[derive(Debug, PartialEq, Eq, Default)]
+pub(crate) struct TreeNeeds {
+    /// The blobs of its files.
+    pub(crate) blobs: Vec<Id>,
+    /// The folders in it.
+    pub(crate) folders: Vec<Id>,
+}
+
+#[derive(Deserialize)]
+struct NeedsFile {
+    nodes: Option<Vec<NodeNeeds>>,
+}
+
+#[derive(Deserialize)]
+struct NodeNeeds {
+    #[serde(rename = "type")]
+    kind: NodeKind,
+    #[serde(default)]
+    content: Option<Vec<Id>>,
+    #[serde(default)]
+    subtree: Option<Id>,
+}
+
+impl TreeNeeds {
+    /// Reads them of a folder's blob.
+    pub(crate) fn from_blob(blob: &[u8]) -> Result<Self, serde_json::Error> {
+        let file: NeedsFile = serde_json::from_slice(blob)?;
+        let mut needs = Self::default();
+        for node in file.nodes.into_iter().flatten() {
+            needs.blobs.extend(node.content.into_iter().flatten());
+            needs.folders.extend(node.subtree.filter(|_| node.kind == NodeKind::Dir));
+        }
+        Ok(needs)
+    }
+}
+
 fn epoch() -> Timestamp {
     Timestamp::UNIX_EPOCH
 }
@@ -207,6 +244,12 @@ mod tests {
             backwards.nodes.reverse();
             let blob = tree.to_blob().unwrap();
             prop_assert_eq!(&backwards.to_blob().unwrap(), &blob);
+            let needs = TreeNeeds::from_blob(&blob).unwrap();
+            let mut sorted: Vec<&Node> = tree.nodes.iter().collect();
+            sorted.sort_by(|a, b| a.name.as_bytes().cmp(b.name.as_bytes()));
+            let blobs: Vec<Id> = sorted.iter().flat_map(|node| node.content.iter().flatten()).copied().collect();
+            let folders: Vec<Id> = sorted.iter().filter_map(|node| node.subtree).collect();
+            prop_assert_eq!(needs, TreeNeeds { blobs, folders });
             prop_assert_eq!(Tree::from_blob(&blob).unwrap(), tree);
         }
     }

@@ -4,7 +4,7 @@ use crate::suite::{Broken, Outcome, Random, demand, ensure, run, text};
 use sha2::{Digest, Sha256};
 use std::any::Any;
 use std::sync::Arc;
-use storage::{ObjectName, Storage, StorageError, StorageErrorKind};
+use storage::{Given, ObjectName, Storage, StorageError, StorageErrorKind};
 
 /// An empty storage to be tried, and what keeps it alive.
 pub struct FreshStorage {
@@ -55,6 +55,8 @@ pub fn broken_storage_promises(make: impl Fn() -> FreshStorage) -> Vec<Broken> {
             ("a removed name is free", freed),
             ("confirm accepts what was put", confirmed),
             ("confirm refuses another hash", refused),
+            ("put_given stores what is meant, and gives it back", given),
+            ("confirm_given accepts what was put and refuses another content", confirmed_given),
         ],
     )
 }
@@ -287,5 +289,49 @@ fn refused(subject: &FreshStorage) -> Outcome {
     let other: [u8; 32] = Sha256::digest(b"contenu").into();
     let found = kind(subject.storage.confirm(&name("data/ab/one")?, &other));
     ensure!(found == Some(StorageErrorKind::Damaged), "confirm gave {found:?}");
+    Ok(())
+}
+
+/// Content in buffers of which a part is used.
+fn buffers(content: &[u8]) -> Vec<Given> {
+    let (head, tail) = content.split_at(content.len() / 3);
+    let longer = Given { bytes: [tail, b"what is not meant"].concat(), used: tail.len() };
+    vec![Given::all(head.to_vec()), longer, Given::all(Vec::new())]
+}
+
+fn given(subject: &FreshStorage) -> Outcome {
+    for (number, size) in [0_usize, 1, 100_000, (1 << 20) + 1].into_iter().enumerate() {
+        let (object, content) = (format!("data/ab/{number}"), Random::new(4).bytes(size));
+        let (put, back) = subject.storage.put_given(&name(&object)?, buffers(&content));
+        put.map_err(text)?;
+        ensure!(get(subject, &object)? == content, "{size} bytes came back changed");
+        let back: Vec<u8> = back.iter().flat_map(|given| given.meant().to_vec()).collect();
+        ensure!(back == content, "what was given did not come back");
+    }
+    let (again, _) = subject.storage.put_given(&name("data/ab/0")?, buffers(b"other"));
+    let found = kind(again);
+    ensure!(found == Some(StorageErrorKind::Exists), "a name that is taken gave {found:?}");
+    Ok(())
+}
+
+fn confirmed_given(subject: &FreshStorage) -> Outcome {
+    let object = name("data/ab/one")?;
+    let content = Random::new(5).bytes((1 << 20) + 4097);
+    put(subject, object.as_str(), &content)?;
+    let confirm = |content: &[u8]| {
+        subject.storage.confirm_given(&object, &Sha256::digest(content).into(), buffers(content))
+    };
+    let (confirmed, back) = confirm(&content);
+    confirmed.map_err(text)?;
+    let back: Vec<u8> = back.iter().flat_map(|given| given.meant().to_vec()).collect();
+    ensure!(back == content, "what was given did not come back");
+    for at in [0, content.len() - 1] {
+        let mut other = content.clone();
+        other[at] ^= 1;
+        let found = kind(confirm(&other).0);
+        ensure!(found == Some(StorageErrorKind::Damaged), "another byte at {at} gave {found:?}");
+    }
+    let found = kind(confirm(&content[1..]).0);
+    ensure!(found == Some(StorageErrorKind::Damaged), "a shorter content gave {found:?}");
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
-use storage::{ObjectName, ObjectStat, Storage, StorageError, StorageErrorKind};
+use storage::{Given, ObjectName, ObjectStat, Storage, StorageError, StorageErrorKind};
 use testkit::{
     Fault, FaultyStorage, FreshStorage, MemoryStorage, RecordingStorage, Verb, assert_caught,
     broken_storage_promises, storage_conformance,
@@ -31,6 +31,8 @@ enum Flaw {
     KeepsNameForEver,
     ConfirmsNothing,
     ConfirmsAll,
+    PutsWholeBuffers,
+    ConfirmsAllGiven,
 }
 
 struct Mutant {
@@ -117,6 +119,26 @@ impl Storage for Mutant {
         }
     }
 
+    fn put_given(&self, name: &ObjectName, content: Vec<Given>) -> (Result<(), StorageError>, Vec<Given>) {
+        let whole = self.flaw == Flaw::PutsWholeBuffers;
+        let slices: Vec<&[u8]> =
+            content.iter().map(|given| if whole { &given.bytes[..] } else { given.meant() }).collect();
+        (self.put(name, &slices), content)
+    }
+
+    fn confirm_given(
+        &self,
+        name: &ObjectName,
+        sha256: &[u8; 32],
+        content: Vec<Given>,
+    ) -> (Result<(), StorageError>, Vec<Given>) {
+        let confirmed = match self.flaw {
+            Flaw::ConfirmsAllGiven => self.inner.stat(name).map(drop),
+            _ => self.confirm(name, sha256),
+        };
+        (confirmed, content)
+    }
+
     fn free_bytes(&self) -> Option<u64> {
         None
     }
@@ -170,6 +192,8 @@ fn each_mutant_is_caught() {
         (Flaw::KeepsNameForEver, "a removed name is free"),
         (Flaw::ConfirmsNothing, "confirm accepts what was put"),
         (Flaw::ConfirmsAll, "confirm refuses another hash"),
+        (Flaw::PutsWholeBuffers, "put_given stores what is meant, and gives it back"),
+        (Flaw::ConfirmsAllGiven, "confirm_given accepts what was put and refuses another content"),
     ];
     for (flaw, promise) in flaws {
         assert_caught(&broken_storage_promises(|| mutant(flaw)), promise);

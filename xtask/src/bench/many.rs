@@ -1,5 +1,5 @@
 //! 10,000 SQLite files of 100 kB in one folder: first backup, unchanged, and, after 30 runs with a few changes each, the
-//! list and the restore of one of them.
+//! list, the restore of one of them, and a prune.
 
 use super::contender::{Contender, Opens, build};
 use super::process::{folder_bytes, measure, median};
@@ -10,6 +10,9 @@ use std::process::{Command, Stdio};
 const DATABASES: usize = 10_000;
 const ROUNDS: usize = 3;
 const RUNS: usize = 30;
+/// What a command may take: so much, and for each blob of the repository.
+const MEMORY_BYTES_MAX: u64 = 150_000_000;
+const MEMORY_BYTES_A_BLOB: u64 = 100;
 /// How many databases change from run to run.
 const CHANGED: usize = 20;
 
@@ -76,10 +79,12 @@ fn after_many_runs(ours: &Contender<'_>, databases: &Path) -> Result<Vec<String>
     let restore = ["restore", &reference, "--to-new", &new, "--yes", "--quiet"];
     let dry_run = [&restore[..], &["--dry-run"]].concat();
     let mut missed = Vec::new();
+    let memory_max = MEMORY_BYTES_MAX + MEMORY_BYTES_A_BLOB * blobs(ours)?;
     for (name, arguments, limit) in [
         ("list", &["list", "--quiet"][..], 1.5),
         ("restore of one, dry run", &dry_run, 1.5),
         ("one restored", &restore, 1.0),
+        ("prune, dry run", &["prune", "--keep-last", "10", "--dry-run", "--quiet"], 10.0),
     ] {
         let mut taken = Vec::new();
         let mut memory = 0;
@@ -98,8 +103,26 @@ fn after_many_runs(ours: &Contender<'_>, databases: &Path) -> Result<Vec<String>
         if seconds > limit {
             missed.push(name.to_owned());
         }
+        if memory > memory_max {
+            missed.push(format!("memory of {name}"));
+        }
     }
+    let pruned = measure(ours.command().args(["prune", "--keep-last", "10", "--quiet"]))?;
+    let (seconds, memory) = (pruned.seconds, pruned.memory_bytes);
+    println!("| prune, {RUNS} snapshots | {seconds:.2} s, {:.0} MB | | | |", memory as f64 / 1e6);
+    if memory > memory_max {
+        missed.push("memory of prune".to_owned());
+    }
+    println!("\nmemory is at most {:.0} MB, 100 bytes a blob included", memory_max as f64 / 1e6);
     Ok(missed)
+}
+
+/// Returns how many different blobs the repository holds.
+fn blobs(ours: &Contender<'_>) -> Result<u64, String> {
+    let output = ours.command().args(["stats", "--json"]).output().map_err(|error| error.to_string())?;
+    let stats: serde_json::Value =
+        serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
+    stats["blobs"].as_u64().ok_or_else(|| "stats tells no blobs".to_owned())
 }
 
 fn path(databases: &Path, number: usize) -> PathBuf {

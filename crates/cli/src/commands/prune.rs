@@ -9,10 +9,10 @@ use crate::session::Session;
 use crate::wording::{age, count, duration, moment, size, table};
 use clap::Args;
 use operations::SafetyItem;
-use operations::prune::{PruneBody, PruneItem, PruneOptions};
+use operations::prune::{PruneBody, PruneOptions};
 use operations::reference::short;
 use operations::report::{Outcome, Report};
-use repository::retention::{Rules, Span, parse_size};
+use repository::retention::{Rules, Span, Verdict, parse_size};
 use std::collections::BTreeMap;
 
 /// Remove the backups that rules let go, and free their space
@@ -20,8 +20,8 @@ use std::collections::BTreeMap;
 /// What any --keep-* keeps stays. Of the rest, with --max-age only what is older goes, without it all. --max-size then
 /// removes the oldest first, also what is kept otherwise. The rules are for each database by itself.
 ///
-/// Never goes: the newest proven backup of a database and what is newer than it, what a snapshot holds beside a backup
-/// that stays, and what other programs wrote. Without any rule here, those of the configuration's plans hold.
+/// Never goes: the newest backup of a database, its newest proven one, where that was imported the newest proven one that
+/// was not, what a snapshot holds beside a backup that stays, and what other programs wrote. Without any rule here, those of the configuration's plans hold.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -158,8 +158,7 @@ fn run_job(session: &Session, options: &Options, job: Job<'_>) -> Result<PruneBo
 }
 
 fn add(whole: &mut PruneBody, body: PruneBody) {
-    whole.kept.extend(body.kept);
-    whole.removed.extend(body.removed);
+    whole.verdicts.extend(body.verdicts);
     whole.safety_kept.extend(body.safety_kept);
     whole.safety_removed.extend(body.safety_removed);
     whole.snapshots += body.snapshots;
@@ -173,17 +172,17 @@ const TABLES_SHOWN: usize = 20;
 
 /// Shows a table for each database that loses a backup; in a dry run, or where more is asked for, of every one.
 fn show(session: &Session, body: &PruneBody) -> Result<(), Failure> {
-    let mut databases: BTreeMap<_, Vec<(&PruneItem, bool)>> = BTreeMap::new();
-    let kept = body.kept.iter().map(|item| (item, true));
-    for (item, kept) in kept.chain(body.removed.iter().map(|item| (item, false))) {
-        let plan = item.plan.as_deref();
-        let host = item.target.as_str().starts_with('/').then_some(item.host.as_str());
-        databases.entry((&item.target, &item.database, host, plan)).or_default().push((item, kept));
+    let mut databases: BTreeMap<_, Vec<&Verdict>> = BTreeMap::new();
+    for verdict in &body.verdicts {
+        let origin = &verdict.backup.origin;
+        let host = origin.target.as_str().starts_with('/').then_some(origin.host.as_str());
+        let plan = origin.plan.as_deref();
+        databases.entry((&origin.target, &origin.database, host, plan)).or_default().push(verdict);
     }
     let (mut unchanged, mut tables, mut more) = (0_u64, 0, 0_u64);
     let verbose = session.globals.verbose;
-    for ((target, database, host, _), mut items) in databases {
-        if items.iter().all(|(_, kept)| *kept) && !body.dry_run && !verbose {
+    for ((target, database, host, _), mut verdicts) in databases {
+        if verdicts.iter().all(|verdict| verdict.kept) && !body.dry_run && !verbose {
             unchanged += 1;
             continue;
         }
@@ -192,13 +191,14 @@ fn show(session: &Session, body: &PruneBody) -> Result<(), Failure> {
             continue;
         }
         tables += 1;
-        items.sort_by_key(|(item, _)| std::cmp::Reverse(item.time));
-        let place = items.first().map(|(item, _)| item.connection.as_str());
+        // Of one moment what goes comes last.
+        verdicts.sort_by_key(|verdict| (std::cmp::Reverse(verdict.backup.time), !verdict.kept));
+        let place = verdicts.first().map(|verdict| verdict.backup.origin.connection.as_str());
         let mut title = session.label(target.as_str(), Some(database.as_str()), place);
         if let Some(host) = host.filter(|host| *host != session.host) {
             title.push_str(&format!(" on {host}"));
         }
-        session.console.data(&format!("{title}\n{}\n\n", rows(session, &items)))?;
+        session.console.data(&format!("{title}\n{}\n\n", rows(session, &verdicts)))?;
     }
     if more > 0 {
         let databases = count(more, "more database", "more databases");
@@ -242,25 +242,25 @@ fn show_safety_copies(session: &Session, body: &PruneBody) -> Result<(), Failure
     Ok(())
 }
 
-fn rows(session: &Session, items: &[(&PruneItem, bool)]) -> String {
-    let row = |(item, kept): &(&PruneItem, bool)| {
-        let reasons: Vec<String> = item.reasons.iter().map(ToString::to_string).collect();
+fn rows(session: &Session, verdicts: &[&Verdict]) -> String {
+    let row = |Verdict { backup, kept, reasons }: &&Verdict| {
+        let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
         vec![
-            short(&item.id.0),
-            moment(item.time, &session.zone),
-            age(item.time, session.started),
-            size(item.size_bytes),
+            short(&backup.id().0),
+            moment(backup.time, &session.zone),
+            age(backup.time, session.started),
+            size(backup.size_bytes),
             if *kept { "keep" } else { "remove" }.to_owned(),
             reasons.join(", "),
         ]
     };
-    table(&["ID", "TIME", "AGE", "SIZE", "VERDICT", "REASONS"], items.iter().map(row).collect(), &[2, 3])
+    table(&["ID", "TIME", "AGE", "SIZE", "VERDICT", "REASONS"], verdicts.iter().map(row).collect(), &[2, 3])
 }
 
 fn summary(session: &Session, report: &Report<PruneBody>) {
     let body = &report.body;
-    let removed = count(body.removed.len() as u64, "backup", "backups");
-    let kept = count(body.kept.len() as u64, "backup", "backups");
+    let removed = count(body.removed(), "backup", "backups");
+    let kept = count(body.kept(), "backup", "backups");
     let freed = size(body.freed_bytes);
     let time = duration(report.elapsed_ms);
     let text = match (body.dry_run, body.forget_only) {

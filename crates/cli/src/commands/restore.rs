@@ -21,7 +21,7 @@ use operations::restore::{
     Destination, FilesOptions, Hooks, PendingOptions, Planned, RestoreBody, RestoreOptions,
 };
 use operations::{OperationError, Services};
-use repository::{BackupRecord, IMPORTED_TAG};
+use repository::BackupRecord;
 use std::path::{Path, PathBuf};
 
 /// Restore a database
@@ -242,7 +242,7 @@ fn database_restore(
 
 /// What was imported without a target came from a dump file: there is no database to put it back to.
 fn refuse_no_origin(services: &Services, record: &BackupRecord) -> Result<(), Failure> {
-    if !record.tags.iter().any(|tag| tag == IMPORTED_TAG) {
+    if !record.is_imported() {
         return Ok(());
     }
     let backup = services.repository.open(&record.id, &services.context)?;

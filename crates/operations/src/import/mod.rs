@@ -305,8 +305,7 @@ impl Import<'_> {
                 Err(error) if error.kind == RepositoryErrorKind::NotFound && self.options.dry_run => vec![],
                 other => other?,
             };
-            records
-                .retain(|record| record.proof.is_some() && record.tags.iter().any(|tag| tag == IMPORTED_TAG));
+            records.retain(|record| record.proof.is_some() && record.is_imported());
             self.known.insert(database.target.clone(), records);
         }
         let same =

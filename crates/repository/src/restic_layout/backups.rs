@@ -21,25 +21,28 @@ impl ResticRepository {
         said: &Said,
         context: &Context,
     ) -> Result<Vec<BackupRecord>, RepositoryError> {
-        let mut records = self.backups_as(wanted, said, context, |record| record)?;
-        // Each list is sorted already, and seldom does one reach into the next.
+        let mut records = self.backups_as(wanted, said, context, Some)?;
+        // Nearly sorted already: a list is in the order of names, and seldom does one reach into the next.
         records.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
         Ok(records)
     }
 
-    /// Loads the backups that are asked for as what somebody needs of them: of hundreds of thousands only that is kept.
-    /// Those of a snapshot come in the order of their times.
+    /// Loads the backups that are asked for as what somebody needs of them, and those that nobody needs not at all: of
+    /// hundreds of thousands only that is kept. Those of a snapshot come in the order of its list.
     pub(super) fn backups_as<R: Send>(
         &self,
         wanted: &Wanted,
         said: &Said,
         context: &Context,
-        needed: impl Fn(BackupRecord) -> R + Sync,
+        needed: impl Fn(BackupRecord) -> Option<R> + Sync,
     ) -> Result<Vec<R>, RepositoryError> {
         let names = lines::Names::default();
         let lists = self.each_list(wanted, context, |id, snapshot| {
-            let records = self.records(id, snapshot, wanted, (said, &names), context)?;
-            Ok(records.into_iter().map(&needed).collect::<Vec<R>>())
+            let mut kept = Vec::new();
+            let mut take = |record| kept.extend(needed(record));
+            self.each_record(id, snapshot, wanted, (said, &names), context, &mut take)?;
+            kept.shrink_to_fit();
+            Ok(kept)
         })?;
         let mut all = Vec::with_capacity(lists.iter().map(Vec::len).sum());
         all.extend(lists.into_iter().flatten());
@@ -56,8 +59,13 @@ impl ResticRepository {
     ) -> Result<(), RepositoryError> {
         let names = lines::Names::default();
         for few in self.listed(wanted, context)?.chunks(2 * THREADS) {
-            let work =
-                |id: &Id, snapshot: &Snapshot| self.records(id, snapshot, wanted, (said, &names), context);
+            let work = |id: &Id, snapshot: &Snapshot| {
+                let mut records = Vec::new();
+                let mut push = |record| records.push(record);
+                self.each_record(id, snapshot, wanted, (said, &names), context, &mut push)?;
+                records.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
+                Ok(records)
+            };
             self.each_of(few, context, work)?.into_iter().flatten().for_each(&mut *take);
         }
         Ok(())
@@ -120,15 +128,16 @@ impl ResticRepository {
         Ok(results)
     }
 
-    /// Returns the backups of one snapshot that are asked for.
-    fn records(
+    /// Shows the backups of one snapshot that are asked for, in the order of its list.
+    fn each_record(
         &self,
         id: &Id,
         snapshot: &Snapshot,
         wanted: &Wanted,
         (said, names): (&Said, &lines::Names),
         context: &Context,
-    ) -> Result<Vec<BackupRecord>, RepositoryError> {
+        take: &mut dyn FnMut(BackupRecord),
+    ) -> Result<(), RepositoryError> {
         let tags = foreign_tags(snapshot);
         let original = snapshot.original.as_ref().map(Id::to_string);
         let mut of = Listing {
@@ -147,7 +156,11 @@ impl ResticRepository {
             }
             _ => None,
         };
-        let mut records = Vec::new();
+        let mut take = |record: BackupRecord| {
+            if wanted.fits(&record) {
+                take(record);
+            }
+        };
         let is_ours = self.scan(id, snapshot, only.as_ref(), context, |lines, line| {
             if line.outcome == LineOutcome::Complete || line.lost {
                 of.alone = lines == 1;
@@ -155,15 +168,14 @@ impl ResticRepository {
                 let record = line.record(&of, proof);
                 let mut record = record.map_err(|error| damaged_list(id, &error))?;
                 record.suspect.take_if(|_| line.lost || said.accepts(line.subtree));
-                records.push(record);
+                take(record);
             }
             Ok(())
         })?;
         if !is_ours && may_hold_files(wanted, snapshot) {
-            records.extend(foreign(id, snapshot, self.size(&snapshot.tree, context), said));
+            let files = foreign(id, snapshot, self.size(&snapshot.tree, context), said);
+            files.into_iter().for_each(take);
         }
-        records.retain(|record| wanted.fits(record));
-        records.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
-        Ok(records)
+        Ok(())
     }
 }

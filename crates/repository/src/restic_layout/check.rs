@@ -233,7 +233,7 @@ impl Affected {
                 snapshots.insert(*id, Concerned::State);
                 continue;
             }
-            let backups = repository.backups_in(id, snapshot, &silent);
+            let backups = repository.backups_in(id, snapshot, &silent).unwrap_or_default();
             let found = match backups.is_empty() {
                 true => Concerned::Whole,
                 false => Concerned::Backups(

@@ -64,9 +64,7 @@ pub(super) fn heal(
     remember(repository, healed, &mut report, context)?;
     let mended: BTreeSet<String> =
         settle::mend(repository, &lock, context)?.iter().map(Id::to_string).collect();
-    let snapshot =
-        |id: &BackupId| id.0.split_once(':').map_or(id.0.clone(), |(snapshot, _)| snapshot.to_owned());
-    report.affected.retain(|id| !mended.contains(&snapshot(id)));
+    report.affected.retain(|id| !mended.contains(id.snapshot()));
     Ok(report)
 }
 
@@ -246,7 +244,7 @@ fn lacking(
             return Ok(Lacking { is_ours: folders.is_err(), broken, others: vec![] });
         }
     };
-    let mut others = repository.backups_in(id, snapshot, context);
+    let mut others = repository.backups_in(id, snapshot, context)?;
     let mut broken: Vec<BackupId> = Vec::new();
     for (backup, folder) in &others {
         if !whole.is_whole(repository, folder) {

@@ -62,7 +62,7 @@ pub(super) struct Line {
 impl Line {
     /// Returns the backup's id.
     pub(super) fn id(&self, snapshot: &Id, alone: bool) -> BackupId {
-        backup_id(&snapshot.to_string(), alone, self.database.as_str())
+        BackupId::of(&snapshot.to_string(), alone, self.database.as_str())
     }
 
     /// Returns the list's record for a self. The proof is that of the run; later ones are added by whoever knows them.
@@ -128,7 +128,7 @@ impl ListedLine<'_> {
     /// Returns the list's record, with the proof that is known by now. A name that no system can hold is damage.
     pub(super) fn record(&self, of: &Listing<'_>, proof: Option<Proof>) -> Result<BackupRecord, NameError> {
         Ok(BackupRecord {
-            id: backup_id(&of.snapshot, of.alone, &self.database),
+            id: BackupId::of(&of.snapshot, of.alone, &self.database),
             snapshot: of.snapshot.clone(),
             target: of.names.target(&self.target)?,
             database: of.names.database(&self.database)?,
@@ -198,11 +198,6 @@ fn one_of<T: Clone + Eq + Hash + Borrow<str>, E>(
     let made = new(text)?;
     known.insert(made.clone());
     Ok(made)
-}
-
-/// Returns the id of a database's backup in a snapshot.
-pub(super) fn backup_id(snapshot: &str, alone: bool, database: &str) -> BackupId {
-    BackupId(if alone { snapshot.to_owned() } else { format!("{snapshot}:{database}") })
 }
 
 /// Which lines are taken apart: those that have a value under a key.

@@ -259,8 +259,7 @@ impl ResticRepository {
     /// Returns the folder of a backup that is to be read now, by its full id: not of one that somebody removed since it
     /// was listed. The caller holds a lock, where one can be had.
     pub(super) fn find_stored(&self, id: &BackupId, context: &Context) -> Result<Id, RepositoryError> {
-        let snapshot = id.0.split_once(':').map_or(id.0.as_str(), |(snapshot, _)| snapshot);
-        if snapshot.parse().is_ok_and(|snapshot| !self.is_stored(&snapshot)) {
+        if id.snapshot().parse().is_ok_and(|snapshot| !self.is_stored(&snapshot)) {
             let message = format!("{} holds no such backup", self.location_text());
             return Err(RepositoryError::new(RepositoryErrorKind::NoBackup, format!("backup {id}"), message));
         }
@@ -344,22 +343,24 @@ impl ResticRepository {
         line.subtree.filter(|_| line.outcome == LineOutcome::Complete).ok_or_else(failed)
     }
 
-    /// Returns the ids of the backups of a snapshot, with their folders; none where it cannot be listed.
-    pub(super) fn backups_in(&self, id: &Id, snapshot: &Snapshot, context: &Context) -> Vec<(BackupId, Id)> {
+    /// Returns the ids of the backups of a snapshot, with their folders. Keeps nothing of it.
+    pub(super) fn backups_in(
+        &self,
+        id: &Id,
+        snapshot: &Snapshot,
+        context: &Context,
+    ) -> Result<Vec<(BackupId, Id)>, RepositoryError> {
         if state::is_state(snapshot) {
-            return vec![];
+            return Ok(vec![]);
         }
         let text = id.to_string();
-        match self.folders(id, snapshot, context) {
-            Err(_) => vec![],
-            Ok(None) => vec![(BackupId(text), snapshot.tree)],
-            Ok(Some(folders)) => {
-                let alone = folders.len() == 1;
-                let backups = folders.iter();
-                let id = |name: &String| lines::backup_id(&text, alone, name);
-                backups.filter_map(|(name, folder)| Some((id(name), folder.subtree?))).collect()
-            }
-        }
+        let mut backups = Vec::new();
+        let is_ours = self.scan(id, snapshot, None, context, |lines, line| {
+            let subtree = line.subtree.filter(|_| line.outcome == LineOutcome::Complete);
+            backups.extend(subtree.map(|folder| (BackupId::of(&text, lines == 1, &line.database), folder)));
+            Ok(())
+        })?;
+        Ok(if is_ours { backups } else { vec![(BackupId(text), snapshot.tree)] })
     }
 }
 

@@ -9,10 +9,10 @@ use super::list::Said;
 use super::names;
 use super::opened::ResticRepository;
 use super::state;
-use crate::retention::{Candidate, Decision, Verdict, plan};
+use crate::retention::{Candidate, Decision, Origin, Verdict, plan};
 use crate::{
     BackupId, BackupRecord, ProofLevel, PruneReport, PruneRequest, RepositoryError, RepositoryErrorKind,
-    Wanted,
+    State, Wanted,
 };
 use flow::{Context, Event, Finding, Phase, Severity, Text};
 use restic::{
@@ -20,7 +20,8 @@ use restic::{
     Snapshot, plan_prune,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub(super) fn prune(
     repository: &ResticRepository,
@@ -67,8 +68,8 @@ struct Decided {
     /// The snapshots that there were.
     stored: BTreeSet<Id>,
     snapshots: Vec<(Id, Snapshot)>,
-    /// Whether anything was said of backups by others than their runs.
-    says_nothing: bool,
+    /// The backups of which others than their runs said something.
+    said: HashSet<BackupId>,
     decision: Decision,
     foreign: u64,
     unlisted: u64,
@@ -93,9 +94,14 @@ impl Decided {
         if context.cancel.is_cancelled() {
             return Err(cancelled(repository));
         }
-        let says_nothing = known.proofs.is_empty() && known.acceptances.is_empty();
-        Ok(Self { stored, snapshots, says_nothing, decision, foreign, unlisted })
+        let said = said_of(&known);
+        Ok(Self { stored, snapshots, said, decision, foreign, unlisted })
     }
+}
+
+fn said_of(known: &State) -> HashSet<BackupId> {
+    let proofs = known.proofs.iter().map(|record| &record.backup);
+    proofs.chain(known.acceptances.iter().map(|record| &record.backup)).cloned().collect()
 }
 
 fn stored(repository: &ResticRepository) -> Result<BTreeSet<Id>, RepositoryError> {
@@ -109,14 +115,11 @@ fn carry_out(
     lock: Option<Arc<LockGuard>>,
     context: &Context,
 ) -> Result<PruneReport, RepositoryError> {
-    let Decided { snapshots, says_nothing, decision, foreign, unlisted, .. } = decided;
+    let Decided { snapshots, said, decision, foreign, unlisted, .. } = decided;
     let mut remove: HashSet<Id> =
         decision.snapshots.iter().filter_map(|id| id.as_str().parse().ok()).collect();
     if !request.dry_run {
-        let heirs = match says_nothing {
-            true => BTreeMap::new(),
-            false => heirs(repository, &snapshots, &decision, context),
-        };
+        let heirs = heirs(repository, &snapshots, &decision, &said, context)?;
         remove.extend(state::gather(repository, &heirs, context)?);
     }
     let snapshots = decision.snapshots.len() as u64;
@@ -150,51 +153,88 @@ fn candidates(
     snapshots: &[(Id, Snapshot)],
     said: &Said,
     context: &Context,
-) -> Result<(Vec<Arc<Candidate>>, u64), RepositoryError> {
+) -> Result<(Vec<Candidate>, u64), RepositoryError> {
     let plans: HashMap<String, Option<Text>> = snapshots
         .iter()
         .map(|(id, snapshot)| (id.to_string(), names::tag_value(&snapshot.tags, "plan").map(Text::from)))
         .collect();
-    let candidate = |record: BackupRecord| Candidate {
-        plan: plans.get(record.snapshot.as_str()).cloned().flatten(),
-        proven: record.proof.is_some_and(|proof| proof.level >= ProofLevel::Stored),
-        suspect: record.suspect.is_some(),
-        selection: record.selection.map(|selection| selection.to_string().into()),
-        id: record.id,
-        snapshot: record.snapshot,
+    let origins = Mutex::new(HashSet::new());
+    let foreign = AtomicU64::new(0);
+    let candidates = repository.backups_as(&Wanted::All, said, context, |record| {
+        if record.engine.is_none() {
+            foreign.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        let plan = plans.get(record.snapshot.as_str()).cloned().flatten();
+        Some(candidate(record, plan, &origins))
+    })?;
+    Ok((candidates, foreign.into_inner()))
+}
+
+fn candidate(record: BackupRecord, plan: Option<Text>, origins: &Mutex<HashSet<Arc<Origin>>>) -> Candidate {
+    let imported = record.is_imported();
+    let origin = Origin {
         target: record.target,
         database: record.database,
         host: record.host,
         connection: record.connection,
+        plan,
+        selection: record.selection.map(|selection| selection.to_string().into()),
+    };
+    let mut origins = origins.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = origins.get(&origin).map(Arc::clone);
+    let origin = known.unwrap_or_else(|| {
+        let origin = Arc::new(origin);
+        origins.insert(Arc::clone(&origin));
+        origin
+    });
+    Candidate {
+        origin,
+        alone: record.id.0 == *record.snapshot,
+        snapshot: record.snapshot,
         time: record.time,
         size_bytes: record.size_bytes,
-    };
-    let all = repository.backups_as(&Wanted::All, said, context, |record| {
-        record.engine.is_some().then(|| Arc::new(candidate(record)))
-    })?;
-    let foreign = all.iter().filter(|candidate| candidate.is_none()).count() as u64;
-    Ok((all.into_iter().flatten().collect(), foreign))
+        proven: record.proof.is_some_and(|proof| proof.level >= ProofLevel::Stored),
+        suspect: record.suspect.is_some(),
+        imported,
+    }
 }
 
-/// Returns, for each folder, the newest backup that stays and has it: what was said of one that goes holds for it.
+/// Returns, for each backup that goes and of which something was said, the newest one that stays and has the same folder:
+/// what was said holds for it. Fails where nobody can tell: nothing went yet, and damage that was found is not forgotten.
 fn heirs(
     repository: &ResticRepository,
     snapshots: &[(Id, Snapshot)],
     decision: &Decision,
+    said: &HashSet<BackupId>,
     context: &Context,
-) -> BTreeMap<BackupId, BackupId> {
-    let (mut staying, mut going) = (HashMap::new(), Vec::new());
-    for (id, snapshot) in snapshots {
-        let goes = decision.snapshots.contains(id.to_string().as_str());
-        for (id, folder) in repository.backups_in(id, snapshot, context) {
-            match goes {
-                true => going.push((id, folder)),
-                // The list is in the order of time.
-                false => drop(staying.insert(folder, id)),
-            }
+) -> Result<BTreeMap<BackupId, BackupId>, RepositoryError> {
+    let goes = |id: &Id| decision.snapshots.contains(id.to_string().as_str());
+    let concerned: HashSet<&str> = said.iter().map(BackupId::snapshot).collect();
+    let mut going = Vec::new();
+    for (id, snapshot) in snapshots.iter().filter(|(id, _)| goes(id)) {
+        if concerned.contains(id.to_string().as_str()) {
+            let backups = repository.backups_in(id, snapshot, context)?;
+            going.extend(backups.into_iter().filter(|(backup, _)| said.contains(backup)));
         }
     }
-    going.into_iter().filter_map(|(id, folder)| Some((id, staying.get(&folder)?.clone()))).collect()
+    if going.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let folders: HashSet<Id> = going.iter().map(|(_, folder)| *folder).collect();
+    let mut staying = HashMap::new();
+    // The list is in the order of time.
+    for (id, snapshot) in snapshots.iter().filter(|(id, _)| !goes(id)) {
+        // What cannot be listed is no heir: nobody sees it.
+        let backups = match repository.backups_in(id, snapshot, context) {
+            Err(error) if error.kind == RepositoryErrorKind::Cancelled => return Err(error),
+            backups => backups.unwrap_or_default(),
+        };
+        let same = backups.into_iter().filter(|(_, folder)| folders.contains(folder));
+        staying.extend(same.map(|(backup, folder)| (folder, backup)));
+    }
+    let heir = |(backup, folder): (BackupId, Id)| Some((backup, staying.get(&folder)?.clone()));
+    Ok(going.into_iter().filter_map(heir).collect())
 }
 
 /// Removes snapshots, and nothing else.

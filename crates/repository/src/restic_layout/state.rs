@@ -251,9 +251,7 @@ fn hand_on(state: &mut State, heirs: &BTreeMap<BackupId, BackupId>) {
 /// Leaves out what was said of backups that went before this prune: after a crash one that is still there keeps what
 /// was said of it. That packs are damaged is told on, since other backups may need them.
 fn without_lost(state: State, stored: &HashSet<String>) -> State {
-    let is_stored = |backup: &BackupId| {
-        stored.contains(backup.0.split_once(':').map_or(backup.0.as_str(), |(snapshot, _)| snapshot))
-    };
+    let is_stored = |backup: &BackupId| stored.contains(backup.snapshot());
     let proofs = state.proofs.into_iter();
     let acceptances = state.acceptances.into_iter();
     State {

@@ -5,12 +5,11 @@
 
 use super::candidate::{Candidate, Verdict};
 use super::decide::decide;
-use super::reason::Reason;
+use super::reason::{Reason, Reasons};
 use super::scope::PruneScope;
 use flow::Text;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 /// What is to become of the backups that were asked about.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,35 +25,35 @@ pub struct Decision {
 ///
 /// Of each database (and plan, where a scope names one; and host, where the target is known by its path alone; and part,
 /// where backups hold a part of it: those of the whole are decided on as if there were no others): what any rule keeps
-/// stays, with `max_age` whatever is not older too; the newest good backup, the newest of all, and at least
-/// `min_keep` stay in any case. Where no rule says what to keep, everything is kept before the size acts.
+/// stays, with `max_age` whatever is not older too; the newest good backup, the newest good one that was not imported, the
+/// newest of all, and at least `min_keep` stay in any case. Where no rule says what to keep, everything is kept before the size acts.
 /// Rules that say nothing at all keep everything.
-pub fn plan(candidates: &[Arc<Candidate>], scopes: &[PruneScope], now: Timestamp) -> Decision {
-    let mut databases: BTreeMap<_, Vec<&Arc<Candidate>>> = BTreeMap::new();
+pub fn plan(candidates: &[Candidate], scopes: &[PruneScope], now: Timestamp) -> Decision {
+    let mut databases: BTreeMap<_, Vec<&Candidate>> = BTreeMap::new();
     let mut staying: HashMap<Text, Staying> = HashMap::new();
     for backup in candidates {
         match scopes.iter().position(|scope| scope.selector.selects(backup)) {
             Some(scope) => {
-                let in_place = backup.target.as_str().starts_with('/');
-                let host = in_place.then_some(backup.host.as_str());
+                let origin = &backup.origin;
+                let in_place = origin.target.as_str().starts_with('/');
+                let host = in_place.then_some(origin.host.as_str());
                 // A backup of a part stands for none of the whole, nor of another part.
-                let part = backup.selection.as_deref();
+                let part = origin.selection.as_deref();
                 databases
-                    .entry((&backup.target, &backup.database, part, host, scope))
+                    .entry((&origin.target, &origin.database, part, host, scope))
                     .or_default()
                     .push(backup);
             }
             None => staying.entry(backup.snapshot.clone()).or_default().add(backup),
         }
     }
-    let mut verdicts = Vec::new();
+    let mut reasons = Reasons::default();
+    let mut verdicts = Vec::with_capacity(databases.values().map(Vec::len).sum());
     for ((.., scope), backups) in &databases {
         let Some(scope) = scopes.get(*scope) else { continue };
-        verdicts.extend(decide(backups, scope, now));
+        decide(backups, scope, now, &mut reasons, &mut verdicts);
     }
-    let kept: Vec<Arc<Candidate>> =
-        verdicts.iter().filter(|verdict| verdict.kept).map(|verdict| verdict.backup.clone()).collect();
-    for backup in &kept {
+    for Verdict { backup, .. } in verdicts.iter().filter(|verdict| verdict.kept) {
         staying.entry(backup.snapshot.clone()).or_default().add(backup);
     }
     let mut snapshots = BTreeSet::new();
@@ -63,7 +62,8 @@ pub fn plan(candidates: &[Arc<Candidate>], scopes: &[PruneScope], now: Timestamp
             None => drop(snapshots.insert(verdict.backup.snapshot.clone())),
             Some(others) => {
                 verdict.kept = true;
-                verdict.reasons = vec![Reason::SharesSnapshot(others.first.clone(), others.more)];
+                let shares = Reason::SharesSnapshot(others.first.clone(), others.more);
+                verdict.reasons = reasons.shared(vec![shares]);
             }
         }
     }
@@ -80,7 +80,7 @@ struct Staying {
 impl Staying {
     fn add(&mut self, backup: &Candidate) {
         if self.first.is_empty() {
-            self.first = format!("{}/{}", backup.target, backup.database);
+            self.first = format!("{}/{}", backup.origin.target, backup.origin.database);
         } else {
             self.more += 1;
         }

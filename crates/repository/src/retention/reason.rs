@@ -3,10 +3,12 @@
 use super::size;
 use super::span::Span;
 use serde::{Serialize, Serializer};
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
 /// What a rule counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Period {
     /// Single backups.
     Last,
@@ -47,7 +49,7 @@ impl Period {
 }
 
 /// Why a backup is kept or removed. Its text is stable, in reports too.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// Kept: a rule counts it.
     Counted(Period),
@@ -65,6 +67,10 @@ pub enum Reason {
     NewestOfHost(String),
     /// Kept: nothing newer is proven but what is dated in the future.
     NewestOfNow,
+    /// Kept: nothing newer is proven but what was imported.
+    NewestOfRuns,
+    /// Kept: nothing newer is proven but what was imported, or is dated in the future.
+    NewestOfRunsNow,
     /// Kept: no backup of the database is proven.
     NothingProven,
     /// Kept: too young to go when the newest proven one was made; what came since is suspect or not proven.
@@ -98,6 +104,10 @@ impl fmt::Display for Reason {
             Reason::NewerThanProven => f.write_str("newer than the newest proven backup"),
             Reason::NewestOfHost(host) => write!(f, "newest proven backup of host {host}"),
             Reason::NewestOfNow => f.write_str("newest proven backup that is not dated in the future"),
+            Reason::NewestOfRuns => f.write_str("newest proven backup that was not imported"),
+            Reason::NewestOfRunsNow => {
+                f.write_str("newest proven backup that was neither imported nor dated in the future")
+            }
             Reason::NothingProven => f.write_str("no backup of the database is proven"),
             Reason::NotOlderThen(span) => write!(f, "not older than {span} at the newest proven backup"),
             Reason::AtLeast(count) => write!(f, "at least {count} stay"),
@@ -122,5 +132,20 @@ impl fmt::Display for Reason {
 impl Serialize for Reason {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// The reasons of a decision. Hundreds of thousands of verdicts have a few of them in common, and each is here once.
+#[derive(Default)]
+pub(super) struct Reasons(HashSet<Arc<[Reason]>>);
+
+impl Reasons {
+    pub(super) fn shared(&mut self, reasons: Vec<Reason>) -> Arc<[Reason]> {
+        if let Some(known) = self.0.get(reasons.as_slice()) {
+            return Arc::clone(known);
+        }
+        let made: Arc<[Reason]> = reasons.into();
+        self.0.insert(Arc::clone(&made));
+        made
     }
 }

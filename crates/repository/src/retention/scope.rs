@@ -24,12 +24,13 @@ pub struct PruneSelector {
 impl PruneSelector {
     /// Tells whether a backup is meant.
     pub fn selects(&self, backup: &Candidate) -> bool {
-        let place = |place: &String| backup.target.as_str() == place || backup.connection == *place;
-        self.target.as_ref().is_none_or(|target| backup.target == *target)
-            && self.databases.as_ref().is_none_or(|databases| databases.contains(&backup.database))
+        let origin = &backup.origin;
+        let place = |place: &String| origin.target.as_str() == place || origin.connection == *place;
+        self.target.as_ref().is_none_or(|target| origin.target == *target)
+            && self.databases.as_ref().is_none_or(|databases| databases.contains(&origin.database))
             && self.place.as_ref().is_none_or(place)
-            && self.host.as_ref().is_none_or(|host| backup.host == *host)
-            && self.plan.as_ref().is_none_or(|plan| backup.plan.as_deref() == Some(plan.as_str()))
+            && self.host.as_ref().is_none_or(|host| origin.host == *host)
+            && self.plan.as_ref().is_none_or(|plan| origin.plan.as_deref() == Some(plan.as_str()))
     }
 }
 

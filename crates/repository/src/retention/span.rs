@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A length of time in units of the calendar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Span {
     /// Years.
     pub years: u32,

@@ -3,8 +3,7 @@
 use flow::{DatabaseName, TargetName};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use repository::BackupId;
-use repository::retention::{Candidate, Decision, PruneScope, PruneSelector, Rules, plan};
+use repository::retention::{Candidate, Decision, Origin, PruneScope, PruneSelector, Rules, plan};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -14,20 +13,36 @@ pub(crate) fn now() -> Timestamp {
 }
 
 pub(crate) fn backup(number: usize, time: Timestamp) -> Candidate {
-    Candidate {
-        id: BackupId(format!("{number:08}")),
-        snapshot: format!("{number:08}").into(),
+    let origin = Origin {
         target: TargetName::new("erp").unwrap(),
         database: DatabaseName::new("erp.db").unwrap(),
         host: "host".into(),
         connection: "/srv/erp.db".into(),
         plan: None,
         selection: None,
+    };
+    Candidate {
+        origin: Arc::new(origin),
+        snapshot: format!("{number:08}").into(),
+        alone: true,
         time,
         size_bytes: 100,
         proven: true,
         suspect: false,
+        imported: false,
     }
+}
+
+/// The origin of one of them, to be changed.
+pub(crate) fn origin(backup: &mut Candidate) -> &mut Origin {
+    Arc::make_mut(&mut backup.origin)
+}
+
+/// The same backup of another database in its snapshot.
+pub(crate) fn beside(backup: &Candidate, database: &str) -> Candidate {
+    let mut other = Candidate { alone: false, ..backup.clone() };
+    origin(&mut other).database = DatabaseName::new(database).unwrap();
+    other
 }
 
 /// Backups of these times, newest last.
@@ -44,13 +59,12 @@ pub(crate) fn decide(candidates: &[Candidate], rules: &Rules) -> Decision {
 }
 
 pub(crate) fn planned(candidates: &[Candidate], scopes: &[PruneScope], now: Timestamp) -> Decision {
-    let candidates: Vec<_> = candidates.iter().cloned().map(Arc::new).collect();
-    plan(&candidates, scopes, now)
+    plan(candidates, scopes, now)
 }
 
 pub(crate) fn ids(decision: &Decision, kept: bool) -> BTreeSet<String> {
     let fitting = decision.verdicts.iter().filter(|verdict| verdict.kept == kept);
-    fitting.map(|verdict| verdict.backup.id.0.clone()).collect()
+    fitting.map(|verdict| verdict.backup.id().0).collect()
 }
 
 pub(crate) fn kept(candidates: &[Candidate], rules: &Rules) -> BTreeSet<String> {
@@ -63,7 +77,7 @@ pub(crate) fn told(candidates: &[Candidate], rules: &Rules) -> Vec<String> {
     let told = decision.verdicts.iter().map(|verdict| {
         let reasons: Vec<String> = verdict.reasons.iter().map(ToString::to_string).collect();
         let word = if verdict.kept { "keep" } else { "remove" };
-        format!("{} {word}: {}", verdict.backup.id.0.trim_start_matches('0'), reasons.join("; "))
+        format!("{} {word}: {}", verdict.backup.id().0.trim_start_matches('0'), reasons.join("; "))
     });
     told.collect()
 }

@@ -1,23 +1,29 @@
 //! What holds whatever the history and the rules.
 
-use crate::history::{backup, decide, everything, ids, kept, now, planned};
-use flow::DatabaseName;
+use crate::history::{backup, beside, decide, everything, ids, kept, now, planned};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use repository::BackupId;
 use repository::retention::{Candidate, Decision, Rules, Span};
 use std::collections::BTreeSet;
 
-/// Up to forty backups of the last three years, some suspect, some not proven, some by a clock that was ahead.
+/// Up to forty backups of the last three years, some suspect, some not proven, some imported, some by a clock that was
+/// ahead.
 fn history() -> impl Strategy<Value = Vec<Candidate>> {
     let minutes = prop_oneof![-1000_i64..4000, 0_i64..100_000, 0_i64..1_500_000];
-    let one = (minutes, 0_u64..1000, 0_u8..10, 0_u8..10);
-    proptest::collection::vec(one, 0..40).prop_map(|backups| {
-        let made = backups.into_iter().enumerate().map(|(number, (minutes, size, proven, suspect))| {
-            let time: Timestamp = now() - SignedDuration::from_mins(minutes);
-            let size_bytes = size;
-            Candidate { size_bytes, proven: proven > 0, suspect: suspect == 0, ..backup(number, time) }
-        });
+    let one = (minutes, 0_u64..1000, 0_u8..10, 0_u8..10, 0_u8..10);
+    let backups = (proptest::collection::vec(one, 0..40), 0_u8..6);
+    backups.prop_map(|(backups, imports)| {
+        let made =
+            backups.into_iter().enumerate().map(|(number, (minutes, size_bytes, proven, suspect, by))| {
+                let time: Timestamp = now() - SignedDuration::from_mins(minutes);
+                Candidate {
+                    size_bytes,
+                    proven: proven > 0,
+                    suspect: suspect == 0,
+                    imported: by < imports,
+                    ..backup(number, time)
+                }
+            });
         made.collect()
     })
 }
@@ -42,6 +48,10 @@ fn rules() -> impl Strategy<Value = Rules> {
 
 fn good(backup: &Candidate) -> bool {
     backup.proven && !backup.suspect
+}
+
+fn made_by_run(backup: &Candidate) -> bool {
+    good(backup) && !backup.imported
 }
 
 fn counted(decision: &Decision, wanted: impl Fn(&Candidate) -> bool) -> usize {
@@ -74,7 +84,8 @@ proptest! {
         scopes[0].hold_ages = hold;
         let decision = planned(&history, &scopes, now());
         prop_assert_eq!(decision.verdicts.len(), history.len());
-        let place = |backup: &Candidate| (backup.time, backup.id.clone());
+        let place = |backup: &Candidate| (backup.time, backup.snapshot.clone());
+        let newest_of_runs = history.iter().filter(|backup| made_by_run(backup)).map(place).max();
         let newest_good = history.iter().filter(|backup| good(backup)).map(place).max();
         let newest = history.iter().map(place).max();
         for verdict in &decision.verdicts {
@@ -83,7 +94,23 @@ proptest! {
             // Of what is not good the newest stays, and where nothing is good all does.
             let may_go = newest_good.is_some() && here != newest && (here < newest_good || !good(&verdict.backup));
             prop_assert!(verdict.kept || may_go, "{:?}", verdict);
+            // An import stands for none that a run made.
+            let may_go = !made_by_run(&verdict.backup) || here < newest_of_runs;
+            prop_assert!(verdict.kept || may_go, "{:?}", verdict);
         }
+    }
+
+    #[test]
+    fn what_was_imported_costs_nothing_that_a_run_made_its_place(history in history(), rules in rules(), hold in any::<bool>()) {
+        let alone: Vec<Candidate> = history.iter().filter(|backup| !backup.imported).cloned().collect();
+        let mut scopes = everything(rules);
+        scopes[0].hold_ages = hold;
+        let of = |backups: &[Candidate]| ids(&planned(backups, &scopes, now()), true);
+        let good: BTreeSet<String> =
+            history.iter().filter(|backup| made_by_run(backup)).map(|backup| backup.id().0).collect();
+        let (before, after) = (of(&alone), of(&history));
+        let lost: Vec<_> = before.intersection(&good).filter(|id| !after.contains(*id)).collect();
+        prop_assert!(lost.is_empty(), "{:?}", lost);
     }
 
     #[test]
@@ -97,21 +124,16 @@ proptest! {
         let rules = Rules { max_size_bytes: None, ..rules };
         let healthy: Vec<Candidate> = {
             let mut all: Vec<Candidate> =
-                history.into_iter().map(|backup| Candidate { proven: true, suspect: false, ..backup }).collect();
+                history.into_iter().map(|backup| Candidate { proven: true, suspect: false, imported: false, ..backup }).collect();
             // A clock that was ahead is another matter.
             all.retain(|backup| backup.time < now());
-            all.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
+            all.sort_by(|a, b| (a.time, &a.snapshot).cmp(&(b.time, &b.snapshot)));
             all
         };
         prop_assume!(since < healthy.len());
-        let of_sick = |backup: &Candidate| Candidate {
-            database: DatabaseName::new("sick.db").unwrap(),
-            id: BackupId(format!("{}:sick", backup.id)),
-            ..backup.clone()
-        };
         let sick: Vec<Candidate> = healthy.iter().enumerate().map(|(number, backup)| Candidate {
             suspect: number >= since,
-            ..of_sick(backup)
+            ..beside(backup, "sick.db")
         }).collect();
         let mut scopes = everything(rules.clone());
         scopes[0].hold_ages = true;
@@ -158,7 +180,7 @@ proptest! {
     fn a_second_time_removes_nothing(history in history(), rules in rules()) {
         let first = kept(&history, &rules);
         let left: Vec<Candidate> =
-            history.iter().filter(|backup| first.contains(&backup.id.0)).cloned().collect();
+            history.iter().filter(|backup| first.contains(&backup.id().0)).cloned().collect();
         prop_assert_eq!(kept(&left, &rules), first);
     }
 
@@ -199,12 +221,17 @@ proptest! {
     fn the_size_is_held_or_only_what_must_stay_is_left(history in history(), rules in rules()) {
         let limit = rules.max_size_bytes.unwrap_or(3000);
         let decision = decide(&history, &Rules { max_size_bytes: Some(limit), ..rules.clone() });
-        let sum: u64 =
-            decision.verdicts.iter().filter(|verdict| verdict.kept && good(&verdict.backup)).map(|verdict| verdict.backup.size_bytes).sum();
+        let sum = |wanted: &dyn Fn(&Candidate) -> bool| -> u64 {
+            let kept = decision.verdicts.iter().filter(|verdict| verdict.kept && wanted(&verdict.backup));
+            kept.map(|verdict| verdict.backup.size_bytes).sum()
+        };
         // Behind what is dated in the future the newest of now stays too.
         let future = history.iter().any(|backup| good(backup) && backup.time > now());
         let floor = rules.min_keep.max(1) as usize + usize::from(future);
-        prop_assert!(sum <= limit || counted(&decision, good) <= floor);
+        prop_assert!(sum(&made_by_run) <= limit || counted(&decision, made_by_run) <= floor);
+        // Of the imports no more than must be stays beside what runs made.
+        let imports = counted(&decision, |backup| good(backup) && backup.imported);
+        prop_assert!(sum(&good) <= limit || imports <= floor);
         let without = decide(&history, &Rules { max_size_bytes: None, last: rules.last.max(1), ..rules.clone() });
         prop_assert!(ids(&without, true).len() <= history.len());
     }

@@ -1,11 +1,10 @@
 //! Stock restic as the judge: of 300 seeded histories, each a host of one repository, `restic forget --dry-run` keeps
 //! and removes the same snapshots as we do, policy by policy.
 
-use crate::history::{backup, planned};
+use crate::history::{backup, origin, planned};
 use flow::{Secret, TargetName};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use repository::BackupId;
 use repository::retention::{Candidate, PruneScope, PruneSelector, Reason, Rules, Verdict};
 use restic::{BlobKind, BlobWriter, CreateOptions, Snapshot, Tree, WriterOptions};
 use std::collections::BTreeSet;
@@ -63,12 +62,9 @@ fn write(root: &Path) -> Vec<Candidate> {
             snapshot.paths = vec!["/srv".to_owned()];
             let id = repository.save_snapshot(&snapshot).unwrap().to_string();
             let target = TargetName::new(snapshot.hostname.clone()).unwrap();
-            written.push(Candidate {
-                id: BackupId(id.clone()),
-                snapshot: id.into(),
-                target,
-                ..backup(0, time)
-            });
+            let mut made = Candidate { snapshot: id.into(), ..backup(0, time) };
+            origin(&mut made).target = target;
+            written.push(made);
         }
     }
     for (name, content) in memory.contents() {
@@ -131,9 +127,9 @@ fn the_same_is_kept_and_removed_as_by_restic_forget() {
             PruneScope { selector: PruneSelector::default(), rules, zone: TimeZone::UTC, hold_ages: false };
         let decision = planned(&written, &[scope], Timestamp::now());
         // Of clocks that were ahead stock restic removes what they were right about; ours keeps the newest of that.
-        let only_of_now = |verdict: &&Verdict| verdict.reasons == [Reason::NewestOfNow];
+        let only_of_now = |verdict: &&Verdict| *verdict.reasons == [Reason::NewestOfNow];
         let of_now: BTreeSet<String> =
-            decision.verdicts.iter().filter(only_of_now).map(|verdict| verdict.backup.id.0.clone()).collect();
+            decision.verdicts.iter().filter(only_of_now).map(|verdict| verdict.backup.id().0).collect();
         assert!(of_now.len() as u64 <= HOSTS / 29 + 1, "{of_now:?}");
         let ours: BTreeSet<String> =
             crate::history::ids(&decision, true).difference(&of_now).cloned().collect();

@@ -7,7 +7,6 @@ use crate::id::{BlobKind, Id};
 use crate::index::Index;
 use crate::parallel::{self, REQUESTS};
 use crate::repository::Repository;
-use crate::tree::NodeKind;
 use flow::Cancel;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -89,17 +88,16 @@ pub(crate) fn mark_used(
         // Blobs are marked where the folder is read, so that a few large folders at most are in memory.
         let read = parallel::map(&batch, REQUESTS, |id| {
             cancel.check().map_err(|_| ResticError::cancelled(repository.location()))?;
-            let tree = repository.read_tree(index, id)?;
+            let needs = repository.read_tree_needs(index, id)?;
             progress(1);
-            for blob in tree.nodes.iter().filter_map(|node| node.content.as_ref()).flatten() {
+            for blob in &needs.blobs {
                 let copies = index.places(BlobKind::Data, blob);
                 if copies.is_empty() {
                     unnamed.lock().unwrap_or_else(PoisonError::into_inner).insert(*blob);
                 }
                 marks.mark_used(copies);
             }
-            let folders = tree.nodes.iter().filter(|node| node.kind == NodeKind::Dir);
-            Ok(folders.filter_map(|node| node.subtree).collect::<Vec<Id>>())
+            Ok(needs.folders)
         });
         cancel.check().map_err(|_| ResticError::cancelled(repository.location()))?;
         for (id, subtrees) in batch.into_iter().zip(read) {

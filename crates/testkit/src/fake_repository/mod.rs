@@ -10,10 +10,11 @@ mod writer;
 use crate::memory_backup::MemoryBackup;
 use flow::{BackupReader, Context, DatabaseName, Marks, Previous, TargetName};
 use jiff::Timestamp;
+use repository::retention::Verdict;
 use repository::{
     BackupId, BackupRecord, CheckDepth, CheckReport, Damage, HealReport, HealRequest, Keys, LastBackup,
     PruneReport, PruneRequest, RecentRuns, Repository, RepositoryError, RepositoryErrorKind, Settled,
-    SnapshotRequest, SnapshotWriter, State, StateRecord, StoredFiles, Unlisted, Usage, VerifyReport,
+    SnapshotRequest, SnapshotWriter, State, StateRecord, StoredFiles, Unlisted, Usage, VerifyReport, Wanted,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,6 +54,9 @@ pub enum RepositoryFlaw {
     ForgetsSuspicion,
     PrunesNothing,
     PrunesTheNewest,
+    CountsImports,
+    PrunesWithoutAsking,
+    ListsNeighbours,
     PrunesSharedSnapshots,
     PrunesAnyTarget,
     PrunesInDryRun,
@@ -322,6 +326,30 @@ impl Repository for FakeRepository {
 
     fn prune(&self, request: &PruneRequest, _context: &Context) -> Result<PruneReport, RepositoryError> {
         Ok(self.decide_and_remove(request))
+    }
+
+    fn prune_if_any(
+        &self,
+        request: &PruneRequest,
+        leaves_space: &dyn Fn(&[Verdict]) -> bool,
+        _context: &Context,
+    ) -> Result<PruneReport, RepositoryError> {
+        let look = PruneRequest { dry_run: true, ..request.clone() };
+        let expected = self.decide_and_remove(&look);
+        if expected.snapshots == 0 || request.dry_run {
+            return Ok(expected);
+        }
+        if !self.0.has(RepositoryFlaw::PrunesWithoutAsking) {
+            leaves_space(&expected.verdicts);
+        }
+        Ok(self.decide_and_remove(request))
+    }
+
+    fn backups_of(&self, wanted: &Wanted, context: &Context) -> Result<Vec<BackupRecord>, RepositoryError> {
+        let mut records = self.backups(None, context)?;
+        let neighbours = self.0.has(RepositoryFlaw::ListsNeighbours);
+        records.retain(|record| wanted.fits(record) || neighbours);
+        Ok(records)
     }
 
     fn state(&self, _context: &Context) -> Result<State, RepositoryError> {

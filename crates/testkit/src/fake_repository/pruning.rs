@@ -2,7 +2,7 @@
 //! broken.
 
 use super::{FakeRepository, Held, RepositoryFlaw as Flaw, Stored};
-use repository::retention::{Candidate, plan};
+use repository::retention::{Candidate, Origin, plan};
 use repository::{PruneReport, PruneRequest, State, Unlisted};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -36,19 +36,23 @@ impl FakeRepository {
     fn candidate(&self, stored: &Stored, held: &Held) -> Candidate {
         let record = &stored.record;
         let damaged = held.kept.proofs.get(&record.id).is_some_and(|proof| proof.level.is_none());
-        Candidate {
-            id: record.id.clone(),
-            snapshot: record.snapshot.clone(),
+        let origin = Origin {
             target: record.target.clone(),
             database: record.database.clone(),
             host: record.host.clone(),
             connection: record.connection.clone(),
             plan: stored.plan.as_deref().map(flow::Text::from),
             selection: record.selection.as_ref().map(|selection| selection.to_string().into()),
+        };
+        Candidate {
+            origin: Arc::new(origin),
+            snapshot: record.snapshot.clone(),
+            alone: record.id.0 == *record.snapshot,
             time: record.time,
             size_bytes: record.size_bytes,
             proven: !damaged || self.0.has(Flaw::PrunesTheNewest),
             suspect: record.suspect.is_some() && !held.accepted(record),
+            imported: record.is_imported() && !self.0.has(Flaw::CountsImports),
         }
     }
 
@@ -57,8 +61,8 @@ impl FakeRepository {
         let listed = |stored: &&Stored| {
             self.0.has(Flaw::PrunesUnlisted) || !state.hidden.contains(&stored.record.snapshot)
         };
-        let candidate = |stored| Arc::new(self.candidate(stored, &state));
-        let candidates: Vec<Arc<Candidate>> = state.stored.iter().filter(listed).map(candidate).collect();
+        let candidate = |stored| self.candidate(stored, &state);
+        let candidates: Vec<Candidate> = state.stored.iter().filter(listed).map(candidate).collect();
         let mut scopes = request.scopes.clone();
         if self.0.has(Flaw::PrunesAnyTarget) {
             scopes.iter_mut().for_each(|scope| scope.selector = Default::default());

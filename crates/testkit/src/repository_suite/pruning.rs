@@ -1,25 +1,30 @@
 //! The promises of [`repository::Repository::prune`] and [`repository::Repository::unlisted`].
 
-use super::{FreshRepository, begin_of, content, database, dumped, list, open, target};
+use super::{
+    FreshRepository, begin_of, content, database, dumped, list, open, request as run_request, target,
+};
 use crate::memory_backup::MemoryPart;
 use crate::suite::{Check, Outcome, ensure, text};
 use flow::DatabaseRef;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use repository::retention::{PruneScope, PruneSelector, Rules};
+use repository::retention::{PruneScope, PruneSelector, Rules, Verdict};
 use repository::{
-    BackupId, ConfigurationRecord, ProofLevel, ProofRecord, PruneReport, PruneRequest, RepositoryErrorKind,
-    State,
+    BackupId, BackupRecord, ConfigurationRecord, IMPORTED_TAG, ProofLevel, ProofRecord, PruneReport,
+    PruneRequest, RepositoryErrorKind, SnapshotRequest, SnapshotWriter, State, Wanted,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(super) const CHECKS: [Check<FreshRepository>; 8] = [
+pub(super) const CHECKS: [Check<FreshRepository>; 11] = [
     ("prune removes what no rule keeps, and it is NoBackup then", removes),
     ("prune never removes the newest proven backup", newest_proven),
+    ("prune takes no import for what a run made", imports),
     ("prune keeps a snapshot while any database in it is kept", shared),
     ("prune leaves alone what no scope selects", of_scope),
     ("a dry run of prune tells the same and changes nothing", dry_run),
     ("prune keeps what is known of backups that stay", known),
+    ("prune_if_any removes what prune would, and nothing where nothing goes", if_any),
+    ("the backups that are asked for are those of the list", asked_for),
     ("what cannot be listed is unlisted", unlisted),
     ("prune never removes what cannot be listed", unlisted_stays),
 ];
@@ -41,7 +46,7 @@ fn prune(subject: &FreshRepository, last: u32) -> Result<PruneReport, String> {
 
 fn ids(report: &PruneReport, kept: bool) -> BTreeSet<BackupId> {
     let fitting = report.verdicts.iter().filter(|verdict| verdict.kept == kept);
-    fitting.map(|verdict| verdict.backup.id.clone()).collect()
+    fitting.map(|verdict| verdict.backup.id()).collect()
 }
 
 fn listed(subject: &FreshRepository) -> Result<BTreeSet<BackupId>, String> {
@@ -55,7 +60,28 @@ fn run_of(
     second: i64,
     databases: &[&str],
 ) -> Result<Vec<BackupId>, String> {
-    let writer = begin_of(subject, name, "host", second)?;
+    fill(begin_of(subject, name, "host", second)?, name, second, databases)
+}
+
+/// Stores databases as a file of another tool held them.
+fn import_of(
+    subject: &FreshRepository,
+    name: &str,
+    second: i64,
+    databases: &[&str],
+) -> Result<Vec<BackupId>, String> {
+    let tags = vec![IMPORTED_TAG.to_owned()];
+    let request = SnapshotRequest { tags, ..run_request(name, None, "host", second)? };
+    let writer = subject.repository.begin(request, &subject.context).map_err(text)?;
+    fill(writer, name, second, databases)
+}
+
+fn fill(
+    writer: Box<dyn SnapshotWriter>,
+    name: &str,
+    second: i64,
+    databases: &[&str],
+) -> Result<Vec<BackupId>, String> {
     for one in databases {
         let database = DatabaseRef { target: target(name), ..database(one) };
         let part = MemoryPart::new(content(second as u64));
@@ -115,6 +141,20 @@ fn newest_proven(subject: &FreshRepository) -> Outcome {
     Ok(())
 }
 
+fn imports(subject: &FreshRepository) -> Outcome {
+    let old = import_of(subject, "shops", 1, &["one"])?;
+    let mut made = run_of(subject, "shops", 20, &["one"])?;
+    made.extend(import_of(subject, "shops", 30, &["one"])?);
+    let report = prune(subject, 1)?;
+    let expected: BTreeSet<BackupId> = made.iter().cloned().collect();
+    ensure!(ids(&report, false) == BTreeSet::from([old[0].clone()]), "{:?}", report.verdicts);
+    ensure!(listed(subject)? == expected, "what the run made went: {:?}", report.verdicts);
+    let last: BTreeSet<BackupId> = run_of(subject, "shops", 40, &["one"])?.into_iter().collect();
+    let report = prune(subject, 1)?;
+    ensure!(listed(subject)? == last, "behind a newer run {:?}", report.verdicts);
+    Ok(())
+}
+
 fn shared(subject: &FreshRepository) -> Outcome {
     let mut made = run_of(subject, "shops", 1, &["one", "two"])?;
     made.extend(run_of(subject, "shops", 20, &["one"])?);
@@ -146,6 +186,70 @@ fn dry_run(subject: &FreshRepository) -> Outcome {
     ensure!(listed(subject)? == made, "something went");
     let done = prune(subject, 1)?;
     ensure!(told.verdicts == done.verdicts && told.snapshots == done.snapshots, "it told {told:?}");
+    Ok(())
+}
+
+fn if_any(subject: &FreshRepository) -> Outcome {
+    let made = three(subject)?;
+    let two = request(PruneSelector::default(), 2);
+    let dry = PruneRequest { dry_run: true, ..two.clone() };
+    let (opened, context) = ((subject.reopen)(), &subject.context);
+    let expected = opened.prune(&dry, context).map_err(text)?;
+    let shown = opened.prune_if_any(&dry, &|_| true, context).map_err(text)?;
+    ensure!(shown.verdicts == expected.verdicts && listed(subject)?.len() == 3, "a dry run: {shown:?}");
+    let asked = std::cell::RefCell::new(Vec::new());
+    let leaves = |verdicts: &[Verdict]| {
+        asked.borrow_mut().push(verdicts.to_vec());
+        true
+    };
+    let report = opened.prune_if_any(&two, &leaves, context).map_err(text)?;
+    ensure!(report.verdicts == expected.verdicts && report.snapshots == 1, "it did {report:?}");
+    ensure!(asked.borrow().as_slice() == [expected.verdicts], "what it asked about is another");
+    let left: BTreeSet<BackupId> = made[1..].iter().cloned().collect();
+    ensure!(listed(subject)? == left, "left is {:?}", listed(subject)?);
+    let report = opened.prune_if_any(&two, &leaves, context).map_err(text)?;
+    ensure!(report.snapshots == 0 && report.verdicts.iter().all(|one| one.kept), "again {report:?}");
+    ensure!(asked.borrow().len() == 1, "it asked although nothing goes");
+    ensure!(listed(subject)? == left, "a second one removed more");
+    Ok(())
+}
+
+fn asked_for(subject: &FreshRepository) -> Outcome {
+    let first = run_of(subject, "shops", 1, &["one", "two"])?;
+    let later = [run_of(subject, "bank", 5, &["one"])?, run_of(subject, "shops", 20, &["one"])?].concat();
+    let (repository, context) = ((subject.reopen)(), &subject.context);
+    let all = repository.backups(None, context).map_err(text)?;
+    ensure!(all.len() == 4, "listed is {all:?}");
+    let one = database("one");
+    for wanted in [
+        Wanted::All,
+        Wanted::Target(target("shops")),
+        Wanted::Database(target("shops"), one.name.clone()),
+        Wanted::Place(one.connection.clone()),
+        Wanted::Place("/nowhere".to_owned()),
+        Wanted::Snapshot(first[0].snapshot().to_owned()),
+    ] {
+        let expected: Vec<&BackupId> =
+            all.iter().filter(|record| wanted.fits(record)).map(|record| &record.id).collect();
+        let found = repository.backups_of(&wanted, context).map_err(text)?;
+        let found: Vec<&BackupId> = found.iter().map(|record| &record.id).collect();
+        ensure!(found == expected, "of {wanted:?} {found:?} are listed");
+        let mut shown = Vec::new();
+        let mut take = |record: BackupRecord| shown.push(record.id);
+        repository.each_backup(&wanted, context, &mut take).map_err(text)?;
+        ensure!(shown.iter().collect::<Vec<_>>() == expected, "of {wanted:?} {shown:?} are shown");
+        let unlisted = repository.unlisted_of(&wanted, context).map_err(text)?;
+        ensure!(unlisted.is_empty(), "before any damage {unlisted:?} is unlisted");
+    }
+    let Some(hide) = &subject.hide else { return Ok(()) };
+    hide(&later[0]);
+    let repository = (subject.reopen)();
+    for (wanted, count) in
+        [(Wanted::All, 1), (Wanted::Target(target("bank")), 1), (Wanted::Target(target("shops")), 0)]
+    {
+        let unlisted = repository.unlisted_of(&wanted, context).map_err(text)?;
+        ensure!(unlisted.len() == count, "of {wanted:?} {unlisted:?} is unlisted");
+    }
     Ok(())
 }
 
