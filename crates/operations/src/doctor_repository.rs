@@ -161,13 +161,17 @@ fn key(services: &Services, examined: &mut ExaminedRepository) -> Result<(), Ope
 
 type Database<'a> = (&'a str, &'a TargetName, &'a DatabaseName);
 
-/// The newest backup of each whole database; the records are in the order of their times.
+/// The newest backup of each whole database, an imported one only where there is no other; the records are in the order of
+/// their times.
 fn newest(records: &[BackupRecord]) -> BTreeMap<Database<'_>, &BackupRecord> {
     let key = |record| -> (Database<'_>, _) {
         let record: &BackupRecord = record;
         ((record.host.as_str(), &record.target, &record.database), record)
     };
-    records.iter().filter(|record| record.selection.is_none()).map(key).collect()
+    let (imported, made): (Vec<_>, Vec<_>) =
+        records.iter().filter(|record| record.selection.is_none()).partition(|record| record.is_imported());
+    // A later one takes the place of an earlier one.
+    imported.into_iter().chain(made).map(key).collect()
 }
 
 /// Names what is known to be damaged or suspect.
@@ -233,7 +237,7 @@ fn ages(records: &[BackupRecord], now: Timestamp, examined: &mut ExaminedReposit
 /// Returns what the next backup of each target adds at most, as its last ones did; of one that has none, its size.
 fn needed(services: &Services, records: &[BackupRecord], expected: &[TargetRef]) -> Option<u64> {
     let mut runs: BTreeMap<&TargetName, Vec<(&str, u64)>> = BTreeMap::new();
-    for record in records.iter().filter(|record| record.host == services.host) {
+    for record in records.iter().filter(|record| record.host == services.host && !record.is_imported()) {
         let runs = runs.entry(&record.target).or_default();
         match runs.last_mut() {
             Some((snapshot, added)) if record.snapshot == *snapshot => *added += record.added_bytes,
@@ -297,34 +301,58 @@ mod tests {
     use flow::EngineKind;
     use repository::{BackupId, Proof, ProofLevel};
 
+    fn record(time: Timestamp) -> BackupRecord {
+        BackupRecord {
+            id: BackupId("ab".repeat(32)),
+            snapshot: "ab".repeat(32).into(),
+            target: TargetName::new("erp").unwrap(),
+            database: DatabaseName::new("erp.db").unwrap(),
+            host: "h".into(),
+            engine: Some(EngineKind::Sqlite),
+            connection: "/erp.db".into(),
+            time,
+            changed: time,
+            size_bytes: 1,
+            added_bytes: 1,
+            rows: None,
+            selection: None,
+            unchanged: false,
+            proof: Some(Proof { level: ProofLevel::Stored, time }),
+            tags: vec![],
+            lost: None,
+            original: None,
+            suspect: None,
+        }
+    }
+
+    #[test]
+    fn an_import_makes_no_backup_newer_than_it_is() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let made = record(Timestamp::from_second(900_000).unwrap());
+        let imported = BackupRecord {
+            tags: vec![repository::IMPORTED_TAG.to_owned()],
+            proof: None,
+            ..record(Timestamp::from_second(999_000).unwrap())
+        };
+        let mut examined = ExaminedRepository::default();
+        ages(&[made.clone(), imported.clone()], now, &mut examined);
+        assert_eq!(examined.targets[0].age_seconds, 100_000);
+        ages(std::slice::from_ref(&imported), now, &mut examined);
+        assert_eq!(examined.targets[0].age_seconds, 1000, "where there is no other");
+        health(&[made, imported], &mut examined);
+        assert!(
+            examined.findings.iter().all(|finding| finding.severity != Severity::Problem),
+            "{examined:?}"
+        );
+    }
+
     #[test]
     fn a_backup_of_tomorrow_is_a_problem_and_one_of_a_moment_ahead_is_none() {
         let now = Timestamp::from_second(1_000_000).unwrap();
         for (ahead, problems) in [(-60, 0), (60, 0), (86_400, 1)] {
             let time = Timestamp::from_second(1_000_000 + ahead).unwrap();
-            let record = BackupRecord {
-                id: BackupId("ab".repeat(32)),
-                snapshot: "ab".repeat(32).into(),
-                target: TargetName::new("erp").unwrap(),
-                database: DatabaseName::new("erp.db").unwrap(),
-                host: "h".into(),
-                engine: Some(EngineKind::Sqlite),
-                connection: "/erp.db".into(),
-                time,
-                changed: time,
-                size_bytes: 1,
-                added_bytes: 1,
-                rows: None,
-                selection: None,
-                unchanged: false,
-                proof: Some(Proof { level: ProofLevel::Stored, time }),
-                tags: vec![],
-                lost: None,
-                original: None,
-                suspect: None,
-            };
             let mut examined = ExaminedRepository::default();
-            ages(&[record], now, &mut examined);
+            ages(&[record(time)], now, &mut examined);
             assert_eq!(examined.findings.len(), problems, "{examined:?}");
             assert_eq!(examined.targets[0].age_seconds, -ahead);
         }

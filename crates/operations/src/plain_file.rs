@@ -1,7 +1,8 @@
 //! One plain file: the form and the compression follow from the name's ending.
 //!
 //! The file appears under its name only when it is whole and synced; killed before, nothing is under that name, and what
-//! was written so far lies beside it, hidden and named `.NAME.PID.partial`. A file that exists is never written over.
+//! was written so far lies beside it, hidden and named `.NAME.PID.partial`, and is in nobody's way. A file that exists is
+//! never written over.
 
 use crate::OperationError;
 use engines::ExportForm;
@@ -182,13 +183,7 @@ fn to_file(
         source: Some(error.into()),
     };
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let partial = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&partial)
-        .map_err(|error| failed("cannot be made", error))?;
+    let (partial, file) = new_partial(path, &name).map_err(|error| failed("cannot be made", error))?;
     let removal = RemoveOnDrop(&partial);
     let refused = Refused::default();
     let written = compress((file, Arc::clone(&refused)), compression, write, &failed);
@@ -210,6 +205,21 @@ fn to_file(
         .and_then(|folder| folder.sync_all())
         .map_err(|error| failed("cannot be synced", error))?;
     Ok(sizes)
+}
+
+/// Makes the file that is written. In a container every process has the same number: what one left that was killed has the
+/// name that the next one would take.
+fn new_partial(path: &Path, name: &str) -> io::Result<(PathBuf, File)> {
+    const TRIED: u32 = 1000;
+    let mut number = 0;
+    loop {
+        let further = if number == 0 { String::new() } else { format!("-{number}") };
+        let partial = path.with_file_name(format!(".{name}.{}{further}.partial", std::process::id()));
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < TRIED => number += 1,
+            made => return made.map(|file| (partial, file)),
+        }
+    }
 }
 
 struct RemoveOnDrop<'a>(&'a Path);
@@ -293,6 +303,24 @@ fn compress(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_killed_process_of_the_same_number_left_is_in_nobodys_way() -> Result<(), io::Error> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("a.sql");
+        let left = folder.path().join(format!(".a.sql.{}.partial", std::process::id()));
+        std::fs::write(&left, "half")?;
+        let mut write = |sink: &mut (dyn Write + Send)| {
+            sink.write_all(b"whole")
+                .map_err(|error| OperationError::usage(error.to_string(), String::new()))?;
+            Ok(Wrote { size_bytes: 5, front: None })
+        };
+        assert!(matches!(to_file(&path, Compression::None, &mut write), Ok((5, 5))));
+        assert_eq!(std::fs::read(&path)?, b"whole");
+        assert_eq!(std::fs::read(&left)?, b"half");
+        assert_eq!(std::fs::read_dir(folder.path())?.count(), 2);
+        Ok(())
+    }
 
     #[test]
     fn the_ending_decides() {

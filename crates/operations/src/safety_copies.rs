@@ -209,6 +209,8 @@ impl Look<'_> {
                     && record.time <= self.now
                     && record.suspect.is_none()
                     && record.selection.is_none()
+                    // What a file held is not what the database is now.
+                    && !record.is_imported()
                     && record.lost.is_none()
                     && record.proof.is_some_and(|proof| proof.level >= ProofLevel::Stored)
             });

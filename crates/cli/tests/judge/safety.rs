@@ -132,6 +132,22 @@ fn a_newer_backup_that_is_suspect_lets_no_safety_copy_go() {
 }
 
 #[test]
+fn an_import_lets_no_safety_copy_go() {
+    let place = shops("safety_keep = \"1h\"");
+    let copy = place.machine.write(&format!("shops/acme.db.{OLD}"), "what was there");
+    let list = place.json(&["list", "shops/acme"]);
+    let made = list["backups"][0]["id"].as_str().unwrap().split(':').next().unwrap().to_owned();
+    place.restic(&["forget", &made]);
+    place.machine.database("dumps/acme-20260301.db", 300);
+    place.done(&["import", &place.text("dumps"), "--target", "shops"]);
+    let list = place.json(&["list", "shops/acme"]);
+    assert_eq!(list["backups"][0]["tags"][0], "imported", "{list}");
+    let report = place.json(&["prune", "shops", "--dry-run"]);
+    assert_eq!(told(&report, "kept")[0].1, "no newer backup of its database is proven", "{report}");
+    assert!(copy.exists());
+}
+
+#[test]
 fn safety_copies_in_a_folder_go_only_where_a_record_says_whose_they_are() {
     let place = shops("safety_dir = \"kept\"");
     std::fs::create_dir(place.path("kept")).unwrap();
