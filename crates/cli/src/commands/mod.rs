@@ -16,6 +16,7 @@ pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod prune;
 pub(crate) mod restore;
+mod restore_files;
 pub(crate) mod role;
 pub(crate) mod show;
 pub(crate) mod stats;

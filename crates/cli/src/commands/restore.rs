@@ -1,8 +1,9 @@
 //! `restore`: shows the plan, asks for the target's name, restores, and tells what was done. Also finishes or undoes a
 //! restore that a crash left.
 
+use crate::commands::restore_files;
 use crate::confirm::{self, Question};
-use crate::errors::{Failure, exit};
+use crate::errors::Failure;
 use crate::globals::DryRun;
 use crate::json::Finished;
 use crate::opening;
@@ -17,9 +18,7 @@ use flow::{DatabaseRef, EngineKind, quoted};
 use operations::import;
 use operations::reference::{Moment, Reference, Selector, resolve_one, short};
 use operations::report::Report;
-use operations::restore::{
-    Destination, FilesOptions, Hooks, PendingOptions, Planned, RestoreBody, RestoreOptions,
-};
+use operations::restore::{Destination, Hooks, PendingOptions, Planned, RestoreBody, RestoreOptions};
 use operations::{OperationError, Services};
 use repository::BackupRecord;
 use std::path::{Path, PathBuf};
@@ -37,7 +36,8 @@ Examples:
   backstay restore 3fa1c0de --to-new /tmp/look.db    beside everything, replaces nothing
   backstay restore erp --confirm erp                 without a terminal
   backstay restore postgres:///erp@latest --to-new erp_look
-  backstay restore postgres:///erp@latest --table sales.orders
+  backstay restore postgres:///erp@latest --table sales.orders    a dropped one, or a copy beside
+  backstay restore postgres:///erp@latest --table sales.orders --in-place
   backstay restore --continue --target /srv/shop/shop.db
   backstay restore --rollback --target /srv/shop/shop.db")]
 pub(crate) struct Options {
@@ -55,7 +55,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME", conflicts_with_all = ["target", "in_place", "confirm"])]
     to_new: Option<PathBuf>,
 
-    /// Write through SQLite into the live database, for those that keep it open
+    /// Write into the live database, under the eyes of those that keep it open, instead of renaming
+    ///
+    /// SQLite: through SQLite, as one transaction. PostgreSQL: the schemas are renamed and made anew in one transaction,
+    /// for a role that may rename no database; with --table, the rows of those tables are replaced.
     #[arg(long)]
     in_place: bool,
 
@@ -63,10 +66,12 @@ pub(crate) struct Options {
     #[arg(long)]
     no_verify: bool,
 
-    /// Restore only this table, beside the live one as TABLE__restored_… (PostgreSQL; may be repeated)
+    /// Restore only this table (PostgreSQL; may be repeated)
     ///
-    /// Its columns and rows, compared with the backup, without indexes and constraints. Nothing else is touched.
-    #[arg(long, value_name = "TABLE", conflicts_with_all = ["to_new", "in_place", "confirm", "safety_dir", "no_safety", "stop_command", "start_command", "health_url", "no_owner", "role_map", "create_roles"])]
+    /// One that is gone comes back under its own name, with all that belonged to it. One that is there is made beside as
+    /// TABLE__restored_…, with its indexes; with --in-place its rows are replaced instead. Nothing else is touched, and
+    /// all of it is one transaction.
+    #[arg(long, value_name = "TABLE", conflicts_with_all = ["to_new", "safety_dir", "stop_command", "start_command", "health_url", "create_roles"])]
     table: Vec<String>,
 
     /// Let everything belong to the role that restores (PostgreSQL)
@@ -78,7 +83,7 @@ pub(crate) struct Options {
     role_map: Vec<String>,
 
     /// Make roles that the server does not have, as the backup has them, without passwords (PostgreSQL)
-    #[arg(long, conflicts_with = "no_owner")]
+    #[arg(long, conflicts_with_all = ["no_owner", "in_place"])]
     create_roles: bool,
 
     /// Keep the safety copy in this folder (SQLite)
@@ -127,6 +132,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     if options.resume || options.rollback {
         return take_up(session, options);
     }
+    refuse_without_effect(options)?;
     let text = options.backup.as_deref().unwrap_or_default();
     if options.target.is_some() && is_bare_path(session, text)? {
         return Err(Failure::usage(
@@ -143,11 +149,32 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     let (record, path) = choose(&records, &reference, &services.host)?;
     announce(session, &reference, &record.id, record.time);
     if record.engine.is_none() {
-        return files(session, options, &services, &record, path);
+        let wanted = restore_files::Wanted {
+            record: &record,
+            path,
+            folder: options.to_new.as_deref(),
+            dry_run: options.dry_run.dry_run,
+        };
+        return restore_files::run(session, &services, wanted);
     }
     let destination = destination(session, &services, options, &reference, &record)?;
     let chosen = Reference { selector: exactly(&record), moment: Moment::Newest, ..reference };
     database_restore(session, options, &services, (chosen, destination), &record)
+}
+
+/// Nothing is replaced by tables that are made beside: then there is nothing to be asked for or to be kept.
+fn refuse_without_effect(options: &Options) -> Result<(), Failure> {
+    if options.table.is_empty() || options.in_place {
+        return Ok(());
+    }
+    let given = [("--confirm", options.confirm.is_some()), ("--no-safety", options.no_safety)];
+    match given.iter().find(|(_, given)| *given) {
+        Some((option, _)) => Err(Failure::usage(
+            format!("`{option}` has no effect on `--table` without `--in-place`, which replaces nothing"),
+            format!("leave `{option}` out, or add `--in-place` to replace the rows of the table"),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Finds the backup. `ID:PATH` of a snapshot that stock restic wrote names a file in it.
@@ -218,7 +245,7 @@ fn database_restore(
     let mut refusal = None;
     let mut confirm = |planned: &Planned| {
         show_plan(session, options, planned);
-        if to_new || !options.table.is_empty() {
+        if to_new || (!options.table.is_empty() && !options.in_place) {
             return Ok(());
         }
         ask(session, options, planned).map_err(|failure| {
@@ -361,6 +388,10 @@ fn safety(session: &Session, options: &Options, configured: Option<&config::Targ
     if options.no_safety || options.to_new.is_some() {
         return Safety::None;
     }
+    // Tables stay where they are: a folder of the configuration is for files.
+    if !options.table.is_empty() {
+        return Safety::Beside;
+    }
     let given = options.safety_dir.as_ref().map(|folder| session.absolute(folder));
     match given.or_else(|| configured.and_then(|target| target.restore.safety_dir.clone())) {
         Some(folder) => Safety::Folder(folder),
@@ -372,7 +403,8 @@ fn hooks(options: &Options, configured: Option<&config::Target>) -> Hooks {
     let shell = |command: &Option<String>| {
         command.as_ref().map(|text| vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()])
     };
-    let own = configured.map(|target| &target.restore);
+    // Single tables are brought back under the eyes of those that use the database.
+    let own = configured.map(|target| &target.restore).filter(|_| options.table.is_empty());
     Hooks {
         stop: shell(&options.stop_command).or_else(|| own.and_then(|own| own.stop.clone())),
         start: shell(&options.start_command).or_else(|| own.and_then(|own| own.start.clone())),
@@ -383,10 +415,14 @@ fn hooks(options: &Options, configured: Option<&config::Target>) -> Hooks {
 
 fn ask(session: &Session, options: &Options, planned: &Planned) -> Result<(), Failure> {
     let name = typed_name(session, &planned.target);
+    let place = match options.table[..] {
+        [] => planned.target.connection.clone(),
+        _ => format!("{} of {}", options.table.join(", "), planned.target.connection),
+    };
     confirm::ask(
         &Question {
             name: &name,
-            place: &planned.target.connection,
+            place: &place,
             holders: &planned.plan.holders,
             ends_holders: planned.plan.ends_holders,
             confirm: options.confirm.as_deref(),
@@ -413,7 +449,7 @@ fn show_plan(session: &Session, options: &Options, planned: &Planned) {
     let answered = session.globals.yes
         || options.confirm.is_some()
         || options.to_new.is_some()
-        || !options.table.is_empty();
+        || (!options.table.is_empty() && !options.in_place);
     let say = |line: &str| match answered {
         true => session.console.say(line),
         false => session.console.note(line),
@@ -536,44 +572,4 @@ fn finish_pending(
         let services = opening::without_repository(session)?;
         Ok(operations::restore::roll_back(&session.engines, &services, pending)?)
     }
-}
-
-/// Writes the files of a snapshot that stock restic made.
-fn files(
-    session: &Session,
-    options: &Options,
-    services: &Services,
-    record: &BackupRecord,
-    path: Option<String>,
-) -> Result<Finished, Failure> {
-    let Some(folder) = &options.to_new else {
-        let id = short(&record.id.0);
-        return Err(Failure::usage(
-            format!("{id} was stored by restic and holds files, no database"),
-            format!("`backstay restore {id} --to-new FOLDER` writes them"),
-        ));
-    };
-    let verb = FilesOptions {
-        snapshot: record.snapshot.to_string(),
-        path,
-        folder: session.absolute(folder),
-        dry_run: options.dry_run.dry_run,
-    };
-    let report = operations::restore::restore_files(services, &verb)?;
-    let body = &report.body;
-    for skipped in &body.skipped {
-        session.console.warn(&format!("left out {skipped}"), None);
-    }
-    let word = if body.dry_run { "Would restore" } else { "Restored" };
-    session.console.say(&format!(
-        "{word} {} ({}) to {}.",
-        crate::wording::count(body.files, "file", "files"),
-        size(body.bytes_written),
-        folder.display()
-    ));
-    if body.skipped.is_empty() {
-        return Finished::new(&report);
-    }
-    let number = crate::wording::count(body.skipped.len() as u64, "file was", "files were");
-    Finished::failing(report, Failure::new(exit::INCOMPLETE, format!("{number} left out")))
 }

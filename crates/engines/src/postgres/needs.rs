@@ -33,7 +33,9 @@ pub(super) fn needs(toc: &TableOfContents) -> Needs {
     let mut needs = Needs::default();
     for entry in &toc.entries {
         let owner = text(entry.owner.as_ref()).map(str::to_owned);
-        let within = !entry.is("DATABASE") && !entry.is("DATABASE PROPERTIES");
+        // Rights and comments of the database are said of it, and stand in its owner's name.
+        let about_it = entry.tag.as_ref().is_some_and(|tag| tag.starts_with(b"DATABASE "));
+        let within = !entry.is("DATABASE") && !entry.is("DATABASE PROPERTIES") && !about_it;
         needs.object_owners.extend(owner.clone().filter(|_| within));
         needs.owners.extend(owner);
         needs.tablespaces.extend(text(entry.tablespace.as_ref()).map(str::to_owned));

@@ -246,6 +246,22 @@ pub(super) fn name_after(statement: &str, word: &str) -> Option<String> {
     next.or_else(|| all.get(at + 2))?.name()
 }
 
+/// Returns a statement with another name behind the first of a word; `None` where none stands there.
+pub(super) fn renamed_after(statement: &str, word: &str, new: &str) -> Option<String> {
+    let all = tokens(statement);
+    let at = all.iter().position(|token| token.depth == 0 && token.is_word(word))?;
+    let named = all.get(at + 1)?;
+    named.name()?;
+    let mut text = statement.to_owned();
+    text.replace_range(named.span.clone(), &quoted(new));
+    Some(text)
+}
+
+/// Returns the names of a list in brackets: `("a", b)`.
+pub(super) fn names_of(list: &str) -> Vec<String> {
+    tokens(list).iter().filter_map(Token::name).collect()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -301,6 +317,21 @@ mod tests {
             with_relation("CREATE TABLE s.t (a s.t2)", "s", "t", "n"),
             "CREATE TABLE s.\"n\" (a s.t2)"
         );
+    }
+
+    #[test]
+    fn a_name_is_replaced_behind_its_word() {
+        assert_eq!(
+            renamed_after("CREATE UNIQUE INDEX \"my i\" ON s.t (a)", "INDEX", "n").unwrap(),
+            "CREATE UNIQUE INDEX \"n\" ON s.t (a)"
+        );
+        assert_eq!(
+            renamed_after("ALTER TABLE ONLY s.t ADD CONSTRAINT t_pkey PRIMARY KEY (id)", "CONSTRAINT", "n")
+                .unwrap(),
+            "ALTER TABLE ONLY s.t ADD CONSTRAINT \"n\" PRIMARY KEY (id)"
+        );
+        assert_eq!(renamed_after("SELECT 1", "INDEX", "n"), None);
+        assert_eq!(names_of("(\"a, b\", c, \"d\"\"\")"), ["a, b", "c", "d\""]);
     }
 
     #[test]

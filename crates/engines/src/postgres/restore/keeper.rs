@@ -60,6 +60,14 @@ impl Keeper {
         Ok(Self { session, settings, target, object: connection.to_owned(), locked: false })
     }
 
+    /// Connects to the target itself: for what is done within it, where there may be nothing else to connect to.
+    pub(super) fn inside(connection: &str, context: &Context) -> Result<Self, SourceError> {
+        let settings = targets::settings(connection, None, context)?;
+        let session = pooler::connect_past(&settings, connection, &context.cancel)?;
+        let target = settings.database.clone();
+        Ok(Self { session, settings, target, object: connection.to_owned(), locked: false })
+    }
+
     fn key(&self) -> u64 {
         xxh3_64(format!("backstay restore {}", self.target).as_bytes())
     }

@@ -21,7 +21,7 @@ use std::ops::Range;
 /// How much is read and sent at once.
 const CHUNK_BYTES: usize = 512 << 10;
 /// After so much a `COPY` is ended and another begun: the server tells of a failure at its end only.
-const COPY_MAX_BYTES: u64 = 128 << 20;
+pub(super) const COPY_MAX_BYTES: u64 = 128 << 20;
 /// How much of a large object is sent at once.
 const OBJECT_CHUNK_BYTES: usize = 1 << 20;
 

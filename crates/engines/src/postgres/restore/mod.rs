@@ -7,7 +7,12 @@
 mod archive;
 mod beside;
 mod chosen;
+mod closing;
+mod ending;
+mod fill;
 mod ground;
+mod in_place;
+mod items;
 mod job;
 mod keeper;
 mod limits;
@@ -19,6 +24,7 @@ mod problem;
 mod programs;
 mod properties;
 mod record;
+mod roles;
 mod rollback;
 pub(super) mod safety;
 mod scratch;
@@ -52,16 +58,15 @@ pub(super) fn begin(
         let message = format!("cannot hold a backup of {}", manifest.facts.engine);
         return refuse(message, "name a target of that database system");
     }
-    if request.mode == RestoreMode::InPlace {
-        let message = "this version writes into no live PostgreSQL database".to_owned();
-        return refuse(message, "leave `--in-place` out: the database is made beside it and swapped in");
-    }
     if matches!(request.safety, Safety::Folder(_)) {
-        let message = "its safety copy is a database beside it, and cannot be kept in a folder".to_owned();
+        let message = "its safety copy stays at the server, and cannot be kept in a folder".to_owned();
         return refuse(message, "leave `--safety-dir` out");
     }
     if !request.tables.is_empty() {
         return chosen::begin(request, manifest, context);
+    }
+    if request.mode == RestoreMode::InPlace {
+        return in_place::begin(request, manifest, context);
     }
     let mut keeper = Keeper::open(&object, &context)?;
     let found = record::of_target(&mut keeper)?;
@@ -94,7 +99,16 @@ pub(super) fn begin(
 
 /// Returns the restores that lie unfinished beside a database, a running one too.
 pub(super) fn pending(database: &DatabaseRef, context: &Context) -> Result<Vec<RestoreState>, SourceError> {
-    let mut keeper = Keeper::open(&database.connection, context)?;
+    if let Some(state) = in_place::pending(database, context)? {
+        return Ok(vec![state]);
+    }
+    let mut keeper = match Keeper::open(&database.connection, context) {
+        // Where there is nothing else to connect to, nothing was made beside.
+        Err(error) if error.kind == SourceErrorKind::Unreadable => {
+            Keeper::inside(&database.connection, context)?
+        }
+        other => other?,
+    };
     let found = record::of_target(&mut keeper)?;
     let alive = !found.is_empty() && keeper.owner()?.is_some();
     let newest = found.into_iter().last().map(|found| {
@@ -109,6 +123,9 @@ pub(super) fn pending(database: &DatabaseRef, context: &Context) -> Result<Vec<R
 
 /// Takes up an unfinished restore. What is recorded counts, not what `state` says of its progress.
 pub(super) fn resume(state: RestoreState, context: Context) -> Result<Box<dyn Restore>, RestoreError> {
+    if let Some(restore) = in_place::resume(&state, &context)? {
+        return Ok(restore);
+    }
     let connection = state.request.target.connection.clone();
     let mut keeper = Keeper::open(&connection, &context)?;
     if !keeper.lock()? {

@@ -56,6 +56,12 @@ pub(super) fn tells(name: &str, started: Timestamp) -> bool {
     rest.split('_').any(|piece| piece == moment)
 }
 
+/// Tells whether a name is one that [`beside`] makes of some base for one of those purposes.
+pub(super) fn is_beside_any(name: &str, purposes: &[&str]) -> bool {
+    let base_of = |what: &&str| name.rsplit_once(&format!("__{what}_")).map(|(base, _)| base.to_owned());
+    purposes.iter().any(|what| base_of(what).is_some_and(|base| is_beside(name, &base, what)))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -74,6 +80,8 @@ mod tests {
         assert!(!is_beside("erp__restoring_20261121t020000z", "er", "restoring"));
         assert!(!is_beside("erp__restoring_yesterday", "erp", "restoring"));
         assert!(!is_beside("erp__safety_20261121t020000z", "erp", "restoring"));
+        assert!(is_beside_any("public__safety_20261121t020000z", &["rolled_back", "safety"]));
+        assert!(!is_beside_any("public__safety_first", &["rolled_back", "safety"]));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{limits, programs, record, scratch, sessions};
 use crate::postgres::archive::TableOfContents;
 use crate::postgres::connection::Settings;
 use crate::postgres::needs::{self, Needs};
-use crate::postgres::session;
+use crate::postgres::session::{self, Session};
 use crate::restore::{
     Ownership, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreStep, Safety,
 };
@@ -55,7 +55,7 @@ pub(super) fn plan(
     };
     let write_bytes = manifest.entries.iter().map(|entry| entry.size_bytes).sum();
     let needed_bytes = needed_bytes(manifest, write_bytes);
-    let free_bytes = free_bytes(keeper);
+    let free_bytes = free_bytes(&mut keeper.session, &keeper.settings);
     let mut problems = problems(keeper, request, manifest, old.as_ref())?;
     let needs = needs_of(manifest);
     problems.extend(missing(keeper, &needs, &request.ownership)?);
@@ -145,20 +145,20 @@ pub(super) fn holds_nothing(keeper: &Keeper, name: &str, context: &Context) -> b
 
 /// Returns how much room the new database takes: what it took where it came from, or a guess by its rows where that had
 /// grown beyond them.
-fn needed_bytes(manifest: &Manifest, write_bytes: u64) -> u64 {
+pub(super) fn needed_bytes(manifest: &Manifest, write_bytes: u64) -> u64 {
     let guess = write_bytes.saturating_mul(3).saturating_add(16 << 20);
     let origin = manifest.facts.properties.get("database_bytes").and_then(serde_json::Value::as_u64);
     origin.map_or(guess, |origin| origin.min(guess))
 }
 
 /// Returns how much room the server has, where it is on this machine and says where its files are.
-fn free_bytes(keeper: &mut Keeper) -> Option<u64> {
-    if !is_local(&keeper.settings, keeper.session.reached) {
+pub(super) fn free_bytes(session: &mut Session, settings: &Settings) -> Option<u64> {
+    if !is_local(settings, session.reached) {
         return None;
     }
     let sql = "SELECT current_setting('data_directory')";
-    let row = keeper.session.try_query(sql, &[]).ok()?.ok()?.pop()?;
-    let folder: String = keeper.session.field(&row, 0).ok()?;
+    let row = session.try_query(sql, &[]).ok()?.ok()?.pop()?;
+    let folder: String = session.field(&row, 0).ok()?;
     let filesystem = rustix::fs::statvfs(folder.as_str()).ok()?;
     Some(filesystem.f_bavail.saturating_mul(filesystem.f_frsize))
 }
@@ -210,7 +210,7 @@ fn problems(
 }
 
 /// Returns what the manifest says that its archive needs; nothing for one that does not say.
-fn needs_of(manifest: &Manifest) -> Needs {
+pub(super) fn needs_of(manifest: &Manifest) -> Needs {
     let needs = manifest.facts.properties.get("needs");
     let list = |key: &str| -> BTreeSet<String> {
         let list = needs.and_then(|needs| needs.get(key)?.as_array());
@@ -245,7 +245,11 @@ fn not_among(
 const ROLES: &str = "SELECT rolname::text FROM pg_catalog.pg_roles";
 
 /// Returns what an archive needs and the server does not have, a problem for each kind.
-fn missing(keeper: &mut Keeper, needs: &Needs, ownership: &Ownership) -> Result<Vec<Problem>, SourceError> {
+pub(super) fn missing(
+    keeper: &mut Keeper,
+    needs: &Needs,
+    ownership: &Ownership,
+) -> Result<Vec<Problem>, SourceError> {
     let mut found = Vec::new();
     let roles = not_among(keeper, &needs.roles(ownership), ROLES)?;
     if !roles.is_empty() && !ownership.create_roles {
@@ -355,7 +359,7 @@ fn check(job: &mut Job, toc: &TableOfContents, backup: &dyn BackupReader) -> Res
         let hints: Vec<&str> = found.iter().map(|problem| problem.hint.as_str()).collect();
         return Err(job.error(first.kind, messages.join("; ")).with_hint(hints.join("; ")).into());
     }
-    let free = free_bytes(&mut job.keeper);
+    let free = free_bytes(&mut job.keeper.session, &job.keeper.settings);
     if let Some(free) = free.filter(|free| *free < job.plan.needed_bytes) {
         let message =
             format!("{free} bytes are free at the server, and the restore needs {}", job.plan.needed_bytes);

@@ -74,7 +74,7 @@ fn forced(session: &mut Session) -> Result<BTreeSet<u32>, SourceError> {
     session.query(sql, &[])?.iter().map(|row| session.field(row, 0)).collect()
 }
 
-fn comparable(manifest: &Manifest, major: u32) -> bool {
+pub(super) fn comparable(manifest: &Manifest, major: u32) -> bool {
     let origin = manifest.facts.properties.get("server_major").and_then(serde_json::Value::as_u64);
     origin.is_none_or(|origin| (origin < SHORTEST_FLOATS) == (u64::from(major) < SHORTEST_FLOATS))
 }
