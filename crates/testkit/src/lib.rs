@@ -30,7 +30,7 @@ mod restore_suite;
 mod storage_suite;
 mod suite;
 
-pub use counters::counters;
+pub use counters::{counters, no_counters};
 pub use drain::{Drained, DrainedDatabase, ReadParts, drain};
 pub use dump_suite::{DumpSubject, broken_dump_promises, dump_conformance};
 pub use fake_dump::{Act, DatabaseScript, FakeDump};

@@ -114,7 +114,11 @@ fn a_disk_that_is_full_is_told_and_leaves_no_file() {
         // No file may have more than two megabytes, and whoever writes more gets an error.
         let script = format!("trap '' XFSZ; ulimit -f 4096; exec {} {arguments}", program.display());
         let mut shell = Command::new("sh");
-        shell.env_clear().env("BACKSTAY_PASSWORD", crate::seams::PASSWORD).current_dir(place.path(""));
+        shell
+            .env_clear()
+            .envs(testkit::no_counters())
+            .env("BACKSTAY_PASSWORD", crate::seams::PASSWORD)
+            .current_dir(place.path(""));
         shell.env("BACKSTAY_REPOSITORY", place.repository()).env("HOME", place.machine.root.join("home"));
         shell.env("PATH", format!("{}:/usr/bin:/bin", cluster.programs().display()));
         let output = shell.args(["-c", &script]).output().unwrap();
@@ -125,7 +129,11 @@ fn a_disk_that_is_full_is_told_and_leaves_no_file() {
     }
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut stream = Command::new(program);
-    stream.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", place.machine.root.join("home"));
+    stream
+        .env_clear()
+        .envs(testkit::no_counters())
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", place.machine.root.join("home"));
     let output = stream.args(["backup", &url, "--out", "-"]).stdout(full).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
