@@ -35,7 +35,7 @@ pub(crate) struct Options {
     #[arg(long)]
     apply: bool,
 
-    /// Check that the role can read everything
+    /// Check that the role can read everything; of one that may make databases, say whether it may restore too
     #[arg(long, conflicts_with = "apply")]
     check: bool,
 

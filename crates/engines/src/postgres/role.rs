@@ -4,7 +4,7 @@
 //! The statements run in one transaction: all or none. Run again they change nothing. None of them holds a password, nor
 //! says how the role logs in: that is for whoever owns the server.
 
-use super::rights;
+use super::rights::{self, Role};
 use super::session::Session;
 use super::{failure, pooler, targets};
 use crate::engine::{RoleAction, RoleReport, RoleRequest};
@@ -85,7 +85,37 @@ fn check(session: &mut Session, name: &str, object: &str) -> Result<Vec<Finding>
         let hint = format!("ALTER ROLE {} LOGIN", role.quoted);
         findings.push(remark(Severity::Problem, name, "may not log in", Some(&hint)));
     }
+    if !role.superuser {
+        findings.extend(restoring(session, &role, name)?);
+    }
     Ok(findings)
+}
+
+/// Of a role that may make databases, tells whether it may restore this one; a role for backups need not.
+fn restoring(session: &mut Session, role: &Role, name: &str) -> Result<Option<Finding>, SourceError> {
+    let sql = "SELECT r.rolcreatedb, pg_catalog.pg_has_role(r.oid, d.datdba, 'USAGE'),
+                 pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(d.datdba)),
+                 pg_catalog.pg_has_role(r.oid, 'pg_signal_backend', 'MEMBER')
+               FROM pg_catalog.pg_roles r, pg_catalog.pg_database d
+               WHERE r.oid = $1 AND d.datname = current_database()";
+    let row = session.query_one(sql, &[&role.oid])?;
+    if !session.field::<bool>(&row, 0)? {
+        return Ok(None);
+    }
+    let (owns, ends): (bool, bool) = (session.field(&row, 1)?, session.field(&row, 3)?);
+    let (owner, role): (String, &str) = (session.field(&row, 2)?, &role.quoted);
+    Ok(Some(match (owns, ends) {
+        (false, _) => {
+            let hint = format!("GRANT {owner} TO {role} lets it restore over this one");
+            remark(Severity::Notice, name, "may restore to new databases only", Some(&hint))
+        }
+        (true, false) => {
+            let hint =
+                format!("GRANT pg_signal_backend TO {role} lets it end the sessions of others for that");
+            remark(Severity::Notice, name, "may restore it too, once nobody else is connected", Some(&hint))
+        }
+        (true, true) => remark(Severity::Notice, name, "may restore it too", None),
+    }))
 }
 
 fn apply(session: &mut Session, report: &RoleReport, object: &str) -> Result<(), SourceError> {

@@ -71,6 +71,35 @@ fn the_role_reads_everything_and_changes_nothing() {
             cluster.sql("erp", &format!("DROP TABLE \"Shop 1\".\"later {user}\""));
         }
         assert_eq!(ask(&admin, None, false, RoleAction::Print, &context).unwrap().role, "backstay");
+        who_may_restore_is_told(&cluster, &context);
+    }
+}
+
+fn who_may_restore_is_told(cluster: &Cluster, context: &Context) {
+    let url = cluster.url_as("backup", "erp");
+    for (sql, message, hint) in [
+        (
+            "ALTER ROLE backup CREATEDB",
+            "may restore to new databases only",
+            Some("GRANT \"O'wner\" TO backup"),
+        ),
+        (
+            "ALTER DATABASE erp OWNER TO backup",
+            "may restore it too, once nobody else is connected",
+            Some("GRANT pg_signal_backend TO backup"),
+        ),
+        ("GRANT pg_signal_backend TO backup", "may restore it too", None),
+    ] {
+        cluster.sql("erp", "ALTER DATABASE erp OWNER TO \"O'wner\"");
+        cluster.sql("erp", sql);
+        if hint.is_none() {
+            cluster.sql("erp", "ALTER DATABASE erp OWNER TO backup");
+        }
+        let report = ask(&url, None, false, RoleAction::Check, context).unwrap();
+        let [one] = report.findings.as_slice() else { panic!("{:?}", report.findings) };
+        assert_eq!((one.severity, one.message.as_str()), (Severity::Notice, message));
+        assert_eq!(one.hint.is_some(), hint.is_some());
+        assert!(one.hint.as_deref().unwrap_or_default().contains(hint.unwrap_or_default()), "{one:?}");
     }
 }
 

@@ -16,7 +16,8 @@ use std::collections::BTreeSet;
 #[derive(Debug, Default)]
 pub(super) struct Lent(Vec<String>);
 
-/// Returns the roles that the objects of an archive as it is loaded are given to, where the keeper's role needs their rights for that: none for a superuser.
+/// Returns the roles that the objects of an archive as it is loaded are given to, where the keeper's role needs their rights
+/// for that: none for a superuser.
 pub(super) fn others(job: &mut Job, toc: &TableOfContents) -> Result<BTreeSet<String>, SourceError> {
     if job.state.request.ownership.no_owner {
         return Ok(BTreeSet::new());
