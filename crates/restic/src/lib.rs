@@ -64,7 +64,7 @@ pub use reader::{ReadOptions, stream};
 pub use recover::{Recovery, recover_packs};
 pub use repository::{CreateOptions, OpenOptions, Repository, RepositoryConfig};
 pub use snapshot::Snapshot;
-pub use tree::{MODE_DIR, Node, NodeKind, Tree};
+pub use tree::{MODE_DIR, Node, NodeKind, Tree, TreeWriter};
 pub use unlock::{LockFile, Stale};
 pub use usage::StoredBytes;
 pub use verify::{BlobProblem, VerifyOutcome, verify_blobs};

@@ -99,11 +99,16 @@ fn number(chars: &mut std::str::Chars<'_>, digits: usize, radix: u32) -> Option<
 /// Serialises as Go's `encoding/json` does: no spaces, and `<`, `>`, `&` and the two line separators escaped.
 pub(crate) fn to_go_json<T: Serialize>(value: &T) -> Result<Vec<u8>, ResticError> {
     let mut out = Vec::with_capacity(256);
-    let mut serializer = serde_json::Serializer::with_formatter(&mut out, GoFormatter);
+    write_go_json(value, &mut out)?;
+    Ok(out)
+}
+
+/// Writes a value behind what is there already.
+pub(crate) fn write_go_json<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), ResticError> {
+    let mut serializer = serde_json::Serializer::with_formatter(out, GoFormatter);
     value.serialize(&mut serializer).map_err(|error| {
         ResticError::new(ResticErrorKind::Failed, "JSON document", "cannot be written").with_source(error)
-    })?;
-    Ok(out)
+    })
 }
 
 struct GoFormatter;

@@ -211,6 +211,43 @@ impl TreeNeeds {
     }
 }
 
+/// Writes the blob of a folder node by node, in the order of the bytes of their names: of a million files only the blob is
+/// in memory.
+#[derive(Debug, Default)]
+pub struct TreeWriter {
+    json: Vec<u8>,
+    last: Option<String>,
+}
+
+impl TreeWriter {
+    /// Adds a node. One whose name does not come after the last one's is refused.
+    pub fn add(&mut self, node: &Node) -> Result<(), ResticError> {
+        if self.last.as_deref().is_some_and(|last| last.as_bytes() >= node.name.as_bytes()) {
+            return Err(ResticError::new(
+                crate::ResticErrorKind::Failed,
+                format!("tree with {:?}", node.name),
+                "the name is there twice, or not in its place",
+            ));
+        }
+        self.json.extend_from_slice(if self.last.is_none() { BEGINNING } else { b"," });
+        quoting::write_go_json(node, &mut self.json)?;
+        self.last = Some(node.name.clone());
+        Ok(())
+    }
+
+    /// Returns what [`Tree::to_blob`] returns of the same nodes.
+    pub fn finish(mut self) -> Vec<u8> {
+        if self.last.is_none() {
+            self.json.extend_from_slice(BEGINNING);
+        }
+        self.json.extend_from_slice(b"]}\n");
+        self.json
+    }
+}
+
+/// What the nodes of a folder follow.
+const BEGINNING: &[u8] = b"{\"nodes\":[";
+
 fn epoch() -> Timestamp {
     Timestamp::UNIX_EPOCH
 }
@@ -250,6 +287,9 @@ mod tests {
             let blobs: Vec<Id> = sorted.iter().flat_map(|node| node.content.iter().flatten()).copied().collect();
             let folders: Vec<Id> = sorted.iter().filter_map(|node| node.subtree).collect();
             prop_assert_eq!(needs, TreeNeeds { blobs, folders });
+            let mut writer = TreeWriter::default();
+            tree.nodes.iter().for_each(|node| writer.add(node).unwrap());
+            prop_assert_eq!(&writer.finish(), &blob);
             prop_assert_eq!(Tree::from_blob(&blob).unwrap(), tree);
         }
     }
@@ -279,6 +319,8 @@ mod tests {
         let tree = Tree::from_blob(json).unwrap();
         assert_eq!(tree.find("f").unwrap().kind, NodeKind::Other("fifo".to_owned()));
         let node = tree.nodes[0].clone();
+        let mut writer = TreeWriter::default();
+        assert!(writer.add(&node).is_ok() && writer.add(&node).is_err());
         assert!(Tree { nodes: vec![node.clone(), node] }.to_blob().is_err());
         assert_eq!(Tree::from_blob(br#"{"nodes":null}"#).unwrap(), Tree::default());
         assert!(Tree::from_blob(b"{}").is_ok() && Tree::from_blob(b"[]").is_err());

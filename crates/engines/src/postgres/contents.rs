@@ -100,8 +100,8 @@ pub(super) fn streamed<'a>(
 
 /// Returns the table of contents of an archive whose rows `pg_dump` wrote, for a folder: files are named after oids, as
 /// [`complete`] names them.
-pub(super) fn by_oids(toc: &TableOfContents) -> TableOfContents {
-    let mut folder = toc.for_directory();
+pub(super) fn by_oids(toc: TableOfContents) -> TableOfContents {
+    let mut folder = toc.into_directory();
     for entry in folder.entries.iter_mut().filter(|entry| entry.is("TABLE DATA") && entry.had_dumper) {
         if let Some(oid) = oid_of(entry) {
             entry.place = DataPlace::File(Some(data_file(oid).into_bytes()));
@@ -113,13 +113,12 @@ pub(super) fn by_oids(toc: &TableOfContents) -> TableOfContents {
 /// Returns the table of contents of the whole archive. `with_data` are the tables whose rows were read, `values` those
 /// of the catalog's sequences in their order.
 pub(super) fn complete(
-    toc: &TableOfContents,
+    toc: TableOfContents,
     catalog: &Catalog,
     with_data: &BTreeSet<u32>,
     values: &[(i64, bool)],
 ) -> Result<TableOfContents, String> {
-    let mut whole = toc.for_directory();
-    let numbers = Numbers::of(toc);
+    let numbers = Numbers::of(&toc);
     let mut next = toc.next_dump_id();
     let mut number = || {
         let given = next;
@@ -171,6 +170,7 @@ pub(super) fn complete(
         filled.insert(view.oid, entry.dump_id);
         filling.push(entry);
     }
+    let mut whole = toc.into_directory();
     let after_definitions = |entry: &Entry| matches!(entry.section, Section::Data | Section::PostData);
     let at = whole.entries.iter().position(after_definitions).unwrap_or(whole.entries.len());
     whole.entries.splice(at..at, data);

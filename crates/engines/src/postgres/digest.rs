@@ -5,15 +5,15 @@
 
 use super::contents::TRAILER;
 use flow::Digest128;
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
-/// Counts and sums up rows.
-#[derive(Debug, Default)]
+/// Counts and sums up rows. However long a row is, it is not kept.
+#[derive(Default)]
 pub(super) struct RowDigest {
     rows: u64,
     sum: u128,
-    /// The beginning of a row whose end has not come.
-    begun: Vec<u8>,
+    /// A row whose end has not come.
+    begun: Option<Box<Xxh3Default>>,
 }
 
 impl RowDigest {
@@ -21,31 +21,30 @@ impl RowDigest {
     pub(super) fn take(&mut self, mut bytes: &[u8]) {
         while let Some(end) = memchr::memchr(b'\n', bytes) {
             let (row, rest) = bytes.split_at(end + 1);
-            if self.begun.is_empty() {
-                self.row(row);
-            } else {
-                self.begun.extend_from_slice(row);
-                let whole = std::mem::take(&mut self.begun);
-                self.row(&whole);
-            }
+            let hash = match self.begun.take() {
+                None => xxh3_128(row),
+                Some(mut begun) => {
+                    begun.update(row);
+                    begun.digest128()
+                }
+            };
+            self.rows += 1;
+            self.sum = self.sum.wrapping_add(hash);
             bytes = rest;
         }
-        self.begun.extend_from_slice(bytes);
-    }
-
-    fn row(&mut self, row: &[u8]) {
-        self.rows += 1;
-        self.sum = self.sum.wrapping_add(xxh3_128(row));
+        if !bytes.is_empty() {
+            self.begun.get_or_insert_default().update(bytes);
+        }
     }
 
     /// Returns rows and digest; `None` where the last row has no end.
     pub(super) fn finish(self) -> Option<(u64, Digest128)> {
-        self.begun.is_empty().then_some((self.rows, Digest128(self.sum)))
+        self.begun.is_none().then_some((self.rows, Digest128(self.sum)))
     }
 }
 
 /// Counts and sums up the rows of a table as an archive holds them: what ends them there is no row.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct ArchivedRows {
     digest: RowDigest,
     /// The last bytes, which may be the end.
@@ -95,6 +94,19 @@ mod tests {
         assert_ne!(digest(&[b"1\ta\n1\ta\n"]).unwrap().1, digest(&[b"\n\n"]).unwrap().1);
         assert_eq!(digest(&[b"1\ta"]), None);
         assert_eq!(digest(&[]), Some((0, Digest128(0))));
+    }
+
+    #[test]
+    fn a_row_in_pieces_has_the_digest_of_the_whole() {
+        for length in (0..700).step_by(7).chain([1 << 12, 70_000]) {
+            let row: Vec<u8> = (0..length).map(|at| b'a' + (at % 23) as u8).chain([b'\n']).collect();
+            let whole = digest(&[&row]);
+            assert_eq!(whole, Some((1, Digest128(xxh3_128(&row)))));
+            for piece in [1, 5, 64, 300, 5000] {
+                let pieces: Vec<&[u8]> = row.chunks(piece).collect();
+                assert_eq!(digest(&pieces), whole, "{length} {piece}");
+            }
+        }
     }
 
     #[test]

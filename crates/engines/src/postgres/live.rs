@@ -94,8 +94,8 @@ fn digest_of(
     let mut digest = digest::RowDigest::default();
     loop {
         let over = session.take_copy(&mut copy, |bytes| {
-            digest.take(&bytes);
-            true
+            digest.take(bytes);
+            bytes.len()
         })?;
         if over.map_err(|error| told(&error))? {
             break;

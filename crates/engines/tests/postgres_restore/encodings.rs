@@ -125,7 +125,7 @@ fn a_large_table_comes_in_parts_and_columns_in_their_order() {
         "source",
         "CREATE TABLE big (id int, body text) WITH (fillfactor = 10, autovacuum_enabled = off);
          ALTER TABLE big ALTER body SET STORAGE PLAIN;
-         INSERT INTO big SELECT i, repeat('x', 800) FROM generate_series(1, 33000) AS i;
+         INSERT INTO big SELECT i, repeat('x', 800) FROM generate_series(1, 8500) AS i;
          CREATE TABLE parent (a int); CREATE TABLE child (z text) INHERITS (parent);
          ALTER TABLE parent ADD COLUMN b int; INSERT INTO child VALUES (1, 'z', 2);
          CREATE TABLE empty (a int); CREATE TABLE hole (a int, b int, c int);

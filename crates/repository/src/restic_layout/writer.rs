@@ -3,7 +3,7 @@
 //! Nothing is visible before the last of these. A crash leaves packs, and an index of most of them, that no snapshot
 //! needs; the next run finds their blobs in the index and uses them.
 
-use super::assemble::{self, Assembled, Entries, StoredPart};
+use super::assemble::{self, Assembled, Entries, File, Parts, StoredPart};
 use super::failure::repository_error;
 use super::known::Known;
 use super::lines::{self, Line, LineOutcome};
@@ -19,7 +19,7 @@ use flow::{
     SourceError, SourceErrorKind, Unchanged,
 };
 use jiff::Timestamp;
-use restic::{BlobKind, BlobWriter, Cut, Id, LockGuard, Node, Snapshot, StoredBlob, StreamError, Tree};
+use restic::{BlobKind, BlobWriter, Cut, Id, LockGuard, Node, Snapshot, StoredBlob, StreamError, TreeWriter};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -146,7 +146,7 @@ impl ResticSnapshotWriter {
         let database_growing = growing.entry(database.name.clone()).or_default();
         account(database_growing);
         let (first, parts) =
-            database_growing.entries.entry(entry.clone()).or_insert_with(|| (layout, BTreeMap::new()));
+            database_growing.entries.entry(entry.clone()).or_insert_with(|| (layout, Parts::default()));
         if *first != layout {
             return Err(self.invalid(database, format!("the parts of entry {entry} differ in their layout")));
         }
@@ -193,8 +193,8 @@ impl ResticSnapshotWriter {
         }
     }
 
-    /// Stores a small file and returns its node with what it added.
-    fn save_file(&self, name: &str, time: Timestamp, content: &[u8]) -> Result<(Node, u64), RepositoryError> {
+    /// Stores a small file and returns what is in its folder of it, with what it added.
+    fn save_file(&self, content: &[u8]) -> Result<(File, u64), RepositoryError> {
         let mut rest = content;
         let mut read = |buffer: &mut [u8]| -> Result<usize, RepositoryError> {
             let count = rest.len().min(buffer.len());
@@ -211,21 +211,31 @@ impl ResticSnapshotWriter {
                 StreamError::Write(error) => repository_error(error),
             })?;
         let added = stored.iter().map(|blob| blob.added_bytes).sum();
-        let ids = stored.iter().map(|blob| blob.id).collect();
-        Ok((Node::file(name, time, content.len() as u64, ids), added))
+        let blobs = stored.iter().map(|blob| blob.id).collect();
+        Ok((File { size_bytes: content.len() as u64, blobs }, added))
     }
 
     /// Stores a folder with all below it.
     fn save_tree(&self, assembled: Assembled, time: Timestamp) -> Result<(Id, u64), RepositoryError> {
         let mut added = 0;
-        let mut tree = Tree { nodes: assembled.files.into_values().collect() };
+        let mut folders = Vec::with_capacity(assembled.folders.len());
         for (name, below) in assembled.folders {
             let (id, more) = self.save_tree(below, time)?;
             added += more;
-            tree.nodes.push(Node::dir(name, time, id));
+            folders.push(Node::dir(name, time, id));
         }
-        let blob = tree.to_blob().map_err(repository_error)?;
-        let stored = self.blobs()?.save_blob(BlobKind::Tree, blob).map_err(repository_error)?;
+        let mut tree = TreeWriter::default();
+        let mut folders = folders.into_iter().peekable();
+        for (name, file) in assembled.files {
+            while let Some(folder) = folders.next_if(|folder| folder.name < name) {
+                tree.add(&folder).map_err(repository_error)?;
+            }
+            tree.add(&Node::file(name, time, file.size_bytes, file.blobs)).map_err(repository_error)?;
+        }
+        for folder in folders {
+            tree.add(&folder).map_err(repository_error)?;
+        }
+        let stored = self.blobs()?.save_blob(BlobKind::Tree, tree.finish()).map_err(repository_error)?;
         Ok((stored.id, added + stored.added_bytes))
     }
 
@@ -355,14 +365,17 @@ impl SnapshotWriter for ResticSnapshotWriter {
         let growing = lock(&self.growing).remove(&database.name).unwrap_or_default();
         let time = dumped.facts.consistency.time;
         let mut line = self.line(database, &dumped);
-        let (mut assembled, manifest) = assemble::assemble(database, &dumped, growing.entries)?;
+        let (mut assembled, manifest) = assemble::assemble(database, dumped, growing.entries)?;
+        line.size_bytes = manifest.entries.iter().map(|entry| entry.size_bytes).sum();
         let json = serde_json::to_vec_pretty(&manifest)
             .map_err(|error| self.invalid(database, format!("its manifest cannot be written: {error}")))?;
-        let (node, manifest_added) = self.save_file(super::reader::MANIFEST_FILE, time, &json)?;
-        assembled.files.insert(node.name.clone(), node);
+        // Of very many entries each of these takes much memory.
+        drop(manifest);
+        let (file, manifest_added) = self.save_file(&json)?;
+        drop(json);
+        assembled.files.insert(super::reader::MANIFEST_FILE.to_owned(), file);
         let (subtree, tree_added) = self.save_tree(assembled, time)?;
         line.subtree = Some(subtree);
-        line.size_bytes = manifest.entries.iter().map(|entry| entry.size_bytes).sum();
         line.read_bytes = growing.read_bytes;
         line.added_bytes = growing.added_bytes + manifest_added + tree_added;
         line.proof_time = growing.oldest.unwrap_or(self.began).min(self.began);
@@ -414,7 +427,7 @@ impl SnapshotWriter for ResticSnapshotWriter {
     fn entry_bytes(&self, database: &DatabaseRef, entry: &EntryName) -> u64 {
         let growing = lock(&self.growing);
         let parts = growing.get(&database.name).and_then(|growing| growing.entries.get(entry));
-        parts.map_or(0, |(_, parts)| parts.values().map(|part| part.size_bytes).sum())
+        parts.map_or(0, |(_, parts)| parts.size_bytes())
     }
 
     fn commit(mut self: Box<Self>) -> Result<SnapshotReport, RepositoryError> {

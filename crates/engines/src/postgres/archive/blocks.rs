@@ -71,6 +71,11 @@ impl<R: Read> BlockReader<R> {
         &self.toc
     }
 
+    /// Returns the table of contents, where no more blocks are wanted.
+    pub fn into_toc(self) -> TableOfContents {
+        self.toc
+    }
+
     /// Returns the next block, or `None` at the archive's end.
     pub fn next_block(&mut self) -> Result<Option<Block<'_, R>>, ArchiveError> {
         self.pass_over()?;

@@ -2,7 +2,7 @@
 
 use super::entry::{DataPlace, Entry};
 use super::error::ArchiveError;
-use super::header::{ArchiveFormat, Compression, Header};
+use super::header::{ArchiveFormat, ArchiveVersion, Compression, Header};
 use super::scalar::{Input, Output};
 use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Write};
@@ -61,23 +61,24 @@ impl TableOfContents {
     /// Returns the same table of contents for a folder of plain files: each entry with data gets the file name that
     /// `pg_dump` would give it (`4711.dat`; `blobs.toc` or `blobs_4711.toc` for large objects).
     pub fn for_directory(&self) -> Self {
-        let mut toc = self.clone();
+        self.clone().into_directory()
+    }
+
+    /// Turns it into what [`Self::for_directory`] returns: of a database with many large objects a copy is large.
+    pub fn into_directory(mut self) -> Self {
         // In the `toc.dat` of a folder pg_dump names the format tar, whose entries look the same.
-        toc.header.format = ArchiveFormat::Tar;
-        toc.header.compression = Compression::none(toc.header.version);
-        for entry in &mut toc.entries {
-            let number = entry.dump_id;
-            // Since 1.16 large objects come in groups, each with a list of its own. Where there are no data the name is
-            // empty: pg_restore crashes on one that is not there.
-            let name = match (entry.had_dumper, entry.is("BLOBS"), self.header.version.is_at_least(16)) {
-                (false, _, _) => String::new(),
-                (true, false, _) => format!("{number}.dat"),
-                (true, true, true) => format!("blobs_{number}.toc"),
-                (true, true, false) => "blobs.toc".to_owned(),
-            };
-            entry.place = DataPlace::File(Some(name.into_bytes()));
+        self.header.format = ArchiveFormat::Tar;
+        self.header.compression = Compression::none(self.header.version);
+        let version = self.header.version;
+        for entry in &mut self.entries {
+            entry.place = DataPlace::File(Some(directory_file(entry, version).into_bytes()));
         }
-        toc
+        self
+    }
+
+    /// Returns the name that the data of an entry have in a folder.
+    pub fn directory_file(&self, dump_id: i32) -> Option<String> {
+        self.entry(dump_id).map(|entry| directory_file(entry, self.header.version))
     }
 
     /// Returns the same table of contents for a custom archive that is written as a stream: no offset is known.
@@ -111,5 +112,17 @@ impl TableOfContents {
     /// Returns a number that no entry has yet.
     pub fn next_dump_id(&self) -> i32 {
         self.entries.iter().map(|entry| entry.dump_id).max().unwrap_or(0).saturating_add(1)
+    }
+}
+
+/// Since 1.16 large objects come in groups, each with a list of its own. Where there are no data the name is empty:
+/// `pg_restore` crashes on one that is not there.
+fn directory_file(entry: &Entry, version: ArchiveVersion) -> String {
+    let number = entry.dump_id;
+    match (entry.had_dumper, entry.is("BLOBS"), version.is_at_least(16)) {
+        (false, _, _) => String::new(),
+        (true, false, _) => format!("{number}.dat"),
+        (true, true, true) => format!("blobs_{number}.toc"),
+        (true, true, false) => "blobs.toc".to_owned(),
     }
 }

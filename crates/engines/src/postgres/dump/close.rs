@@ -24,7 +24,7 @@ const GLOBALS_ENTRY: &str = "globals.sql";
 /// Ends the dump of a database; `toc` is what `pg_dump` wrote. Returns what is left to be stored, and the facts.
 pub(super) fn close(
     reading: Reading,
-    toc: &TableOfContents,
+    toc: TableOfContents,
     started: Instant,
     context: &Context,
 ) -> Result<(Vec<ReadyPart>, Dumped), SourceError> {
@@ -46,7 +46,8 @@ pub(super) fn close(
     late::check_names(&mut holder, &mut session, object)?;
     drop(session);
     end(holder)?;
-    let mut parts = toc_parts(&whole, object)?;
+    let mut facts = facts(&ground, &whole, &tables, &sums, size_bytes, objects);
+    let mut parts = toc_parts(whole, object)?;
     let globals = globals.ok_or_else(|| "pg_dumpall cannot be run".to_owned());
     let globals = globals.and_then(|globals| globals.finish(ground.lock_wait));
     context.cancel.check().map_err(|_| SourceError::cancelled(object))?;
@@ -63,8 +64,7 @@ pub(super) fn close(
         let count = entries.get(&part.entry).map_or(0, |(_, count)| *count);
         entries.insert(part.entry.clone(), (Layout::Opaque, count + 1));
     }
-    let more: u64 = parts.iter().map(|part| part.bytes.len() as u64).sum();
-    let mut facts = facts(&ground, &whole, &tables, &sums, size_bytes + more, objects);
+    facts.size_bytes += parts.iter().map(|part| part.bytes.len() as u64).sum::<u64>();
     facts.properties.insert("globals".to_owned(), json!(with_globals));
     let marks = Marks { read_at: ground.moment.time, value: json!({}).into() };
     let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -81,7 +81,7 @@ pub(super) fn entry_name(name: &str, object: &str) -> Result<EntryName, SourceEr
 }
 
 /// The header, which holds the time, is a part of its own: what follows stays the same from backup to backup.
-fn toc_parts(whole: &TableOfContents, object: &str) -> Result<Vec<ReadyPart>, SourceError> {
+fn toc_parts(whole: TableOfContents, object: &str) -> Result<Vec<ReadyPart>, SourceError> {
     let failed = |error| {
         let message = "the table of contents cannot be written";
         SourceError::new(SourceErrorKind::Failed, object, message).with_source(error)
@@ -89,9 +89,13 @@ fn toc_parts(whole: &TableOfContents, object: &str) -> Result<Vec<ReadyPart>, So
     let mut bytes = Vec::new();
     whole.write(&mut bytes).map_err(failed)?;
     let header = usize::try_from(whole.header_bytes().map_err(failed)?).unwrap_or(0);
-    let rest = bytes.split_off(header);
+    drop(whole);
+    let before = bytes.drain(..header.min(bytes.len())).collect();
     let entry = entry_name(TOC_ENTRY, object)?;
-    Ok(vec![ReadyPart { entry: entry.clone(), index: 0, bytes }, ReadyPart { entry, index: 1, bytes: rest }])
+    Ok(vec![
+        ReadyPart { entry: entry.clone(), index: 0, bytes: before },
+        ReadyPart { entry, index: 1, bytes },
+    ])
 }
 
 /// Puts together what is known of the content. `sums` are rows and digest of each of the tables.
@@ -165,12 +169,14 @@ fn loaded_via(ground: &Ground, tables: &[Table]) -> serde_json::Value {
     pairs.map(|(name, root)| (name.clone(), json!(root.shown))).collect::<serde_json::Map<_, _>>().into()
 }
 
-/// Of tables the statement is kept too: by it a table is known that got another name.
+/// Of tables the statement is kept too: by it a table is known that got another name. Large objects are counted, not
+/// listed: there may be millions.
 fn schema_object(entry: &Entry, shown: &BTreeMap<u32, &str>) -> Option<SchemaObject> {
     let text = |bytes: &Option<Vec<u8>>| {
         bytes.as_deref().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
     };
-    if !matches!(entry.section, Section::PreData | Section::PostData) {
+    let is_object = entry.is("BLOB") || entry.is("BLOB METADATA");
+    if is_object || !matches!(entry.section, Section::PreData | Section::PostData) {
         return None;
     }
     let kind = text(&entry.kind).to_ascii_lowercase();

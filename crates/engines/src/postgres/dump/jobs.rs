@@ -4,8 +4,9 @@
 use crate::postgres::catalog::Table;
 use std::fmt::Write as _;
 
-/// How many blocks a part has: 256 MiB of the usual size.
-pub(in crate::postgres) const PART_BLOCKS: u64 = 32_768;
+/// How many blocks a part has: 64 MiB of the usual size. So a large table keeps all workers busy to its end, and of a
+/// database that is just one table there is something for each of them.
+pub(in crate::postgres) const PART_BLOCKS: u64 = 8192;
 /// The oldest server that finds a range of blocks without reading the whole table.
 const RANGES_SINCE_MAJOR: u32 = 14;
 
@@ -115,9 +116,9 @@ mod tests {
         assert_eq!(
             parts,
             [
-                r#"COPY (SELECT "a)", "(b" FROM ONLY "s"."t" WHERE ctid >= '(0,0)' AND ctid < '(32768,0)')"#,
-                r#"COPY (SELECT "a)", "(b" FROM ONLY "s"."t" WHERE ctid >= '(32768,0)' AND ctid < '(65536,0)')"#,
-                r#"COPY (SELECT "a)", "(b" FROM ONLY "s"."t" WHERE ctid >= '(65536,0)')"#,
+                r#"COPY (SELECT "a)", "(b" FROM ONLY "s"."t" WHERE ctid >= '(0,0)' AND ctid < '(8192,0)')"#,
+                r#"COPY (SELECT "a)", "(b" FROM ONLY "s"."t" WHERE ctid >= '(8192,0)' AND ctid < '(16384,0)')"#,
+                r#"COPY (SELECT "a)", "(b" FROM ONLY "s"."t" WHERE ctid >= '(16384,0)')"#,
             ]
         );
         assert_eq!(

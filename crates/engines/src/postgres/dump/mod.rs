@@ -287,7 +287,7 @@ impl PostgresDump {
             let message = "what pg_dump wrote was lost";
             return Err(SourceError::new(SourceErrorKind::Failed, reading.ground.object.clone(), message));
         };
-        let (parts, dumped) = close::close(reading, &toc, started, &self.inside())?;
+        let (parts, dumped) = close::close(reading, toc, started, &self.inside())?;
         self.shared.change(|current| {
             current.ready.extend(parts);
             current.stage = Stage::Over(Box::new(dumped));

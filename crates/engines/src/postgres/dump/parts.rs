@@ -12,7 +12,6 @@ use crate::postgres::contents::TRAILER;
 use crate::postgres::digest::{ArchivedRows, RowDigest};
 use crate::postgres::failure;
 use crate::postgres::session::{Copy, Session};
-use bytes::{Buf, Bytes};
 use flow::{EntryName, Layout, PartFacts, PartReader, SourceError, SourceErrorKind};
 use std::sync::Arc;
 
@@ -81,8 +80,8 @@ pub(super) struct CopyPart {
     job: Job,
     table: Table,
     digest: RowDigest,
-    /// What came and did not fit.
-    rest: Bytes,
+    /// What of the end of the archive's rows is to be given yet.
+    rest: &'static [u8],
     ended: bool,
     size_bytes: u64,
 }
@@ -102,7 +101,7 @@ impl CopyPart {
             job,
             table,
             digest: RowDigest::default(),
-            rest: Bytes::new(),
+            rest: &[],
             ended: false,
             size_bytes: 0,
         }
@@ -117,25 +116,22 @@ impl CopyPart {
 
     fn take(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
         let Some((session, copy)) = &mut self.reading else { return Ok(0) };
-        let (digest, rest) = (&mut self.digest, &mut self.rest);
+        let digest = &mut self.digest;
         let mut filled = 0;
-        let done = session.take_copy(copy, |mut bytes| {
-            digest.take(&bytes);
+        let done = session.take_copy(copy, |bytes| {
             let room = &mut buffer[filled..];
             let count = bytes.len().min(room.len());
-            bytes.copy_to_slice(&mut room[..count]);
+            let bytes = &bytes[..count];
+            digest.take(bytes);
+            room[..count].copy_from_slice(bytes);
             filled += count;
-            *rest = bytes;
-            filled < buffer.len()
+            count
         })?;
         match done {
             Ok(over) => {
-                // What came last may have left something over; the end is told again then.
                 if over {
                     self.ended = true;
-                    if self.job.last {
-                        self.rest = Bytes::from_static(TRAILER);
-                    }
+                    self.rest = if self.job.last { TRAILER } else { &[] };
                 }
                 Ok(filled)
             }
@@ -156,8 +152,9 @@ impl PartReader for CopyPart {
         while filled < buffer.len() {
             if !self.rest.is_empty() {
                 let count = self.rest.len().min(buffer.len() - filled);
-                self.rest.copy_to_slice(&mut buffer[filled..filled + count]);
-                filled += count;
+                let (now, later) = self.rest.split_at(count);
+                buffer[filled..filled + count].copy_from_slice(now);
+                (self.rest, filled) = (later, filled + count);
             } else if self.ended || filled > 0 {
                 break;
             } else {

@@ -3,7 +3,7 @@
 //! The end of the stream proves nothing: the program's exit code does, and that each entry which is to have data had
 //! them.
 
-use crate::postgres::archive::{ArchiveError, BlockKind, BlockReader, DataPlace, TableOfContents};
+use crate::postgres::archive::{ArchiveError, BlockKind, BlockReader, TableOfContents};
 use crate::postgres::tools::{Ended, Running};
 use flow::{SourceError, SourceErrorKind};
 use std::collections::BTreeSet;
@@ -118,12 +118,7 @@ impl ArchiveStream {
     }
 
     fn list_file(&self, dump_id: i32) -> String {
-        let folder = self.toc().for_directory();
-        let place = folder.entry(dump_id).map(|entry| entry.place.clone());
-        match place {
-            Some(DataPlace::File(Some(name))) => String::from_utf8_lossy(&name).into_owned(),
-            _ => "blobs.toc".to_owned(),
-        }
+        self.toc().directory_file(dump_id).unwrap_or_else(|| "blobs.toc".to_owned())
     }
 
     /// Reads on in the current large object, or in the rows; 0 at their end.
@@ -148,7 +143,7 @@ impl ArchiveStream {
         let complaints = running.finish().map_err(Ended::into_error)?;
         let expected = blocks.toc().entries.iter().filter(|entry| entry.had_dumper);
         match expected.map(|entry| entry.dump_id).find(|id| !seen.contains(id)) {
-            None => Ok(End { toc: blocks.toc().clone(), complaints }),
+            None => Ok(End { toc: blocks.into_toc(), complaints }),
             Some(id) => {
                 let message = format!("pg_dump ended without the data of its entry {id}");
                 Err(SourceError::new(SourceErrorKind::Failed, object, message))

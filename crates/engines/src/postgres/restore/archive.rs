@@ -8,6 +8,7 @@ use crate::restore::{Ownership, RestoreError};
 use flow::{BackupReader, EntryName, Manifest, ManifestEntry, ReadError, ReadErrorKind};
 use std::collections::BTreeSet;
 use std::io::{BufReader, Read};
+use std::sync::Arc;
 
 const TOC: &str = "toc.dat";
 const GLOBALS: &str = "globals.sql";
@@ -61,15 +62,15 @@ fn text(bytes: Option<&Vec<u8>>) -> Option<&str> {
 /// Returns the archive with roles as they are to be on this server: mapped ones by their new names, and, where no
 /// owners are wanted, rights without those for roles that are `missing`. Beside it how many rights went.
 pub(super) fn adapted(
-    toc: &TableOfContents,
+    toc: &Arc<TableOfContents>,
     ownership: &Ownership,
     missing: &BTreeSet<String>,
-) -> (TableOfContents, u64) {
-    let mut toc = toc.clone();
+) -> (Arc<TableOfContents>, u64) {
     let mut left_out = 0;
     if ownership.role_map.is_empty() && (missing.is_empty() || !ownership.no_owner) {
-        return (toc, 0);
+        return (Arc::clone(toc), 0);
     }
+    let mut toc = TableOfContents::clone(toc);
     let mapped = |role: &str| ownership.role_map.get(role).cloned();
     for entry in &mut toc.entries {
         if let Some(new) = text(entry.owner.as_ref()).and_then(mapped) {
@@ -93,14 +94,13 @@ pub(super) fn adapted(
         }
         entry.definition = Some(kept.into_bytes());
     }
-    (toc, left_out)
+    (Arc::new(toc), left_out)
 }
 
 /// Returns the archive without what is loaded by us: rows and large objects.
 pub(super) fn without_data(toc: &TableOfContents) -> TableOfContents {
-    let mut toc = toc.clone();
-    toc.entries.retain(|entry| !entry.had_dumper);
-    toc
+    let entries = toc.entries.iter().filter(|entry| !entry.had_dumper).cloned().collect();
+    TableOfContents { header: toc.header.clone(), entries }
 }
 
 /// Returns those of the statements of `globals.sql` that make the named roles, with what belongs to them.

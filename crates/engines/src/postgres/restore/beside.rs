@@ -12,6 +12,9 @@ use crate::postgres::tools::Access;
 use crate::restore::RestoreError;
 use flow::{BackupReader, Severity};
 
+/// The version since when servers compile queries.
+const JIT_SINCE: i32 = 110_000;
+
 /// Fills the new database.
 pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), RestoreError> {
     let toc = job.toc(backup)?;
@@ -39,6 +42,8 @@ pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), Restor
     let ground = Ground::of(job, backup.manifest())?;
     let object = ground.object.clone();
     let mut access = Access::prepare(&ground.settings, ground.reached, &object, &job.context)?;
+    // What is durable next is the record that says that all of this is done.
+    access.set("synchronous_commit=off");
     let sections = ["--section=pre-data", "--section=data"].map(str::to_owned);
     let definitions = archive::without_data(&toc);
     let others = owners::others(job, &definitions)?;
@@ -60,6 +65,10 @@ pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), Restor
     load::objects(&ground, backup, &job.context)?;
     job.phase("indexing", None);
     access.set(&format!("maintenance_work_mem={memory}kB"));
+    if job.keeper.session.version >= JIT_SINCE {
+        // Foreign keys are checked by one large query each, which is not worth compiling.
+        access.set("jit=off");
+    }
     programs::run(
         job,
         &toc,

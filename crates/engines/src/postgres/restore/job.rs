@@ -10,6 +10,7 @@ use crate::postgres::archive::TableOfContents;
 use crate::restore::{RestoreError, RestoreMode, RestorePlan, RestoreState};
 use flow::{BackupReader, Context, Event, Finding, Phase, Severity, SourceError, SourceErrorKind, quoted};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// What the record keeps for a continuation or a roll-back. Databases are known by their oids, which no rename changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,7 +68,7 @@ pub(super) struct Job {
     /// Whether there is a record.
     pub(super) recorded: bool,
     /// The backup's table of contents, once it was read.
-    pub(super) toc: Option<TableOfContents>,
+    pub(super) toc: Option<Arc<TableOfContents>>,
     /// Whether the restore was accepted or undone.
     pub(super) over: bool,
 }
@@ -89,12 +90,14 @@ impl Job {
         self.keeper.comment(&name, Some(&text))
     }
 
-    /// Returns the table of contents, read once.
-    pub(super) fn toc(&mut self, backup: &dyn BackupReader) -> Result<TableOfContents, RestoreError> {
-        if self.toc.is_none() {
-            self.toc = Some(archive::read(backup)?);
+    /// Returns the table of contents, read once and shared: with many large objects it is large.
+    pub(super) fn toc(&mut self, backup: &dyn BackupReader) -> Result<Arc<TableOfContents>, RestoreError> {
+        if let Some(toc) = &self.toc {
+            return Ok(Arc::clone(toc));
         }
-        self.toc.clone().ok_or_else(|| self.error(SourceErrorKind::Failed, "has no table of contents").into())
+        let toc = Arc::new(archive::read(backup)?);
+        self.toc = Some(Arc::clone(&toc));
+        Ok(toc)
     }
 
     pub(super) fn mode(&self) -> RestoreMode {

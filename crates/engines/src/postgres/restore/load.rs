@@ -1,8 +1,8 @@
 //! Rows and large objects, from the backup straight into the new database, by several sessions at once.
 //!
-//! A table in one part is truncated and filled in one transaction: its rows come frozen, and, where the server keeps the
-//! least log, without any. A table in several parts is filled by several sessions. Nobody else uses the database yet, so
-//! nothing needs to be durable before all is: a crash begins with an empty one again.
+//! A table that is no more than one session's share is truncated and filled in one transaction: its rows come frozen, and,
+//! where the server keeps the least log, without any. A larger one is filled by several sessions, part by part. Nobody else
+//! uses the database yet, so nothing needs to be durable before all is: a crash begins with an empty one again.
 
 use super::archive;
 use super::ground::Ground;
@@ -25,20 +25,35 @@ pub(super) const COPY_MAX_BYTES: u64 = 128 << 20;
 /// How much of a large object is sent at once.
 const OBJECT_CHUNK_BYTES: usize = 1 << 20;
 
+/// Rows that are loaded by one session.
 struct Part<'a> {
     of: &'a Filled,
-    range: &'a Range<u64>,
+    range: Range<u64>,
     rows: Option<u64>,
+    /// Whether that is all that the table has, and nobody else puts rows into it.
+    is_whole: bool,
 }
 
 impl Part<'_> {
-    fn is_whole(&self) -> bool {
-        self.of.parts.len() == 1 && self.of.table.extension.is_none() && self.of.via.is_none()
-    }
-
     fn size_bytes(&self) -> u64 {
         self.range.end.saturating_sub(self.range.start)
     }
+}
+
+/// Returns how the rows of a table are loaded: at once, or, where that is more than one session's share, in the parts that
+/// the backup has.
+fn parts(of: &Filled, share_bytes: u64) -> Vec<Part<'_>> {
+    let is_own = of.table.extension.is_none() && of.via.is_none();
+    let part = |range: Range<u64>, rows, is_whole| Part { of, range, rows, is_whole };
+    if is_own && (of.parts.len() == 1 || size_bytes(of) <= share_bytes) {
+        return vec![part(0..size_bytes(of), of.rows, true)];
+    }
+    of.parts.iter().map(|(range, rows)| part(range.clone(), *rows, false)).collect()
+}
+
+/// Returns the bytes of a table's rows: its parts lie one behind the other.
+fn size_bytes(of: &Filled) -> u64 {
+    of.parts.last().map_or(0, |(range, _)| range.end)
 }
 
 /// Loads the rows of all tables.
@@ -48,22 +63,21 @@ pub(super) fn rows(
     backup: &dyn BackupReader,
     context: &Context,
 ) -> Result<(), RestoreError> {
-    let mut own = Vec::new();
-    let mut parts = Vec::new();
+    let (mut own, mut beside) = (Vec::new(), Vec::new());
+    let share_bytes = tables.iter().map(size_bytes).sum::<u64>() / ground.jobs.max(1) as u64;
     for of in tables {
-        let all = of.parts.iter().map(|(range, rows)| Part { of, range, rows: *rows });
-        let filled = all.filter(|part| part.size_bytes() > 0);
+        let filled = parts(of, share_bytes).into_iter().filter(|part| part.size_bytes() > 0);
         // Tables of extensions have their foreign keys already: one after the other, in the archive's order.
-        if of.table.extension.is_some() { own.extend(filled) } else { parts.extend(filled) }
+        if of.table.extension.is_some() { own.extend(filled) } else { beside.extend(filled) }
     }
-    parts.sort_by_key(|part| std::cmp::Reverse(part.size_bytes()));
+    beside.sort_by_key(|part| std::cmp::Reverse(part.size_bytes()));
     let load = |session: &mut Session, part: &Part<'_>| load(session, part, ground, backup, context);
     if !own.is_empty() {
         let mut session = ground.session()?;
         session.execute("SET synchronous_commit = off")?;
         own.iter().try_for_each(|part| load(&mut session, part))?;
     }
-    ground.each(&parts, |session, part| {
+    ground.each(&beside, |session, part| {
         session.execute("SET synchronous_commit = off")?;
         load(session, part)
     })
@@ -80,11 +94,11 @@ fn load(
     let told = |error: &tokio_postgres::Error| {
         failure::server(&ground.object, &format!("the rows of {shown} cannot be loaded"), error)
     };
-    let freeze = if part.is_whole() { "FREEZE, " } else { "" };
+    let freeze = if part.is_whole { "FREEZE, " } else { "" };
     let encoding = ground.encoding.replace('\'', "''");
     let sql = format!("{} FROM STDIN ({freeze}ENCODING '{encoding}')", part.of.copy());
     session.execute("BEGIN")?;
-    if part.is_whole() {
+    if part.is_whole {
         let truncate = format!("TRUNCATE TABLE ONLY {}", part.of.table.quoted);
         session.try_execute(&truncate)?.map_err(|error| told(&error))?;
     }

@@ -6,6 +6,11 @@
 use crate::postgres::session::Session;
 use crate::restore::Holder;
 use flow::SourceError;
+use std::time::Duration;
+
+/// How often, and with which pause, sessions that are over are looked for.
+const LOOKS_MAX: u32 = 30;
+const LOOK_PAUSE: Duration = Duration::from_millis(3);
 
 /// Whether the role may end a session of `a`: its own, those of roles that it is a member of, all but superusers' with
 /// `pg_signal_backend`.
@@ -52,6 +57,19 @@ pub(super) fn of(session: &mut Session, oid: u32) -> Result<Vec<Connected>, Sour
         found.push(Connected { holder: Holder { pid: None, name }, may_end: session.field(&row, 5)? });
     }
     Ok(found)
+}
+
+/// Waits a moment for sessions of our own that are over: the server needs a little to notice, and a rename that finds one
+/// there looks again only after a tenth of a second.
+pub(super) fn wait_for_end(session: &mut Session, oid: u32) -> Result<(), SourceError> {
+    let sql = "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE datid = $1 LIMIT 1";
+    for _ in 0..LOOKS_MAX {
+        if session.query(sql, &[&oid])?.is_empty() {
+            return Ok(());
+        }
+        std::thread::sleep(LOOK_PAUSE);
+    }
+    Ok(())
 }
 
 /// Asks all sessions of a database that we may end to end. Does not wait for that.

@@ -13,7 +13,7 @@ use crate::postgres::failure;
 use crate::postgres::session::{self, Session};
 use crate::restore::{RestoreError, RestoreMode, Safety};
 use flow::{BackupReader, Cancel, Severity, SourceError, SourceErrorKind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use tokio_postgres::error::SqlState;
 
@@ -102,6 +102,7 @@ pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), Restor
     job.work.swap = Some(Swap { old, comment: made.comment.clone(), written: None });
     job.save()?;
     let watched = job.work.swap.as_ref().and_then(|swap| swap.old.as_ref()).map(|old| old.oid);
+    sessions::wait_for_end(&mut job.keeper.session, job.work.scratch_oid)?;
     alone(job, watched, |job| renames(job, &made))?;
     Ok(())
 }
@@ -134,7 +135,7 @@ pub(super) fn alone(
     watched: Option<u32>,
     transaction: impl Fn(&mut Job) -> Result<Result<(), tokio_postgres::Error>, SourceError>,
 ) -> Result<(), SourceError> {
-    let over = AtomicBool::new(false);
+    let (alive, over) = channel::<()>();
     let there = crate::postgres::connection::Settings {
         database: maintenance(&mut job.keeper)?,
         ..job.keeper.settings.clone()
@@ -142,21 +143,18 @@ pub(super) fn alone(
     let (reached, object) = (job.keeper.session.reached, job.keeper.object.clone());
     std::thread::scope(|scope| {
         if let Some(oid) = watched {
-            let (over, there, object) = (&over, &there, object.as_str());
+            let (there, object) = (&there, object.as_str());
             scope.spawn(move || {
                 let Ok(mut ender) = session::connect(there, Some(reached), object, &Cancel::new()) else {
                     return;
                 };
-                while !over.load(Ordering::Relaxed) {
-                    if sessions::end_all(&mut ender, oid).is_err() {
-                        return;
-                    }
-                    std::thread::sleep(PAUSE);
-                }
+                while sessions::end_all(&mut ender, oid).is_ok()
+                    && matches!(over.recv_timeout(PAUSE), Err(RecvTimeoutError::Timeout))
+                {}
             });
         }
         let outcome = until_alone(job, watched, transaction);
-        over.store(true, Ordering::Relaxed);
+        drop(alive);
         outcome
     })
 }

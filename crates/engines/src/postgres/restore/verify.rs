@@ -130,9 +130,9 @@ pub(super) fn read(
     loop {
         let mut taken = 0;
         let over = session.take_copy(&mut copy, |bytes| {
-            digest.take(&bytes);
+            digest.take(bytes);
             taken += bytes.len() as u64;
-            true
+            bytes.len()
         })?;
         count(taken);
         if over.map_err(|error| told(&error))? {

@@ -3,15 +3,19 @@
 //! What libpq would heed and this does not is refused, never passed over: an option without effect would be a promise
 //! that nobody keeps.
 
+use super::plain::Plain;
+use super::tap::{Tap, Tapped, Tapping};
 use super::tls::Tls;
 use super::{Connecting, Reached, Session};
 use crate::postgres::connection::{Host, Settings, SslMode};
 use crate::postgres::failure;
 use flow::{Cancel, SourceError, SourceErrorKind};
 use futures_util::future::{Either, select};
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio_postgres::config::{ChannelBinding, SslNegotiation, TargetSessionAttrs};
@@ -67,11 +71,12 @@ pub(in crate::postgres) fn connect_plain(
             if only.is_some_and(|only| only.host != number) {
                 continue;
             }
-            let attempt = Attempt { settings, host, number, wish, runtime: &runtime, object, cancel };
+            let tap = Arc::new(Tap::default());
+            let attempt = Attempt { settings, host, number, wish, runtime: &runtime, object, cancel, tap };
             match attempt.connect(only) {
                 Ok((made, tls, by_tls)) => {
-                    let reached = Reached { host: number, by_tls };
-                    return Ok(Session::new(runtime, made, tls, reached, object, cancel));
+                    let (reached, tap) = (Reached { host: number, by_tls }, attempt.tap);
+                    return Ok(Session::new(runtime, made, (tls, tap), reached, object, cancel));
                 }
                 Err(Problem::Ours(error)) => return Err(error),
                 Err(Problem::Server(error)) => {
@@ -103,9 +108,13 @@ fn refuse_unknown(settings: &Settings, object: &str) -> Result<(), SourceError> 
     }
 }
 
+fn socket(folder: &Path, port: u16) -> PathBuf {
+    folder.join(format!(".s.PGSQL.{port}"))
+}
+
 fn place(host: &Host) -> String {
     match host {
-        Host::Socket { folder, port } => folder.join(format!(".s.PGSQL.{port}")).display().to_string(),
+        Host::Socket { folder, port } => socket(folder, *port).display().to_string(),
         Host::Tcp { name, address: None, port } => format!("{name}:{port}"),
         Host::Tcp { name, address: Some(address), port } => format!("{name} ({address}):{port}"),
     }
@@ -124,6 +133,8 @@ struct Attempt<'a> {
     runtime: &'a Runtime,
     object: &'a str,
     cancel: &'a Cancel,
+    /// By which rows will be taken.
+    tap: Arc<Tap>,
 }
 
 impl Attempt<'_> {
@@ -141,9 +152,10 @@ impl Attempt<'_> {
         };
         let mut last = None;
         for by_tls in order {
-            let tls = match by_tls {
-                true => Tls::of(self.settings, self.object).map_err(Problem::Ours)?,
-                false => Tls::Off,
+            let tls = match (by_tls, self.host) {
+                (true, _) => Tls::of(self.settings, self.object).map_err(Problem::Ours)?,
+                (false, Host::Socket { folder, port }) => Tls::Socket(socket(folder, *port)),
+                (false, Host::Tcp { .. }) => Tls::Off,
             };
             match self.once(&tls)? {
                 Ok(made) => return Ok((made, tls, *by_tls)),
@@ -164,25 +176,14 @@ impl Attempt<'_> {
     }
 
     fn once(&self, tls: &Tls) -> Result<Result<(Client, Connecting), tokio_postgres::Error>, Problem> {
-        let config = self.config(!matches!(tls, Tls::Off))?;
+        let config = self.config(tls)?;
         let limit = self.settings.connect_timeout.unwrap_or(CONNECTING_MAX);
         let connecting = async {
-            let connecting = async {
-                Ok(match tls {
-                    Tls::Off => {
-                        let (client, connection) = config.connect(NoTls).await?;
-                        (client, Box::pin(connection) as Connecting)
-                    }
-                    Tls::On(tls) => {
-                        let (client, connection) = config.connect(tls.as_ref().clone()).await?;
-                        (client, Box::pin(connection) as Connecting)
-                    }
-                })
-            };
             let woken = Arc::new(Notify::new());
             let waker = Arc::clone(&woken);
             let _guard = self.cancel.on_cancel(move || waker.notify_one());
-            let (woken, made) = (pin!(woken.notified()), pin!(tokio::time::timeout(limit, connecting)));
+            let made = tokio::time::timeout(limit, self.made(&config, tls));
+            let (woken, made) = (pin!(woken.notified()), pin!(made));
             match select(woken, made).await {
                 Either::Left(_) => Err(SourceError::cancelled(self.object)),
                 Either::Right((made, _)) => made.map_err(|_| self.silent(limit)),
@@ -191,13 +192,50 @@ impl Attempt<'_> {
         self.runtime.block_on(connecting).map_err(Problem::Ours)
     }
 
+    async fn made(&self, config: &Config, tls: &Tls) -> Result<(Client, Connecting), tokio_postgres::Error> {
+        Ok(match tls {
+            Tls::Socket(path) => {
+                let stream = Tapped::new(self.open(config, path).await?, Arc::clone(&self.tap));
+                let (client, connection) = config.connect_raw(stream, NoTls).await?;
+                (client, Box::pin(connection))
+            }
+            Tls::Off => {
+                let (client, connection) = config.connect(self.tapping(Plain)).await?;
+                (client, Box::pin(connection))
+            }
+            Tls::On(tls) => {
+                let (client, connection) = config.connect(self.tapping(tls.as_ref().clone())).await?;
+                (client, Box::pin(connection))
+            }
+        })
+    }
+
+    fn tapping<C>(&self, connector: C) -> Tapping<C> {
+        Tapping { connector, tap: Arc::clone(&self.tap) }
+    }
+
+    /// Opens a socket of this machine. What kind of server is behind it, and why it cannot be opened, is for the library
+    /// to say.
+    async fn open(&self, config: &Config, path: &Path) -> Result<UnixStream, tokio_postgres::Error> {
+        if self.wish != TargetSessionAttrs::Any {
+            drop(config.connect(NoTls).await?);
+        }
+        loop {
+            match UnixStream::connect(path).await {
+                Ok(stream) => return Ok(stream),
+                // Where the library could, it was there a moment later.
+                Err(_) => drop(config.connect(NoTls).await?),
+            }
+        }
+    }
+
     fn silent(&self, limit: Duration) -> SourceError {
         let message =
             format!("cannot connect: {} gave no answer for {} s", place(self.host), limit.as_secs());
         SourceError::new(SourceErrorKind::Unreadable, self.object, message)
     }
 
-    fn config(&self, by_tls: bool) -> Result<Config, Problem> {
+    fn config(&self, tls: &Tls) -> Result<Config, Problem> {
         let settings = self.settings;
         let mut config = Config::new();
         match self.host {
@@ -221,11 +259,13 @@ impl Attempt<'_> {
         if let Some(options) = &settings.options {
             config.options(options);
         }
-        config.ssl_mode(match by_tls {
-            true => tokio_postgres::config::SslMode::Require,
-            false => tokio_postgres::config::SslMode::Disable,
+        let direct = settings.others.get("sslnegotiation").is_some_and(|word| word == "direct");
+        config.ssl_mode(match tls {
+            Tls::Socket(_) => tokio_postgres::config::SslMode::Disable,
+            // Without TLS our own connector is asked at once, and secures nothing.
+            Tls::Off | Tls::On(_) => tokio_postgres::config::SslMode::Require,
         });
-        if settings.others.get("sslnegotiation").is_some_and(|word| word == "direct") {
+        if direct || matches!(tls, Tls::Off) {
             config.ssl_negotiation(SslNegotiation::Direct);
         }
         match settings.others.get("channel_binding").map(String::as_str) {

@@ -5,6 +5,8 @@
 //! crash of ours the server notices the closed connection by itself and ends the transaction with all its locks.
 
 mod connect;
+mod plain;
+mod tap;
 mod tls;
 
 pub(super) use connect::{connect, connect_plain};
@@ -18,6 +20,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
+use tap::{Taken, Tap};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio_postgres::types::ToSql;
@@ -57,6 +60,7 @@ pub(super) struct Session {
     woken: Arc<Notify>,
     _guard: CancelGuard,
     tls: tls::Tls,
+    tap: Arc<Tap>,
     object: String,
     /// A statement was sent whose end has not come.
     busy: bool,
@@ -77,7 +81,7 @@ impl Session {
     fn new(
         runtime: Runtime,
         (client, connection): (Client, Connecting),
-        tls: tls::Tls,
+        (tls, tap): (tls::Tls, Arc<Tap>),
         reached: Reached,
         object: &str,
         cancel: &Cancel,
@@ -94,6 +98,7 @@ impl Session {
             woken,
             _guard: guard,
             tls,
+            tap,
             object,
             busy: false,
             reached,
@@ -166,6 +171,16 @@ impl Session {
             &'a Client,
         ) -> Pin<Box<dyn Future<Output = Result<T, tokio_postgres::Error>> + 'a>>,
     ) -> Result<Result<T, tokio_postgres::Error>, SourceError> {
+        self.tap.set_taking(false);
+        self.wait_further(work)
+    }
+
+    fn wait_further<T>(
+        &mut self,
+        work: impl for<'a> FnOnce(
+            &'a Client,
+        ) -> Pin<Box<dyn Future<Output = Result<T, tokio_postgres::Error>> + 'a>>,
+    ) -> Result<Result<T, tokio_postgres::Error>, SourceError> {
         let Self { runtime, connection, client, cancel, woken, object, busy, .. } = self;
         *busy = true;
         let mut work = work(client);
@@ -211,7 +226,8 @@ impl Session {
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Result<Vec<Row>, tokio_postgres::Error>, SourceError> {
-        let Self { runtime, connection, client, cancel, woken, object, busy, .. } = self;
+        let Self { runtime, connection, client, cancel, woken, tap, object, busy, .. } = self;
+        tap.set_taking(false);
         *busy = true;
         let mut work = pin!(client.query(sql, parameters));
         let done = drive(runtime, connection, cancel, woken, |context| work.as_mut().poll(context));
@@ -280,37 +296,42 @@ impl Session {
         sql: &str,
     ) -> Result<Result<Copy, tokio_postgres::Error>, SourceError> {
         let sql = sql.to_owned();
-        let done = self.wait(move |client| Box::pin(async move { client.copy_out(&sql).await }))?;
+        self.tap.set_taking(true);
+        let done = self.wait_further(move |client| Box::pin(async move { client.copy_out(&sql).await }))?;
         self.busy = done.is_ok();
         Ok(done.map(Box::pin))
     }
 
-    /// Hands what came of a copy to `take`, until that has enough or nothing more is there at the moment; waits for
-    /// the first of it. Returns whether the copy is over, or the server's own error.
+    /// Hands what came of a copy to `take`, piece by piece, until that takes less than it is given or nothing more is
+    /// there at the moment; waits for the first of it. A piece ends anywhere, and a row is never held as a whole. Returns
+    /// whether the copy is over, or the server's own error.
     pub(super) fn take_copy(
         &mut self,
         copy: &mut Copy,
-        mut take: impl FnMut(Bytes) -> bool,
+        mut take: impl FnMut(&[u8]) -> usize,
     ) -> Result<Result<bool, tokio_postgres::Error>, SourceError> {
-        let Self { runtime, connection, cancel, woken, object, .. } = self;
-        let mut some = false;
+        let Self { runtime, connection, cancel, woken, tap, object, .. } = self;
+        let mut passed_by = false;
         let done = drive(runtime, connection, cancel, woken, |context| {
-            loop {
-                match copy.as_mut().poll_next(context) {
-                    Poll::Ready(Some(Ok(bytes))) => {
-                        some = true;
-                        if !take(bytes) {
-                            return Poll::Ready(Ok(false));
-                        }
-                    }
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
-                    Poll::Ready(None) => return Poll::Ready(Ok(true)),
-                    Poll::Pending if some => return Poll::Ready(Ok(false)),
-                    Poll::Pending => return Poll::Pending,
+            // With room for more the connection looks for it when it is driven again.
+            if tap.take(&mut take) != Taken::Nothing {
+                return Poll::Ready(Ok(false));
+            }
+            match copy.as_mut().poll_next(context) {
+                Poll::Ready(Some(Ok(_))) => {
+                    passed_by = true;
+                    Poll::Ready(Ok(true))
                 }
+                Poll::Ready(Some(Err(error))) => Poll::Ready(Err(error)),
+                Poll::Ready(None) => Poll::Ready(Ok(true)),
+                Poll::Pending => Poll::Pending,
             }
         });
         let done = done.ok_or_else(|| SourceError::cancelled(object.as_str()))?;
+        if passed_by {
+            let message = "rows came that nobody had asked for";
+            return Err(SourceError::new(flow::SourceErrorKind::Failed, object.as_str(), message));
+        }
         if !matches!(done, Ok(false)) {
             self.busy = false;
         }
@@ -397,7 +418,6 @@ impl Drop for Session {
         let token = self.client.cancel_token();
         let tls = self.tls.clone();
         self.runtime.block_on(async move {
-            // Best effort: the closed connection ends the statement too, only later.
             let _ = tokio::time::timeout(CANCELLING_MAX, tls.cancel(token)).await;
         });
     }

@@ -4,6 +4,7 @@
 //! Without verification the server's certificate is taken as it is, as libpq does below `verify-ca`: that keeps out who
 //! only listens, not who answers in the server's place.
 
+use super::plain::Plain;
 use crate::postgres::connection::{Settings, SslMode};
 use flow::{SourceError, SourceErrorKind};
 use rustls::client::WebPkiServerVerifier;
@@ -12,15 +13,18 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::net::UnixStream;
 use tokio_postgres::{CancelToken, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// How a connection is secured.
 #[derive(Clone)]
 pub(super) enum Tls {
-    /// Not at all.
+    /// Not at all: by a socket of this machine.
+    Socket(PathBuf),
+    /// Not at all: over the network.
     Off,
     /// By this configuration.
     On(Box<MakeRustlsConnect>),
@@ -48,12 +52,17 @@ impl Tls {
         Ok(Self::On(Box::new(MakeRustlsConnect::new(config))))
     }
 
-    /// Asks the server to end a statement.
-    pub(super) async fn cancel(&self, token: CancelToken) -> Result<(), tokio_postgres::Error> {
-        match self {
-            Tls::Off => token.cancel_query(NoTls).await,
+    /// Asks the server to end a statement, as far as it can be asked.
+    pub(super) async fn cancel(&self, token: CancelToken) {
+        // The end of the connection ends the statement too, only later.
+        let _ = match self {
+            Tls::Socket(path) => match UnixStream::connect(path).await {
+                Ok(stream) => token.cancel_query_raw(stream, NoTls).await,
+                Err(_) => return,
+            },
+            Tls::Off => token.cancel_query(Plain).await,
             Tls::On(tls) => token.cancel_query(tls.as_ref().clone()).await,
-        }
+        };
     }
 }
 
