@@ -17,7 +17,7 @@ pub(crate) fn context(cluster: &Cluster, folder: &Path) -> Context {
     context
 }
 
-fn backup(cluster: &Cluster, name: &str, context: &Context) -> MemoryBackup {
+pub(crate) fn backup(cluster: &Cluster, name: &str, context: &Context) -> MemoryBackup {
     let drained = drained(&cluster.url(name), name, context);
     let found = drained.databases.values().next().and_then(DrainedDatabase::backup);
     found.unwrap_or_else(|| panic!("{drained:?}"))

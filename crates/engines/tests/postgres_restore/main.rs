@@ -6,4 +6,5 @@ mod conformance;
 mod cut;
 mod encodings;
 mod owners;
+mod read_back;
 mod safety;

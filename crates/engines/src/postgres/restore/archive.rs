@@ -8,7 +8,6 @@ use crate::restore::{Ownership, RestoreError};
 use flow::{BackupReader, EntryName, Manifest, ManifestEntry, ReadError, ReadErrorKind};
 use std::collections::BTreeSet;
 use std::io::{BufReader, Read};
-use std::sync::Arc;
 
 const TOC: &str = "toc.dat";
 const GLOBALS: &str = "globals.sql";
@@ -60,17 +59,18 @@ fn text(bytes: Option<&Vec<u8>>) -> Option<&str> {
 }
 
 /// Returns the archive with roles as they are to be on this server: mapped ones by their new names, and, where no
-/// owners are wanted, rights without those for roles that are `missing`. Beside it how many rights went.
+/// owners are wanted, rights without those for roles that are `missing`; nothing where it stays as it is. Beside it how many
+/// rights went.
 pub(super) fn adapted(
-    toc: &Arc<TableOfContents>,
+    toc: &TableOfContents,
     ownership: &Ownership,
     missing: &BTreeSet<String>,
-) -> (Arc<TableOfContents>, u64) {
+) -> (Option<TableOfContents>, u64) {
     let mut left_out = 0;
     if ownership.role_map.is_empty() && (missing.is_empty() || !ownership.no_owner) {
-        return (Arc::clone(toc), 0);
+        return (None, 0);
     }
-    let mut toc = TableOfContents::clone(toc);
+    let mut toc = toc.clone();
     let mapped = |role: &str| ownership.role_map.get(role).cloned();
     for entry in &mut toc.entries {
         if let Some(new) = text(entry.owner.as_ref()).and_then(mapped) {
@@ -94,7 +94,7 @@ pub(super) fn adapted(
         }
         entry.definition = Some(kept.into_bytes());
     }
-    (Arc::new(toc), left_out)
+    (Some(toc), left_out)
 }
 
 /// Returns the archive without what is loaded by us: rows and large objects.

@@ -1,5 +1,6 @@
 //! The new database, made beside the target: definitions by `pg_restore`, rows and large objects by our own sessions,
-//! then indexes, constraints and all else by `pg_restore` again, in parallel; statistics at the end.
+//! then indexes, constraints and all else by `pg_restore` again, in parallel; statistics at the end. Meanwhile the rows are
+//! read back, for the comparison that follows.
 //!
 //! Triggers, rules of row security and foreign keys come after the rows, so none of them acts on those. Begun again after
 //! a crash it makes a new database, which takes the record over from the one before: no moment is without it.
@@ -7,10 +8,15 @@
 use super::ground::Ground;
 use super::job::Job;
 use super::names::quoted;
-use super::{archive, load, owners, preflight, programs, scratch, swap, tables};
+use super::owners::{self, Lent};
+use super::read_back::ReadBack;
+use super::{archive, load, preflight, programs, scratch, swap, tables};
+use crate::postgres::archive::TableOfContents;
 use crate::postgres::tools::Access;
 use crate::restore::RestoreError;
 use flow::{BackupReader, Severity};
+use std::panic::resume_unwind;
+use std::sync::Arc;
 
 /// The version since when servers compile queries.
 const JIT_SINCE: i32 = 110_000;
@@ -32,7 +38,8 @@ pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), Restor
     ))?;
     job.phase("loading", Some(job.work.size_bytes));
     let missing = preflight::missing_roles(job, &toc)?;
-    let (toc, left_out) = archive::adapted(&toc, &job.state.request.ownership, &missing);
+    let (adapted, left_out) = archive::adapted(&toc, &job.state.request.ownership, &missing);
+    let toc = adapted.map_or(toc, Arc::new);
     if left_out > 0 {
         let roles: Vec<&str> = missing.iter().map(String::as_str).collect();
         let message =
@@ -44,44 +51,73 @@ pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), Restor
     let mut access = Access::prepare(&ground.settings, ground.reached, &object, &job.context)?;
     // What is durable next is the record that says that all of this is done.
     access.set("synchronous_commit=off");
-    let sections = ["--section=pre-data", "--section=data"].map(str::to_owned);
-    let definitions = archive::without_data(&toc);
-    let others = owners::others(job, &definitions)?;
-    let mut lent = owners::Lent::default();
-    if others.is_empty() {
-        programs::run(job, &definitions, &access, &sections)?;
-    } else {
-        let (schemas, rest) = owners::schemas_first(&definitions);
-        programs::run(job, &schemas, &access, &sections)?;
-        lent = owners::lend(&mut ground.session()?, &others, &ground.settings.database)?;
-        programs::run(job, &rest, &access, &sections)?;
-    }
+    let lent = definitions(job, &toc, &ground, &access)?;
     job.check_cancel()?;
     let mut session = ground.session()?;
     let tables = tables::filled(&mut session, &toc, backup.manifest(), &ground)?;
     let memory = programs::memory_kib(&mut session, &ground)?;
     drop(session);
-    load::rows(&ground, &tables, backup, &job.context)?;
+    let major = job.keeper.session.major();
+    let back = job.state.request.verify.then(|| ReadBack::new(&ground, &tables, major));
+    load::rows(&ground, &tables, back.as_ref(), backup, &job.context)?;
     load::objects(&ground, backup, &job.context)?;
-    job.phase("indexing", None);
     access.set(&format!("maintenance_work_mem={memory}kB"));
     if job.keeper.session.version >= JIT_SINCE {
         // Foreign keys are checked by one large query each, which is not worth compiling.
         access.set("jit=off");
     }
-    programs::run(
-        job,
-        &toc,
-        &access,
-        &["--section=post-data".to_owned(), format!("--jobs={}", ground.jobs)],
-    )?;
-    drop(access);
+    let made = std::thread::scope(|scope| {
+        let reading = back.as_ref().map(|back| scope.spawn(|| back.run()));
+        let made = post_data(job, &toc, &ground, &access, lent);
+        if made.is_err() {
+            back.iter().for_each(ReadBack::stop);
+        }
+        let read = reading.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        made.and(read.unwrap_or(Ok(())))
+    });
+    made?;
+    job.read_back = back.map(ReadBack::into_sums).unwrap_or_default();
+    Ok(())
+}
+
+/// Makes what rows are loaded into. Returns what owners were given for the time of the restore.
+fn definitions(
+    job: &mut Job,
+    toc: &TableOfContents,
+    ground: &Ground,
+    access: &Access,
+) -> Result<Lent, RestoreError> {
+    let sections = ["--section=pre-data", "--section=data"].map(str::to_owned);
+    let definitions = archive::without_data(toc);
+    let others = owners::others(job, &definitions)?;
+    if others.is_empty() {
+        programs::run(job, &definitions, access, &sections)?;
+        return Ok(Lent::default());
+    }
+    let (schemas, rest) = owners::schemas_first(&definitions);
+    programs::run(job, &schemas, access, &sections)?;
+    let lent = owners::lend(&mut ground.session()?, &others, &ground.settings.database)?;
+    programs::run(job, &rest, access, &sections)?;
+    Ok(lent)
+}
+
+/// Makes indexes, constraints and all else that follows the rows, and gathers statistics.
+fn post_data(
+    job: &mut Job,
+    toc: &TableOfContents,
+    ground: &Ground,
+    access: &Access,
+    lent: Lent,
+) -> Result<(), RestoreError> {
+    job.phase("indexing", None);
+    let sections = ["--section=post-data".to_owned(), format!("--jobs={}", ground.jobs)];
+    programs::run(job, toc, access, &sections)?;
     let mut session = ground.session()?;
     lent.take_back(&mut session)?;
     job.work.unlogged_since = swap::unlogged(&mut session)?;
     drop(session);
     job.phase("analysing", None);
-    if let Err(error) = analyze(&ground) {
+    if let Err(error) = analyze(ground) {
         job.check_cancel()?;
         let message = format!("the planner has no statistics of it yet: {error}");
         job.tell(Severity::Warning, message, Some("run ANALYZE in it".to_owned()));

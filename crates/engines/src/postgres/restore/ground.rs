@@ -73,6 +73,16 @@ impl Ground {
         tasks: &[T],
         work: impl Fn(&mut Session, &T) -> Result<(), RestoreError> + Sync,
     ) -> Result<(), RestoreError> {
+        self.each_then(tasks, work, |_| Ok(()))
+    }
+
+    /// Does the same, and `then` by each session for which no task is left.
+    pub(super) fn each_then<T: Sync>(
+        &self,
+        tasks: &[T],
+        work: impl Fn(&mut Session, &T) -> Result<(), RestoreError> + Sync,
+        then: impl Fn(&mut Session) -> Result<(), RestoreError> + Sync,
+    ) -> Result<(), RestoreError> {
         let next = AtomicUsize::new(0);
         let failure: Mutex<Option<RestoreError>> = Mutex::new(None);
         // Ends the others where one fails.
@@ -96,6 +106,9 @@ impl Ground {
                 if let Err(error) = work(&mut session, task) {
                     return fail(error);
                 }
+            }
+            if let Err(error) = then(&mut session) {
+                fail(error);
             }
         };
         std::thread::scope(|scope| {

@@ -10,6 +10,7 @@ use crate::postgres::archive::TableOfContents;
 use crate::restore::{RestoreError, RestoreMode, RestorePlan, RestoreState};
 use flow::{BackupReader, Context, Event, Finding, Phase, Severity, SourceError, SourceErrorKind, quoted};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What the record keeps for a continuation or a roll-back. Databases are known by their oids, which no rename changes.
@@ -69,6 +70,8 @@ pub(super) struct Job {
     pub(super) recorded: bool,
     /// The backup's table of contents, once it was read.
     pub(super) toc: Option<Arc<TableOfContents>>,
+    /// Rows and digest of the tables that were read back while the rest was made, by their oids.
+    pub(super) read_back: BTreeMap<u32, (u64, u128)>,
     /// Whether the restore was accepted or undone.
     pub(super) over: bool,
 }

@@ -6,6 +6,7 @@
 
 use super::archive;
 use super::ground::Ground;
+use super::read_back::ReadBack;
 use super::tables::Filled;
 use crate::postgres::failure;
 use crate::postgres::session::Session;
@@ -17,6 +18,7 @@ use flow::{
 };
 use std::io::Read;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How much is read and sent at once.
 const CHUNK_BYTES: usize = 512 << 10;
@@ -28,6 +30,8 @@ const OBJECT_CHUNK_BYTES: usize = 1 << 20;
 /// Rows that are loaded by one session.
 struct Part<'a> {
     of: &'a Filled,
+    /// Which of the tables that is.
+    number: usize,
     range: Range<u64>,
     rows: Option<u64>,
     /// Whether that is all that the table has, and nobody else puts rows into it.
@@ -42,13 +46,17 @@ impl Part<'_> {
 
 /// Returns how the rows of a table are loaded: at once, or, where that is more than one session's share, in the parts that
 /// the backup has.
-fn parts(of: &Filled, share_bytes: u64) -> Vec<Part<'_>> {
-    let is_own = of.table.extension.is_none() && of.via.is_none();
-    let part = |range: Range<u64>, rows, is_whole| Part { of, range, rows, is_whole };
-    if is_own && (of.parts.len() == 1 || size_bytes(of) <= share_bytes) {
+fn parts(of: &Filled, number: usize, share_bytes: u64) -> Vec<Part<'_>> {
+    let part = |range: Range<u64>, rows, is_whole| Part { of, number, range, rows, is_whole };
+    if is_own(of) && (of.parts.len() == 1 || size_bytes(of) <= share_bytes) {
         return vec![part(0..size_bytes(of), of.rows, true)];
     }
     of.parts.iter().map(|(range, rows)| part(range.clone(), *rows, false)).collect()
+}
+
+/// Tells whether a table has just the rows that are loaded into it: no other's rows, and none of its own before.
+fn is_own(of: &Filled) -> bool {
+    of.table.extension.is_none() && of.via.is_none()
 }
 
 /// Returns the bytes of a table's rows: its parts lie one behind the other.
@@ -56,17 +64,19 @@ fn size_bytes(of: &Filled) -> u64 {
     of.parts.last().map_or(0, |(range, _)| range.end)
 }
 
-/// Loads the rows of all tables.
+/// Loads the rows of all tables. Who has nothing left to load reads back what is whole, as long as others load.
 pub(super) fn rows(
     ground: &Ground,
     tables: &[Filled],
+    back: Option<&ReadBack<'_>>,
     backup: &dyn BackupReader,
     context: &Context,
 ) -> Result<(), RestoreError> {
     let (mut own, mut beside) = (Vec::new(), Vec::new());
     let share_bytes = tables.iter().map(size_bytes).sum::<u64>() / ground.jobs.max(1) as u64;
-    for of in tables {
-        let filled = parts(of, share_bytes).into_iter().filter(|part| part.size_bytes() > 0);
+    for (number, of) in tables.iter().enumerate() {
+        let all = parts(of, number, share_bytes).into_iter();
+        let filled = all.filter(|part| part.size_bytes() > 0);
         // Tables of extensions have their foreign keys already: one after the other, in the archive's order.
         if of.table.extension.is_some() { own.extend(filled) } else { beside.extend(filled) }
     }
@@ -77,9 +87,21 @@ pub(super) fn rows(
         session.execute("SET synchronous_commit = off")?;
         own.iter().try_for_each(|part| load(&mut session, part))?;
     }
-    ground.each(&beside, |session, part| {
+    let to_be_read = |part: &Part<'_>| back.filter(|_| is_own(part.of));
+    for part in &beside {
+        to_be_read(part).into_iter().for_each(|back| back.expect(part.number));
+    }
+    let left = AtomicUsize::new(beside.len());
+    let one = |session: &mut Session, part: &Part<'_>| {
         session.execute("SET synchronous_commit = off")?;
-        load(session, part)
+        load(session, part)?;
+        left.fetch_sub(1, Ordering::Relaxed);
+        Ok(to_be_read(part).map_or(Ok(()), |back| back.loaded(session, part.number))?)
+    };
+    ground.each_then(&beside, one, |session| {
+        let Some(back) = back else { return Ok(()) };
+        while left.load(Ordering::Relaxed) > 0 && back.read_one(session)? {}
+        Ok(())
     })
 }
 

@@ -23,6 +23,7 @@ mod preflight;
 mod problem;
 mod programs;
 mod properties;
+mod read_back;
 mod record;
 mod roles;
 mod rollback;
@@ -42,6 +43,7 @@ use flow::{
 };
 use job::{Job, Work};
 use keeper::Keeper;
+use std::collections::BTreeMap;
 use swap::Position;
 
 /// Plans a restore, and changes nothing.
@@ -93,7 +95,17 @@ pub(super) fn begin(
         notes: serde_json::Value::Null,
         engine: serde_json::Value::Null,
     };
-    let job = Job { state, work, plan, context, keeper, recorded: false, toc: None, over: false };
+    let job = Job {
+        state,
+        work,
+        plan,
+        context,
+        keeper,
+        recorded: false,
+        toc: None,
+        read_back: BTreeMap::new(),
+        over: false,
+    };
     Ok(Box::new(PostgresRestore(job)))
 }
 
@@ -170,7 +182,17 @@ pub(super) fn resume(state: RestoreState, context: Context) -> Result<Box<dyn Re
         ends_holders: true,
         problems: Vec::new(),
     };
-    let job = Job { state: own, work, plan, context, keeper, recorded: true, toc: None, over: false };
+    let job = Job {
+        state: own,
+        work,
+        plan,
+        context,
+        keeper,
+        recorded: true,
+        toc: None,
+        read_back: BTreeMap::new(),
+        over: false,
+    };
     Ok(Box::new(PostgresRestore(job)))
 }
 

@@ -34,5 +34,5 @@ pub(super) fn adapted(
     }
     let everything = Ownership { no_owner: false, ..ownership.clone() };
     let left_out = &needed.roles(&everything) - &there;
-    Ok(archive::adapted(toc, ownership, &left_out).0)
+    Ok(archive::adapted(toc, ownership, &left_out).0.unwrap_or_else(|| toc.clone()))
 }

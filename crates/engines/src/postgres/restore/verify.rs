@@ -1,5 +1,6 @@
 //! What was loaded, read again and compared with the backup: rows and digest of each table, by several sessions, a large
-//! table in ranges; the number of large objects.
+//! table in ranges; the number of large objects. What was read back while the rest was made, and not written to since, is
+//! not read a second time.
 //!
 //! Reads only, so it may be begun again. Values are read as they were for the backup, so that equal rows are equal bytes.
 
@@ -28,6 +29,8 @@ pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), Restor
     let mut session = ground.session()?;
     let filled = tables::filled(&mut session, &toc, manifest, &ground)?;
     objects(&mut session, manifest, &ground)?;
+    let mut known = std::mem::take(&mut job.read_back);
+    keep_unwritten(&mut session, &mut known)?;
     let major = session.major();
     let forced = forced(&mut session)?;
     drop(session);
@@ -38,8 +41,11 @@ pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), Restor
         job.tell(Severity::Notice, message, None);
     }
     let tables: Vec<_> = filled.iter().map(|filled| filled.table.clone()).collect();
-    let (parts, _) = jobs(&tables, major);
-    let sums = Mutex::new(vec![(0u64, 0u128); filled.len()]);
+    let sum_of = |number: usize| filled.get(number).and_then(|of| known.get(&of.table.oid));
+    let (mut parts, _) = jobs(&tables, major);
+    parts.retain(|part| sum_of(part.table).is_none());
+    let sums: Mutex<Vec<(u64, u128)>> =
+        Mutex::new((0..filled.len()).map(|number| sum_of(number).copied().unwrap_or((0, 0))).collect());
     let observer = &job.context.observer;
     ground.each(&parts, |session, part| {
         let Some(of) = filled.get(part.table) else { return Ok(()) };
@@ -72,6 +78,21 @@ fn forced(session: &mut Session) -> Result<BTreeSet<u32>, SourceError> {
     let sql = "SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relkind = 'r' AND c.relrowsecurity AND c.relforcerowsecurity
                AND NOT (SELECT rolsuper OR rolbypassrls FROM pg_catalog.pg_roles WHERE rolname = current_user)";
     session.query(sql, &[])?.iter().map(|row| session.field(row, 0)).collect()
+}
+
+/// Leaves out the tables that somebody may have written to since they were loaded: those of which the server has not counted
+/// just the rows that were read.
+fn keep_unwritten(session: &mut Session, sums: &mut BTreeMap<u32, (u64, u128)>) -> Result<(), SourceError> {
+    let sql = "SELECT relid, n_tup_ins, n_tup_upd + n_tup_del FROM pg_catalog.pg_stat_all_tables WHERE relid = ANY($1)";
+    let oids: Vec<u32> = sums.keys().copied().collect();
+    let mut unwritten = BTreeMap::new();
+    for row in session.query(sql, &[&oids])? {
+        let (oid, inserted, changed): (u32, i64, i64) =
+            (session.field(&row, 0)?, session.field(&row, 1)?, session.field(&row, 2)?);
+        unwritten.insert(oid, (u64::try_from(inserted).unwrap_or(u64::MAX), changed));
+    }
+    sums.retain(|oid, (rows, _)| unwritten.get(oid) == Some(&(*rows, 0)));
+    Ok(())
 }
 
 pub(super) fn comparable(manifest: &Manifest, major: u32) -> bool {
