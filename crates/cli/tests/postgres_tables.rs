@@ -67,6 +67,9 @@ CREATE TABLE sales.events_rest (body text, id bigint NOT NULL, day date NOT NULL
 ALTER TABLE sales.events ATTACH PARTITION sales.events_rest DEFAULT;
 INSERT INTO sales.events (day, body) SELECT date '2025-06-01' + i, 'a' FROM generate_series(1, 400) AS i;
 CREATE INDEX ON sales.events (body);
+CREATE FUNCTION sales.loud() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no trigger fires in a restore'; END $$;
+CREATE TRIGGER loud AFTER INSERT ON sales.events FOR EACH ROW WHEN (NEW.body = 'a') EXECUTE FUNCTION sales.loud();
+ALTER TABLE sales.events_2025 ENABLE ALWAYS TRIGGER loud;
 CREATE TABLE sales.seen (event bigint, day date, FOREIGN KEY (day, event) REFERENCES sales.events (day, id));
 INSERT INTO sales.seen SELECT id, day FROM sales.events LIMIT 20;
 CREATE TABLE sales.base (a int PRIMARY KEY, b text); CREATE TABLE sales.derived (c int) INHERITS (sales.base);

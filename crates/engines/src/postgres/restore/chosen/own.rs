@@ -228,6 +228,8 @@ pub(super) fn make(stage: &mut Stage<'_>, selection: &Selection) -> Result<(), R
         "TABLE ATTACH" if !is_inside(item) => 2,
         "INDEX ATTACH" if !item.dependencies.iter().all(|id| all.contains(id)) => 3,
         "MATERIALIZED VIEW DATA" => 3,
+        // How a trigger acts that a partition has from its table: it has it once it is attached.
+        "TRIGGER" if !item.definition.trim_start().starts_with("CREATE") => 3,
         "COMMENT" if depends_on(item, "FK CONSTRAINT") => 3,
         _ => 0,
     };

@@ -104,7 +104,7 @@ impl Stage<'_> {
             match error.code().map(|code| code.code()) {
                 Some("42501") => SourceError { kind, hint: None, ..made }
                     .with_hint("the role must be the owner of the table, or a superuser"),
-                Some("42704") if !self.request.ownership.no_owner => SourceError { kind, ..made }.with_hint(
+                Some("42704") if made.message.contains("role \"") => SourceError { kind, ..made }.with_hint(
                     "`--no-owner` does without owners and rights, `--role-map OLD=NEW` takes other roles",
                 ),
                 Some("55P03") => SourceError { kind, hint: None, ..made }

@@ -65,7 +65,9 @@ impl Load<'_> {
         }
         if !self.stays.is_empty() {
             let message = format!("was there already and stays as it is: {}", self.stays.join(", "));
-            self.tell(Severity::Notice, message, None);
+            let hint =
+                "what of it uses functions of the old schemas goes with those, by DROP SCHEMA … CASCADE";
+            self.tell(Severity::Notice, message, Some(hint.to_owned()));
         }
         Ok(())
     }
