@@ -62,6 +62,14 @@ fn each_mode_asks_for_what_libpq_asks_for() {
     assert_eq!(encrypted(&url("localhost", "sslmode=allow"), &context), Ok(false));
     let error = encrypted(&url("localhost", "sslmode=require"), &context).unwrap_err();
     assert!(error.contains("TLS"), "{error}");
+    // What the server itself says is told, not that it has no TLS.
+    for (user, name, expected) in [
+        ("postgres", "nothing", "database \"nothing\" does not exist"),
+        ("nobody", "postgres", "role \"nobody\" does not exist"),
+    ] {
+        let error = encrypted(&format!("postgres://{user}@localhost:{port}/{name}"), &context).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
 
     certificates(folder.path(), "other");
     certificates(folder.path(), "authority");

@@ -150,7 +150,7 @@ impl Attempt<'_> {
             (None, SslMode::Prefer) => &[true, false],
             (None, _) => &[true],
         };
-        let mut last = None;
+        let mut told: Option<tokio_postgres::Error> = None;
         for by_tls in order {
             let tls = match (by_tls, self.host) {
                 (true, _) => Tls::of(self.settings, self.object).map_err(Problem::Ours)?,
@@ -162,14 +162,17 @@ impl Attempt<'_> {
                 // No other way is tried where the server itself was not reached, or no such database exists.
                 Err(error) => {
                     let hopeless = error.code().is_some_and(|code| code.code() == "3D000");
-                    last.get_or_insert(error);
+                    // What the server says (no such role, a wrong password) tells more than that one way is closed.
+                    if told.as_ref().is_none_or(|told| told.code().is_none() && error.code().is_some()) {
+                        told = Some(error);
+                    }
                     if hopeless {
                         break;
                     }
                 }
             }
         }
-        match last {
+        match told {
             Some(error) => Err(Problem::Server(error)),
             None => Err(Problem::Ours(SourceError::cancelled(self.object))),
         }
