@@ -66,7 +66,7 @@ pub fn resolve_one(
     if found.len() > 1 {
         return Err(ambiguous(&reference.text, &found));
     }
-    found.pop().ok_or_else(|| nothing(reference, records))
+    found.pop().ok_or_else(|| nothing(reference, records, host))
 }
 
 /// Returns the backups that a reference names: one of each database that it selects, in the order of their names.
@@ -76,13 +76,24 @@ pub fn resolve(
     reference: &Reference,
     host: &str,
 ) -> Result<Vec<BackupRecord>, OperationError> {
-    let found = match &reference.selector {
+    let found = find(records, reference, reference.moment, host)?;
+    if found.is_empty() { Err(nothing(reference, records, host)) } else { Ok(found) }
+}
+
+/// Finds what a reference names, at that moment instead of its own; maybe nothing.
+fn find(
+    records: &[BackupRecord],
+    reference: &Reference,
+    moment: Moment,
+    host: &str,
+) -> Result<Vec<BackupRecord>, OperationError> {
+    Ok(match &reference.selector {
         Selector::Id { prefix, database } => by_id(records, prefix, database.as_deref(), &reference.text)?,
         Selector::Target { target, database } => {
             let mine = select(records, |record| {
                 record.target == *target && database.as_ref().is_none_or(|name| record.database == *name)
             });
-            pick(&ours_first(mine), reference.moment)
+            pick(&ours_first(mine), moment)
         }
         Selector::Place(place) => {
             let all =
@@ -91,22 +102,21 @@ pub fn resolve(
             // The same file may have been backed up by itself, with its folder and by a glob: it is one database.
             let (exactly, below): (Vec<_>, Vec<_>) =
                 mine.into_iter().partition(|record| record.connection == *place);
-            match (pick_from(&exactly, reference.moment), exactly.is_empty()) {
+            match (pick_from(&exactly, moment), exactly.is_empty()) {
                 (found, false) => found.into_iter().collect(),
-                (_, true) => pick(&below, reference.moment),
+                (_, true) => pick(&below, moment),
             }
         }
         Selector::Only => {
             // A file is one database, whether it was backed up by itself or with its folder.
             let place = |record: &BackupRecord| (record.connection.clone(), record.host.clone());
-            let found = pick_by(&ours_first(records.iter().collect()), reference.moment, place);
+            let found = pick_by(&ours_first(records.iter().collect()), moment, place);
             if found.len() > 1 {
                 return Err(ambiguous(&reference.text, &found));
             }
             found
         }
-    };
-    if found.is_empty() { Err(nothing(reference, records)) } else { Ok(found) }
+    })
 }
 
 /// Returns the backups of the same part of the same database that are older than a given one, newest first.
@@ -237,7 +247,16 @@ pub fn short(id: &str) -> String {
     }
 }
 
-fn nothing(reference: &Reference, records: &[BackupRecord]) -> OperationError {
+fn nothing(reference: &Reference, records: &[BackupRecord], host: &str) -> OperationError {
+    if let Some(oldest) = oldest(reference, records, host) {
+        let message = match reference.moment {
+            Moment::At(_) => "none is as old as that",
+            Moment::Newest | Moment::Back(_) => "there are not so many",
+        };
+        let (id, time) = (short(&oldest.id.0), to_the_second(oldest.time));
+        let hint = format!("the oldest is {id} of {time}; `backstay list` shows all");
+        return OperationError::usage(format!("`{}` names no backup: {message}", reference.text), hint);
+    }
     let databases: BTreeSet<flow::Text> = records.iter().map(|record| record.connection.clone()).collect();
     let hint = if databases.is_empty() {
         "nothing is listed: `backstay backup SOURCE` makes a backup; where there was one, `backstay check` tells what \
@@ -248,6 +267,22 @@ fn nothing(reference: &Reference, records: &[BackupRecord]) -> OperationError {
         format!("`backstay list` shows what there is; there are backups of {}", shown.join(", "))
     };
     OperationError::usage(format!("`{}` names no backup of this repository", reference.text), hint)
+}
+
+/// Returns the oldest backup of the database that a reference selects, whatever its moment.
+fn oldest(reference: &Reference, records: &[BackupRecord], host: &str) -> Option<BackupRecord> {
+    let at = |steps| find(records, reference, Moment::Back(steps), host).ok()?.pop();
+    // So many steps back there is one; so many more there is none.
+    let (mut there, mut none) = (0, u32::try_from(records.len()).unwrap_or(u32::MAX));
+    let mut oldest = at(there)?;
+    while none - there > 1 {
+        let middle = there + (none - there) / 2;
+        match at(middle) {
+            Some(older) => (there, oldest) = (middle, older),
+            None => none = middle,
+        }
+    }
+    Some(oldest)
 }
 
 #[cfg(test)]
@@ -306,7 +341,13 @@ mod tests {
             let before = Moment::At(Timestamp::from_second(2).unwrap());
             assert_eq!(chosen(&records, selector.clone(), before), Ok(2), "{selector:?}");
             let too_early = Moment::At(Timestamp::from_second(1).unwrap());
-            assert!(chosen(&records, selector.clone(), too_early).is_err(), "{selector:?}");
+            let error = chosen(&records, selector.clone(), too_early).unwrap_err();
+            assert!(error.contains("none is as old as that"), "{error}");
+            let error = chosen(&records, selector.clone(), Moment::Back(2)).unwrap_err();
+            assert!(error.contains("there are not so many"), "{error}");
+            let reference = Reference { text: String::new(), selector: selector.clone(), moment: too_early };
+            let oldest = oldest(&reference, &records, "here").map(|record| record.time.as_second());
+            assert_eq!(oldest, Some(2), "{selector:?}");
             let foreign = [records[0].clone(), records[3].clone()];
             assert_eq!(chosen(&foreign, selector.clone(), Moment::Newest), Ok(4), "{selector:?}");
         }
