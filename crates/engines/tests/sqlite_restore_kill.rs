@@ -73,6 +73,9 @@ fn run(verb: &str, folder: &Path, inject: Option<(&str, u32)>) -> bool {
         }
     };
     command.args(["--exact", "child", "--test-threads=1"]).env(JOB, format!("{verb} {}", folder.display()));
+    // What a killed process leaves behind goes with this.
+    let scratch = tempfile::tempdir().unwrap();
+    command.env("TMPDIR", scratch.path());
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
 }
 
