@@ -10,6 +10,7 @@ pub mod candidates;
 pub mod check;
 pub mod doctor;
 pub mod doctor_repository;
+pub mod dump_files;
 mod error;
 pub mod export;
 mod hooks;

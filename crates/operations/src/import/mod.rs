@@ -5,19 +5,16 @@
 //! no dump leaves nothing, and the others go on. Files are opened for reading and nothing else. A crash leaves a scratch
 //! folder, which the next import removes; what was imported before it is there, and is known again by its digest.
 
-mod files;
-mod name;
 mod scratch;
-mod unpack;
 
-pub use files::{DumpFile, Found, TimeSource, find};
+pub use crate::dump_files::{DumpFile, Found, TimeSource, find};
 
+use crate::dump_files::{self, Fingerprint, Unpacked, recognise, unreadable};
 use crate::journaling;
 use crate::plain_file::Compression;
 use crate::report::{ErrorReport, Outcome, Report, elapsed_ms};
 use crate::{OperationError, Services};
 use engines::{ExportForm, LoadRequest, Skipped};
-use files::{recognise, unreadable};
 use flow::{
     Context, DatabaseName, DatabaseRef, DatabaseRequest, DumpOptions, DumpRequest, EngineKind, Event,
     Finding, Phase, Severity, SourceError, SourceErrorKind, Step, TargetName, TargetRef,
@@ -32,7 +29,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use unpack::{Fingerprint, Unpacked};
 
 /// The property of a manifest that says from which file a backup was imported.
 pub const PROPERTY: &str = "imported";
@@ -321,7 +317,7 @@ impl Import<'_> {
                 Some(own) => own,
                 none => {
                     let file = File::open(path).map_err(|error| unreadable(path, error))?;
-                    none.insert(unpack::fingerprint(file).map_err(|error| unreadable(path, error))?)
+                    none.insert(dump_files::fingerprint(file).map_err(|error| unreadable(path, error))?)
                 }
             };
             if (origin.sha256.as_str(), origin.size_bytes) == (own.sha256.as_str(), own.size_bytes) {

@@ -1,4 +1,4 @@
-//! Which files an import takes, and what their names and times say. Reads the beginning of each file, and changes nothing.
+//! Which files are dumps, and what their names and times say. Reads the beginning of each file, and changes nothing.
 //!
 //! What is named is meant: where it is no dump, that is an error. In a folder, which is not searched below itself, what
 //! neither looks like a dump inside nor has the name of one is passed over and told.
@@ -25,7 +25,7 @@ pub enum TimeSource {
     Modified,
 }
 
-/// A file that is to be imported.
+/// A dump file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DumpFile {
     /// Its absolute path.
@@ -149,7 +149,7 @@ fn one(path: &Path, zone: &TimeZone) -> Result<DumpFile, SourceError> {
 }
 
 /// Tells which engine reads what begins so, and in which form it is; else why none does.
-pub(super) fn recognise(engines: &Engines, head: &[u8]) -> Result<(EngineKind, ExportForm), String> {
+pub(crate) fn recognise(engines: &Engines, head: &[u8]) -> Result<(EngineKind, ExportForm), String> {
     let foreign: [(&[u8], &str); 4] = [
         (b"PGDMP", "a PostgreSQL archive"),
         (b"age-encryption.org/", "encrypted by age"),
@@ -174,7 +174,7 @@ pub(super) fn recognise(engines: &Engines, head: &[u8]) -> Result<(EngineKind, E
 }
 
 /// Makes the error of a file that the system does not give.
-pub(super) fn unreadable(path: &Path, error: io::Error) -> SourceError {
+pub(crate) fn unreadable(path: &Path, error: io::Error) -> SourceError {
     let (kind, message, hint) = match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             (SourceErrorKind::Missing, "there is no such file", "is it spelt right, and is its disk mounted?")
