@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 const DATABASES: [&str; 3] = ["one.db", "two.db", "three.db"];
 /// Our exit codes: wrong usage, of which an id that is gone is one, and somebody else at work.
 const GONE: Option<i32> = Some(2);
+/// What there is no restore to finish for ends so too.
+const NOTHING: Option<i32> = Some(2);
 const LOCKED: Option<i32> = Some(11);
 const KEYS_MAX: usize = 2;
 
@@ -217,14 +219,29 @@ impl World {
         self.killed(&["restore", &backup.id, "--confirm", DATABASES[backup.database]]);
         let now = self.content(backup.database);
         assert!(now == before || now == backup.content, "{}: neither the old nor the new", self.at);
-        if beside(&self.path(backup.database), ".backstay-restore").exists() {
+        let record = beside(&self.path(backup.database), ".backstay-restore");
+        if record.exists() {
+            // Killed before the first line of its record was whole, the restore was never begun.
+            let begun = std::fs::read(&record).unwrap().contains(&b'\n');
             let forward = self.draw.below(2) == 0;
             let way = if forward { "--continue" } else { "--rollback" };
             let target = self.text(backup.database);
-            self.run(&["restore", way, "--target", &target]);
-            let expected = if forward { &backup.content } else { &before };
+            if begun {
+                self.run(&["restore", way, "--target", &target]);
+            } else {
+                let none = self.stage.run(&["restore", way, "--target", &target]);
+                assert_eq!(none.code, NOTHING, "{}: {way}: {}", self.at, none.err);
+                assert!(none.err.contains("no unfinished restore"), "{}: {way}: {}", self.at, none.err);
+            }
+            let expected = if begun && forward { &backup.content } else { &before };
             assert_eq!(self.content(backup.database), *expected, "{}: {way}", self.at);
-            self.count(if forward { "continued" } else { "rolled back" });
+            self.count(if !begun {
+                "never begun"
+            } else if forward {
+                "continued"
+            } else {
+                "rolled back"
+            });
         }
         self.tidy();
         self.settle(Leave::default());
