@@ -5,6 +5,7 @@
 use super::Odd;
 use super::page::varint;
 use std::cmp::Ordering;
+use std::hash::Hasher;
 
 /// Storage classes, as bits.
 pub(super) const INTEGER: u8 = 1;
@@ -50,36 +51,39 @@ impl Field {
         }
     }
 
-    fn length(&self) -> usize {
-        match self.serial {
-            0 | 8 | 9 => 0,
-            1..=4 => self.serial as usize,
-            5 => 6,
-            6 | 7 => 8,
-            serial => (serial as usize - 12) / 2,
-        }
-    }
-
     /// Returns the value; `None` where it does not lie wholly in `local`.
     pub(super) fn value<'a>(&self, local: &'a [u8]) -> Option<Value<'a>> {
         let at = self.at as usize;
-        let bytes = local.get(at..at + self.length())?;
-        Some(match self.serial {
-            0 => Value::Null,
-            8 => Value::Integer(0),
-            9 => Value::Integer(1),
-            7 => real(f64::from_be_bytes(bytes.try_into().ok()?)),
-            1 => Value::Integer(i64::from(i8::from_be_bytes(bytes.try_into().ok()?))),
-            2 => Value::Integer(i64::from(i16::from_be_bytes(bytes.try_into().ok()?))),
-            4 => Value::Integer(i64::from(i32::from_be_bytes(bytes.try_into().ok()?))),
-            3 | 5 | 6 => {
-                let sign = if bytes[0] & 0x80 == 0 { 0 } else { -1 };
-                Value::Integer(bytes.iter().fold(sign, |value, byte| value << 8 | i64::from(*byte)))
-            }
-            serial if serial % 2 == 0 => Value::Blob(bytes),
-            _ => Value::Text(bytes),
-        })
+        Some(value(self.serial, local.get(at..at + length(self.serial))?))
     }
+}
+
+/// How many bytes the values of the first serial types take.
+const LENGTHS: [u8; 12] = [0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0];
+
+fn length(serial: u32) -> usize {
+    match LENGTHS.get(serial as usize) {
+        Some(length) => usize::from(*length),
+        None => (serial as usize - 12) / 2,
+    }
+}
+
+/// Returns the value of a serial type, whose length `bytes` has.
+fn value(serial: u32, bytes: &[u8]) -> Value<'_> {
+    Value::Integer(match (serial, bytes) {
+        (0, _) => return Value::Null,
+        (1, &[a]) => i64::from(a as i8),
+        (2, &[a, b]) => i64::from(i16::from_be_bytes([a, b])),
+        (3, &[a, b, c]) => i64::from(i32::from_be_bytes([a, b, c, 0]) >> 8),
+        (4, &[a, b, c, d]) => i64::from(i32::from_be_bytes([a, b, c, d])),
+        (5, &[a, b, c, d, e, f]) => i64::from_be_bytes([a, b, c, d, e, f, 0, 0]) >> 16,
+        (6, &[a, b, c, d, e, f, g, h]) => i64::from_be_bytes([a, b, c, d, e, f, g, h]),
+        (7, &[a, b, c, d, e, f, g, h]) => return real(f64::from_be_bytes([a, b, c, d, e, f, g, h])),
+        (8, _) => 0,
+        (9, _) => 1,
+        (serial, bytes) if serial % 2 == 0 => return Value::Blob(bytes),
+        (_, bytes) => return Value::Text(bytes),
+    })
 }
 
 fn real(number: f64) -> Value<'static> {
@@ -97,47 +101,63 @@ fn real(number: f64) -> Value<'static> {
 /// Lists the fields of a record of `payload` bytes that begins with `local`. `Ok(false)` where its header goes on
 /// elsewhere.
 pub(super) fn fields(local: &[u8], payload: usize, out: &mut Vec<Field>) -> Result<bool, Odd> {
-    const ODD: Odd = Odd("a record's header does not fit its length");
     out.clear();
-    let Some((header, mut next)) = varint(local, 0) else { return Ok(false) };
+    each_field(local, payload, |field| out.push(field))
+}
+
+/// Lists the values of a record that is all in `local`. `Ok(false)` where it is not, or where the last one is not stored
+/// as an integer, as a row number is.
+pub(super) fn values<'a>(local: &'a [u8], payload: usize, out: &mut Vec<Value<'a>>) -> Result<bool, Odd> {
+    out.clear();
+    let mut last = 0;
+    let is_whole = local.len() == payload;
+    let is_listed = each_field(local, payload, |field| {
+        last = field.class();
+        // Beyond the end only where the record is odd, which is told at its end.
+        out.extend(field.value(local));
+    })?;
+    Ok(is_whole && is_listed && last == INTEGER)
+}
+
+fn each_field(local: &[u8], payload: usize, mut found: impl FnMut(Field)) -> Result<bool, Odd> {
+    const ODD: Odd = Odd("a record's header does not fit its length");
+    let Some((header, next)) = varint(local, 0) else { return Ok(false) };
     if header > payload as u64 {
         return Err(ODD);
     }
     let header = header as usize;
-    if header > local.len() {
-        return Ok(false);
-    }
+    let Some(mut serials) = local.get(next.min(header)..header) else { return Ok(false) };
     let mut at = header;
-    while next < header {
-        let (serial, length) = varint(local, next).ok_or(ODD)?;
-        next += length;
-        let serial = u32::try_from(serial).ok().filter(|serial| !matches!(serial, 10 | 11)).ok_or(ODD)?;
-        let field = Field { serial, at: u32::try_from(at).map_err(|_| ODD)? };
-        at += field.length();
-        out.push(field);
+    while let [first, rest @ ..] = serials {
+        let mut serial = u32::from(*first);
+        serials = rest;
+        if serial >= 0x80 {
+            // The header ends where it says, in the middle of a number too.
+            let (number, length) = varint(local, header - serials.len() - 1).ok_or(ODD)?;
+            serials = serials.get(length - 1..).ok_or(ODD)?;
+            serial = u32::try_from(number).map_err(|_| ODD)?;
+        }
+        if matches!(serial, 10 | 11) {
+            return Err(ODD);
+        }
+        found(Field { serial, at: u32::try_from(at).map_err(|_| ODD)? });
+        at += length(serial);
     }
-    if next != header || at != payload { Err(ODD) } else { Ok(true) }
+    if next > header || at != payload { Err(ODD) } else { Ok(true) }
 }
 
 impl Value<'_> {
-    /// Appends the value such that different values have different bytes.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    /// Adds the value to a hash, such that different rows of values are different to it.
+    pub(super) fn hash(&self, hasher: &mut impl Hasher) {
         let (kind, bytes) = match self {
-            Value::Null => return out.push(0),
-            Value::Integer(number) => {
-                out.push(1);
-                return out.extend_from_slice(&number.to_le_bytes());
-            }
-            Value::Real(number) => {
-                out.push(2);
-                return out.extend_from_slice(&number.to_bits().to_le_bytes());
-            }
+            Value::Null => return hasher.write_u128(0),
+            Value::Integer(number) => return hasher.write_u128(1 << 64 | u128::from(*number as u64)),
+            Value::Real(number) => return hasher.write_u128(2 << 64 | u128::from(number.to_bits())),
             Value::Text(bytes) => (3, bytes),
             Value::Blob(bytes) => (4, bytes),
         };
-        out.push(kind);
-        out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        out.extend_from_slice(bytes);
+        hasher.write_u128(kind << 64 | bytes.len() as u128);
+        hasher.write(bytes);
     }
 
     fn rank(&self) -> u8 {

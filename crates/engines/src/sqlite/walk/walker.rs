@@ -6,11 +6,12 @@
 use super::Odd;
 use super::page::{Cell, Coverage, Page, Shape};
 use super::plan::{Content, Entries, Plan, Rows, Tree};
-use super::record::{Collation, Field, REAL, TEXT, Value, fields, may_be_number};
+use super::record::{Collation, Field, REAL, TEXT, Value, fields, may_be_number, values};
 use super::runs::Runs;
+use foldhash::quality::FixedState;
 use std::cmp::Ordering;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 /// The entries of one index, or what they must be: how many, and the sum of their hashes, in whatever order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,9 +21,9 @@ pub(super) struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, entry: &[u8], seed: u64) {
+    fn add(&mut self, hash: u64) {
         self.count += 1;
-        self.hashes = self.hashes.wrapping_add(xxh3_128_with_seed(entry, seed));
+        self.hashes = self.hashes.wrapping_add(u128::from(hash));
     }
 
     fn join(&mut self, other: Self) {
@@ -107,20 +108,13 @@ pub(super) struct Task {
     pub(super) upper: Option<Bound>,
 }
 
-/// A record with its fields.
-struct Entry<'a> {
-    local: &'a [u8],
-    fields: Vec<Field>,
-}
-
 /// Walks pages, and keeps what it needs again.
 pub(super) struct Walker<'a> {
     shape: Shape,
     plan: &'a Plan,
-    seed: u64,
+    hashing: FixedState,
     coverage: Coverage,
     fields: Vec<Field>,
-    encoded: Vec<u8>,
     pub(super) tally: Tally,
 }
 
@@ -129,10 +123,9 @@ impl<'a> Walker<'a> {
         Self {
             shape,
             plan,
-            seed,
+            hashing: FixedState::with_seed(seed),
             coverage: Coverage::default(),
             fields: Vec::new(),
-            encoded: Vec::new(),
             tally: Tally::default(),
         }
     }
@@ -241,7 +234,7 @@ impl<'a> Walker<'a> {
             }
         }
         for ((_, columns), sum) in rows.indexes.iter().zip(sums) {
-            self.encoded.clear();
+            let mut hasher = self.hashing.build_hasher();
             for column in columns {
                 let value = match self.fields.get(*column) {
                     _ if rows.alias == Some(*column) => Some(Value::Integer(cell.rowid)),
@@ -249,10 +242,10 @@ impl<'a> Walker<'a> {
                     None => Some(Value::Null),
                 };
                 let Some(value) = value else { return Ok(false) };
-                value.encode(&mut self.encoded);
+                value.hash(&mut hasher);
             }
-            Value::Integer(cell.rowid).encode(&mut self.encoded);
-            sum.add(&self.encoded, self.seed);
+            Value::Integer(cell.rowid).hash(&mut hasher);
+            sum.add(hasher.finish());
         }
         Ok(true)
     }
@@ -269,13 +262,12 @@ impl<'a> Walker<'a> {
             found.sums = vec![Sum::default()];
         }
         let lower = task.lower.as_ref().map(|bound| bound.cell(&self.shape)).transpose()?;
-        let mut before = Entry { local: &[], fields: Vec::new() };
+        let (mut before, mut this) = (Vec::new(), Vec::new());
         let mut has_before = false;
         if let Some(cell) = &lower {
             found.doubt |= !entry(cell, plan, &mut before)?;
             has_before = true;
         }
-        let mut this = Entry { local: &[], fields: Vec::new() };
         for number in 0..page.cells {
             let cell = self.cell(task, page, number)?;
             if found.doubt {
@@ -285,22 +277,16 @@ impl<'a> Walker<'a> {
                 found.doubt = true;
                 continue;
             }
-            self.encoded.clear();
-            for (place, field) in this.fields.iter().enumerate() {
-                let Some(value) = field.value(this.local) else {
-                    found.doubt = true;
-                    break;
-                };
-                if place == 0 && tree.refers {
-                    match value {
-                        Value::Integer(number) => found.runs.add(number),
-                        Value::Null => {}
-                        _ => found.runs.give_up(),
-                    }
+            if tree.refers {
+                match this.first() {
+                    Some(Value::Integer(number)) => found.runs.add(*number),
+                    Some(Value::Null) => {}
+                    _ => found.runs.give_up(),
                 }
-                value.encode(&mut self.encoded);
             }
-            found.sums[0].add(&self.encoded, self.seed);
+            let mut hasher = self.hashing.build_hasher();
+            this.iter().for_each(|value| value.hash(&mut hasher));
+            found.sums[0].add(hasher.finish());
             std::mem::swap(&mut before, &mut this);
             has_before = true;
         }
@@ -316,28 +302,20 @@ impl<'a> Walker<'a> {
 }
 
 /// Takes the record of an index entry apart; `false` where it is not all in the page, or no entry of this index.
-fn entry<'a>(cell: &Cell<'a>, plan: &Entries, out: &mut Entry<'a>) -> Result<bool, Odd> {
-    out.local = cell.local;
-    if cell.local.len() < cell.payload || !fields(cell.local, cell.payload, &mut out.fields)? {
-        return Ok(false);
-    }
-    let rowid = out.fields.last().is_some_and(|field| field.class() == super::record::INTEGER);
-    Ok(rowid && out.fields.len() == plan.keys.len() + 1)
+fn entry<'a>(cell: &Cell<'a>, plan: &Entries, out: &mut Vec<Value<'a>>) -> Result<bool, Odd> {
+    Ok(values(cell.local, cell.payload, out)? && out.len() == plan.keys.len() + 1)
 }
 
 /// Tells whether an entry may stand right behind another one.
-fn follows(before: &Entry<'_>, this: &Entry<'_>, plan: &Entries) -> bool {
+fn follows(before: &[Value<'_>], this: &[Value<'_>], plan: &Entries) -> bool {
     let mut has_null = false;
-    for (place, (left, right)) in before.fields.iter().zip(&this.fields).enumerate() {
-        let (Some(left), Some(right)) = (left.value(before.local), right.value(this.local)) else {
-            return false;
-        };
+    for (place, (left, right)) in before.iter().zip(this).enumerate() {
         let key = plan.keys.get(place);
         if key.is_none() && plan.unique && !has_null {
             return false;
         }
         has_null |= matches!(left, Value::Null);
-        let order = left.compare(&right, key.map_or(Collation::Binary, |key| key.collation));
+        let order = left.compare(right, key.map_or(Collation::Binary, |key| key.collation));
         let order = if key.is_some_and(|key| key.descending) { order.reverse() } else { order };
         match order {
             Ordering::Less => return true,
