@@ -110,6 +110,7 @@ const OWN_KEYS: &[(&str, &[(&str, Shape)])] = &[
         &[
             ("kept", Shape::List),
             ("removed", Shape::List),
+            ("skipped", Shape::List),
             ("snapshots", Shape::Null),
             ("freed_bytes", Shape::Null),
             ("foreign", Shape::Null),

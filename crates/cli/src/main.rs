@@ -10,6 +10,7 @@ mod confirm;
 mod console;
 mod doctor_repositories;
 mod errors;
+mod folder_scopes;
 mod globals;
 mod json;
 mod made_configuration;

@@ -267,6 +267,18 @@ pub(crate) struct Opened {
 /// Opens a repository by the first password that fits: what is configured or in the environment, else the key files
 /// of this user, else what a person types.
 pub(crate) fn open(session: &Session, place: &Place) -> Result<Opened, Failure> {
+    if let Some(opened) = open_without_asking(session, place)? {
+        return Ok(opened);
+    }
+    let path = &place.repository.path;
+    let secret = password::prompt(path)?;
+    let storage = watched(session, path, "open", LocalStorage::open)?;
+    let repository = ResticLayout::open(storage, &secret, restic_options(session, &place.repository))?;
+    Ok(Opened { repository: Arc::new(repository), path: path.clone(), secret, by: OpenedBy::Typed })
+}
+
+/// Like [`open`], and asks nobody: `None` where neither a given password nor a key file fits.
+pub(crate) fn open_without_asking(session: &Session, place: &Place) -> Result<Option<Opened>, Failure> {
     let path = &place.repository.path;
     if !is_there(session, path)? {
         return Err(not_found(place));
@@ -282,21 +294,20 @@ pub(crate) fn open(session: &Session, place: &Place) -> Result<Opened, Failure> 
         by,
     };
     if let Some(secret) = password::given(place.repository.password.as_ref(), &session.context.environment)? {
-        return Ok(opened(attempt(&secret)?, secret, OpenedBy::Given));
+        return Ok(Some(opened(attempt(&secret)?, secret, OpenedBy::Given)));
     }
     for file in password::key_files(&session.places, path) {
         let Ok(secret) = password::from_file(&file) else { continue };
         match attempt(&secret) {
             Ok(repository) => {
                 password::remember(&session.places, path, repository.id());
-                return Ok(opened(repository, secret, OpenedBy::KeyFile(file)));
+                return Ok(Some(opened(repository, secret, OpenedBy::KeyFile(file))));
             }
             Err(error) if error.kind == RepositoryErrorKind::WrongPassword => {}
             Err(error) => return Err(error.into()),
         }
     }
-    let secret = password::prompt(path)?;
-    Ok(opened(attempt(&secret)?, secret, OpenedBy::Typed))
+    Ok(None)
 }
 
 fn not_found(place: &Place) -> Failure {

@@ -1,7 +1,7 @@
 //! Which rules of `prune` are for which backups, and in which repositories those are: the rules of the command line for
 //! what it names, else the rules of the configuration's plans, each for what that plan made.
 
-use crate::errors::{Failure, exit};
+use crate::errors::Failure;
 use crate::opening::{self, Place};
 use crate::session::Session;
 use config::{Plan, SourceArgument, Target};
@@ -11,7 +11,6 @@ use operations::{SafetyRule, Services};
 use repository::retention::{PruneScope, PruneSelector, Rules};
 use repository::{BackupRecord, Wanted};
 use std::collections::BTreeSet;
-use std::path::Path;
 
 /// What is to be pruned in one repository.
 pub(crate) struct Job<'a> {
@@ -78,7 +77,6 @@ fn by_rules<'a>(
     let mut jobs: Vec<Job<'a>> = Vec::new();
     for source in named {
         let place = opening::place_of(session, Some(&source))?;
-        refuse_folder_without_repository(session, &source, &place)?;
         let scope = scope(selector(session, &source));
         let (target, only) = (&source.target, source.only.as_ref());
         let safety = safety_rule(session, target, source.configured, only, &session.zone);
@@ -184,41 +182,6 @@ fn no_rule_at_all(session: &Session) -> Failure {
     Failure::usage(message, "try backstay prune --keep-daily 7 --keep-weekly 4 --dry-run")
 }
 
-fn is_folder(source: &SourceArgument<'_>) -> bool {
-    source.configured.is_none() && Path::new(&source.target.connection).is_dir()
-}
-
-fn folder_of_dumps(session: &Session, source: &SourceArgument<'_>) -> Failure {
-    let folder = Path::new(&source.target.connection);
-    let failure = Failure::new(
-        exit::USAGE,
-        format!(
-            "{}: nothing of this folder is backed up, and this version prunes no folder of dump files yet",
-            source.text
-        ),
-    );
-    match opening::is_there(session, folder) {
-        Err(interrupted) => interrupted,
-        Ok(true) => failure.with_hint(format!(
-            "it is a repository: backstay prune --repository {} --keep-daily 7 --dry-run",
-            quoted(&source.target.connection)
-        )),
-        Ok(false) => failure.with_hint("`backstay list` shows which sources have backups"),
-    }
-}
-
-/// Where there is no repository either, a folder can only be one of dump files.
-fn refuse_folder_without_repository(
-    session: &Session,
-    source: &SourceArgument<'_>,
-    place: &Place,
-) -> Result<(), Failure> {
-    if is_folder(source) && place.made_on_use && !opening::is_there(session, &place.repository.path)? {
-        return Err(folder_of_dumps(session, source));
-    }
-    Ok(())
-}
-
 /// Fails where a source that is named in place has no backup: a slip of the pen is to be told, and a folder of dump
 /// files not to be passed over.
 pub(crate) fn refuse_unknown(session: &Session, services: &Services, job: &Job<'_>) -> Result<(), Failure> {
@@ -241,9 +204,6 @@ pub(crate) fn refuse_unknown(session: &Session, services: &Services, job: &Job<'
                 format!("{} has backups of other hosts ({host}) and none of this one", source.text),
                 "prune there, or without a SOURCE: then the rules hold for every database of the repository",
             ));
-        }
-        if is_folder(source) {
-            return Err(folder_of_dumps(session, source));
         }
         let hint = match &source.near {
             Some(near) => format!("did you mean `{near}`?"),

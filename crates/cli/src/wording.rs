@@ -75,6 +75,15 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
+/// Returns a name on one line: what would break it or steer a terminal is written out.
+pub(crate) fn printable(name: &str) -> String {
+    let shown = |letter: char| match letter.is_control() {
+        true => letter.escape_default().to_string(),
+        false => letter.to_string(),
+    };
+    name.chars().map(shown).collect()
+}
+
 /// Returns a table of a few rows without frame; the columns of `right` are set to the right.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, right: &[usize]) -> String {
     let mut table = crate::table::Table::new(header, right);

@@ -1,6 +1,7 @@
 //! Settings resolved: names looked up, paths made absolute, commands and references checked.
 
 use crate::error::did_you_mean;
+use crate::folder_tools::{FolderPruning, pruning};
 use crate::keep::rules;
 use crate::problem::Problem;
 use crate::source::{SourceTextError, normal, source};
@@ -27,6 +28,8 @@ pub struct Settings {
     pub repositories: BTreeMap<String, RepositoryPlace>,
     /// The targets by name.
     pub targets: BTreeMap<String, Target>,
+    /// What stands for the rules of `prune FOLDER` that are not given.
+    pub pruning: FolderPruning,
 }
 
 /// Where a repository is and how it is opened.
@@ -137,7 +140,9 @@ pub(crate) fn resolve(file: &Path, folder: &Path, written: Written) -> Result<Se
         let resolved = target_settings(&name, target, &repositories, folder)?;
         targets.insert(name, resolved);
     }
-    Ok(Settings { file: Some(file.to_owned()), text: String::new(), repository, repositories, targets })
+    let pruning = pruning(&written.pruning)?;
+    let (file, text) = (Some(file.to_owned()), String::new());
+    Ok(Settings { file, text, repository, repositories, targets, pruning })
 }
 
 fn repository_place(

@@ -11,6 +11,17 @@ pub(crate) struct Written {
     pub(crate) repositories: BTreeMap<String, WrittenRepository>,
     #[serde(default)]
     pub(crate) targets: BTreeMap<String, WrittenTarget>,
+    #[serde(default)]
+    pub(crate) pruning: WrittenPruning,
+}
+
+/// The section of folder tools, with their names.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenPruning {
+    pub(crate) default_age_days: Option<u32>,
+    pub(crate) default_keep_count: Option<u32>,
+    pub(crate) default_max_size_gb: Option<f64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -105,7 +116,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("form", "write plain dump files in a plan"),
     ("notify", "send messages"),
     ("validation", "read the settings of folder tools"),
-    ("pruning", "read the settings of folder tools"),
     ("restoration", "read the settings of folder tools"),
     ("logging", "read the settings of folder tools"),
 ];

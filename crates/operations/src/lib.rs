@@ -1,4 +1,4 @@
-//! One verb a file: accept, adopt, backup, import, list, show, restore, export, verify, check, keys, unlock, stats,
+//! One verb a file: accept, adopt, backup, import, list, show, restore, export, verify, check, prune, keys, unlock, stats,
 //! doctor, role. The only place where engines meet repositories. Each verb takes options and returns a report; whoever called
 //! renders it. Nothing here prints, reads the environment, or exits.
 
@@ -23,6 +23,7 @@ mod plain_file;
 mod plan_retention;
 mod plausibility;
 pub mod prune;
+pub mod prune_folder;
 pub mod reference;
 pub mod report;
 pub mod restore;

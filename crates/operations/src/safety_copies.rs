@@ -5,6 +5,7 @@
 //! it. A crash leaves some of them, for the next prune.
 
 use crate::Services;
+use crate::dump_files::TimeSource;
 use crate::reference::short;
 use engines::{Engine, SafetyCopy};
 use flow::{
@@ -53,6 +54,8 @@ pub struct SafetyItem {
     pub plan: Option<Text>,
     /// When the restore began.
     pub time: Timestamp,
+    /// Null: the restore said so.
+    pub time_source: Option<TimeSource>,
     /// How much space it takes.
     pub size_bytes: u64,
     /// Why it stays or goes.
@@ -124,6 +127,7 @@ fn item(services: &Services, copy: SafetyCopy, reasons: Vec<String>) -> SafetyIt
         connection: copy.database.connection.into(),
         plan: None,
         time: copy.time,
+        time_source: None,
         size_bytes: copy.size_bytes,
         reasons,
     }

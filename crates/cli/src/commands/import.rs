@@ -10,11 +10,12 @@ use crate::session::Session;
 use crate::wording::{count, duration, moment, size};
 use clap::Args;
 use config::SourceArgument;
+use engines::Skipped;
 use flow::{DatabaseName, DatabaseRef, SourceError, SourceErrorKind, TargetName};
 use jiff::tz::TimeZone;
 use operations::OperationError;
 use operations::import::{
-    DumpFile, Found, ImportBody, ImportFile, ImportItem, ImportOptions, ImportResult, ImportStatus,
+    Choice, DumpFile, Found, ImportBody, ImportFile, ImportItem, ImportOptions, ImportResult, ImportStatus,
     TimeSource, find,
 };
 use operations::reference::short;
@@ -70,7 +71,8 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     let source = options.target.as_ref().map(|text| session.arguments().source(text)).transpose()?;
     let zone = zone(session, options, source.as_ref())?;
     let paths: Vec<PathBuf> = options.paths.iter().map(|path| full(session, path)).collect();
-    let found = find(&paths, &zone, &session.engines);
+    let mut found = find(&paths, &Choice::all(zone.clone()), &session.engines);
+    refuse_archives(&paths, &mut found);
     let place = opening::place_of(session, source.as_ref())?;
     let chosen = choose(session, options, source.as_ref(), found)?;
     let (mut services, _) = opening::for_backup(session, &place, options.dry_run.dry_run)?;
@@ -79,6 +81,22 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     }
     let result = operations::import::run(&services, chosen)?;
     finish(session, &zone, result)
+}
+
+/// Takes out the directory archives: those in a folder are passed over, one that was named is an error.
+fn refuse_archives(paths: &[PathBuf], found: &mut Found) {
+    let (archives, files) = std::mem::take(&mut found.files).into_iter().partition(|file| file.is_folder);
+    found.files = files;
+    let archives: Vec<DumpFile> = archives;
+    for archive in archives {
+        let reason = "is a PostgreSQL archive, which this version does not import".to_owned();
+        if paths.iter().any(|path| path == Path::new(&archive.path)) {
+            let error = SourceError::new(SourceErrorKind::NotADatabase, archive.path.as_str(), reason);
+            found.failed.push((archive.path, error.into()));
+        } else {
+            found.skipped.push(Skipped { object: archive.path, reason });
+        }
+    }
 }
 
 /// Returns a path from the root, with the name that the file was given: a link may have the one that tells.

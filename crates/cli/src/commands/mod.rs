@@ -15,6 +15,7 @@ pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod prune;
+mod prune_folder;
 pub(crate) mod restore;
 mod restore_files;
 pub(crate) mod role;

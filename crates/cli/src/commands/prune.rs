@@ -1,6 +1,8 @@
 //! `prune`: which backups go and why, as a table for each database, and what that frees.
 
+use super::prune_folder::{self, FolderArguments};
 use crate::errors::Failure;
+use crate::folder_scopes::{KnownSources, is_folder};
 use crate::globals::DryRun;
 use crate::json::Finished;
 use crate::opening;
@@ -8,12 +10,15 @@ use crate::prune_scopes::{Job, jobs, refuse_unknown};
 use crate::session::Session;
 use crate::wording::{age, count, duration, moment, size, table};
 use clap::Args;
+use config::FolderPruning;
+use flow::quoted;
 use operations::SafetyItem;
 use operations::prune::{PruneBody, PruneOptions};
 use operations::reference::short;
 use operations::report::{Outcome, Report};
 use repository::retention::{Rules, Span, Verdict, parse_size};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// Remove the backups that rules let go, and free their space
 ///
@@ -22,16 +27,22 @@ use std::collections::BTreeMap;
 ///
 /// Never goes: the newest backup of a database, its newest proven one, where that was imported the newest proven one that
 /// was not, what a snapshot holds beside a backup that stays, and what other programs wrote. Without any rule here, those of the configuration's plans hold.
+///
+/// Of a folder of dump files of any tool, files go: those with a time in their name, or that fit a --pattern. The newest
+/// that is whole stays, as do files that are open or have a -wal, -shm or -journal beside them; a folder that is or
+/// contains a source of the configuration or of a backup is refused.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   backstay prune --keep-daily 7 --keep-weekly 4 --dry-run    what would go, and why
   backstay prune erp --keep-last 10
   backstay prune shops/acme --max-age 90d --min-keep 3
+  backstay prune /srv/dumps --keep-daily 7 --keep-weekly 4   a folder of dump files of any tool
+  backstay prune /srv/dumps --pattern '*.sql.gz' --max-age 30d --max-size 50GiB --report pruned.json
   backstay prune                                             as the plans of the configuration say")]
 pub(crate) struct Options {
-    /// Only the backups of these: a configured target, one tenant of it (shops/acme), or a path
-    #[arg(value_name = "SOURCE")]
+    /// Only the backups of these: a configured target, one tenant of it (shops/acme), or a path; or folders of dump files
+    #[arg(value_name = "SOURCE|FOLDER")]
     pub(crate) sources: Vec<String>,
 
     /// Keep so many of the newest
@@ -87,6 +98,9 @@ pub(crate) struct Options {
     forget_only: bool,
 
     #[command(flatten)]
+    folder: FolderArguments,
+
+    #[command(flatten)]
     pub(crate) dry_run: DryRun,
 }
 
@@ -98,18 +112,7 @@ fn gibibytes(text: &str) -> Result<u64, String> {
 impl Options {
     /// Returns the rules of the command line; `None` where there is none.
     fn rules(&self) -> Result<Option<Rules>, Failure> {
-        let rules = Rules {
-            last: self.keep_last.unwrap_or(0),
-            hourly: self.keep_hourly.unwrap_or(0),
-            daily: self.keep_daily.unwrap_or(0),
-            weekly: self.keep_weekly.unwrap_or(0),
-            monthly: self.keep_monthly.unwrap_or(0),
-            yearly: self.keep_yearly.unwrap_or(0),
-            within: self.keep_within,
-            max_age: self.max_age.or(self.age_days.map(Span::of_days)),
-            max_size_bytes: self.max_size.or(self.max_size_gb),
-            min_keep: self.min_keep.unwrap_or(1),
-        };
+        let rules = self.rules_or(&FolderPruning::default());
         match (rules.is_empty(), self.min_keep) {
             (false, _) => Ok(Some(rules)),
             (true, None) => Ok(None),
@@ -119,9 +122,28 @@ impl Options {
             )),
         }
     }
+
+    /// Returns the rules of the command line; where an option is not given, what stands for it.
+    fn rules_or(&self, defaults: &FolderPruning) -> Rules {
+        Rules {
+            last: self.keep_last.or(defaults.keep_last).unwrap_or(0),
+            hourly: self.keep_hourly.unwrap_or(0),
+            daily: self.keep_daily.unwrap_or(0),
+            weekly: self.keep_weekly.unwrap_or(0),
+            monthly: self.keep_monthly.unwrap_or(0),
+            yearly: self.keep_yearly.unwrap_or(0),
+            within: self.keep_within,
+            max_age: self.max_age.or(self.age_days.map(Span::of_days)).or(defaults.max_age),
+            max_size_bytes: self.max_size.or(self.max_size_gb).or(defaults.max_size_bytes),
+            min_keep: self.min_keep.unwrap_or(1),
+        }
+    }
 }
 
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Failure> {
+    if let Some((folders, known)) = folders(session, options)? {
+        return run_folders(session, options, &folders, &known);
+    }
     let jobs = jobs(session, &options.sources, options.rules()?.as_ref())?;
     let mut whole: Option<PruneBody> = None;
     for job in jobs {
@@ -143,6 +165,79 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     show(session, &report.body)?;
     summary(session, &report);
     Finished::where_asked(session, &report)
+}
+
+/// Returns the folders of dump files, where such are named: a folder of databases that has backups is a source.
+fn folders(session: &Session, options: &Options) -> Result<Option<(Vec<PathBuf>, KnownSources)>, Failure> {
+    let mut named = Vec::new();
+    for text in &options.sources {
+        named.push(session.arguments().source(text)?);
+    }
+    let of_folder = options.folder.is_given();
+    if !named.iter().any(is_folder) {
+        return match of_folder {
+            false => Ok(None),
+            true => Err(Failure::usage(
+                "--pattern and --time-zone are for folders of dump files, and none is named",
+                "backstay prune FOLDER --pattern '*.sql.gz' --keep-daily 7 --dry-run",
+            )),
+        };
+    }
+    let known = KnownSources::look(session)?;
+    let is_dumps = |source: &config::SourceArgument<'_>| {
+        let folder = Path::new(&source.target.connection);
+        is_folder(source) && (of_folder || !known.has_backups_of(folder))
+    };
+    let folders: Vec<PathBuf> = named
+        .iter()
+        .filter(|source| is_dumps(source))
+        .map(|source| PathBuf::from(&source.target.connection))
+        .collect();
+    if folders.is_empty() {
+        return Ok(None);
+    }
+    if folders.len() < named.len() {
+        return Err(Failure::usage(
+            "some of what is named are folders of dump files, and some are sources",
+            "prune the ones first, and then the others",
+        ));
+    }
+    if options.forget_only {
+        return Err(Failure::usage(
+            "--forget-only leaves space for later, and a file that is removed leaves none",
+            "take it away",
+        ));
+    }
+    Ok(Some((folders, known)))
+}
+
+fn run_folders(
+    session: &Session,
+    options: &Options,
+    folders: &[PathBuf],
+    known: &KnownSources,
+) -> Result<Finished, Failure> {
+    let rules = options.rules_or(&session.settings.pruning);
+    if rules.is_empty() {
+        options.rules()?;
+        let folder = folders.first().map(|folder| quoted(&folder.display().to_string())).unwrap_or_default();
+        return Err(Failure::usage(
+            "no rule says what to keep",
+            format!("try backstay prune {folder} --keep-daily 7 --keep-weekly 4 --dry-run"),
+        ));
+    }
+    let choice = options.folder.choice(session)?;
+    let (body, failure) =
+        prune_folder::run(session, folders, known, &choice, (&rules, options.dry_run.dry_run))?;
+    prune_folder::show(session, &body, &choice.zone)?;
+    let Some(failure) = failure else {
+        let report = Report::new("prune", session.started, Outcome::Complete, body);
+        summary(session, &report);
+        return Finished::where_asked(session, &report);
+    };
+    let nothing = body.files_removed.is_empty();
+    let outcome = if nothing { Outcome::Failed } else { Outcome::Incomplete };
+    Finished::failing(Report::new("prune", session.started, outcome, body), failure)
 }
 
 fn run_job(session: &Session, options: &Options, job: Job<'_>) -> Result<PruneBody, Failure> {

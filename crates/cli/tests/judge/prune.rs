@@ -251,7 +251,7 @@ fn without_a_rule_or_a_source_that_is_known_nothing_happens() {
         (&["prune", "app.db"], "try backstay prune app.db --keep-daily 7 --keep-weekly 4 --dry-run"),
         (&["prune", "--min-keep", "3"], "backstay prune --keep-daily 7 --min-keep 3 --dry-run"),
         (&["prune", "other.db", "--keep-last", "1"], "`backstay list` shows what there is"),
-        (&["prune", "dumps", "--age-days", "30"], "`backstay list` shows which sources have backups"),
+        (&["prune", "dumps"], "try backstay prune"),
         (&["prune", "repo", "--age-days", "30"], "it is a repository: backstay prune --repository"),
         (&["prune", "--keep-last", "0"], ""),
         (&["prune", "--max-age", "30"], ""),
@@ -262,6 +262,9 @@ fn without_a_rule_or_a_source_that_is_known_nothing_happens() {
         assert_eq!(outcome.code, 2, "{arguments:?}: {}", outcome.err);
         assert!(outcome.err.contains(hint), "{arguments:?}: {}", outcome.err);
     }
+    let empty = place.run(&["prune", "dumps", "--age-days", "30"]);
+    assert_eq!(empty.code, 20, "{}", empty.err);
+    assert!(empty.err.contains("holds no file that is a backup by its name"), "{}", empty.err);
     // The hint can be run as it is.
     place.done(&["prune", "--keep-daily", "7", "--keep-weekly", "4", "--dry-run"]);
     place.done(&["prune", "--age-days", "30", "--max-size-gb", "0.5", "--min-keep", "1"]);

@@ -3,10 +3,22 @@
 //! Files are opened for reading and nothing else. What a file is follows from its content, its ending only says what
 //! somebody meant it to be.
 
+mod file;
 mod find;
+mod folder;
+mod in_use;
+mod lock;
 mod name;
+mod pattern;
+mod sound;
 mod unpack;
 
-pub use find::{DumpFile, Found, TimeSource, find};
-pub(crate) use find::{recognise, unreadable};
+pub use file::{Choice, DumpFile, Found, Likeness, TimeSource};
+pub(crate) use file::{recognise, unreadable};
+pub use find::find;
+pub(crate) use folder::{LOGS, MANIFEST_ENDING, list};
+pub(crate) use in_use::OpenFiles;
+pub use lock::FolderLock;
+pub use pattern::{Pattern, expand};
+pub(crate) use sound::{beginning_problem, problem};
 pub(crate) use unpack::{Fingerprint, Unpacked, fingerprint};

@@ -10,8 +10,11 @@ use jiff::tz::{Offset, TimeZone};
 use std::ops::Range;
 
 const COMPRESSED: [&str; 6] = [".gz", ".zst", ".lz4", ".xz", ".bz2", ".zstd"];
-const FORMS: [&str; 10] =
-    [".sql", ".db", ".sqlite", ".sqlite3", ".db3", ".s3db", ".dump", ".bak", ".backup", ".dmp"];
+const SEALED: [&str; 2] = [".age", ".gpg"];
+const FORMS: [&str; 13] = [
+    ".sql", ".db", ".sqlite", ".sqlite3", ".db3", ".s3db", ".dump", ".bak", ".backup", ".dmp", ".tar",
+    ".pgdump", ".custom",
+];
 const WORDS: [&str; 3] = ["backup", "dump", "bak"];
 const SEPARATORS: [char; 6] = ['-', '_', '.', ' ', '@', '+'];
 
@@ -22,11 +25,13 @@ pub(crate) struct Named {
     pub(crate) database: Option<String>,
     /// The moment.
     pub(crate) time: Option<Timestamp>,
+    /// Whether it ends as the names of dumps do, or did before the moment was put behind.
+    pub(crate) of_a_dump: bool,
 }
 
 /// Takes a file's name apart. A time without an offset is meant in `zone`; a date alone is its beginning there.
 pub(crate) fn parse(name: &str, zone: &TimeZone) -> Named {
-    let stem = without(without(name, &COMPRESSED), &FORMS);
+    let stem = stem(name);
     let found = last_moment(stem, zone);
     let (before, after) = match &found {
         Some((range, _)) => (&stem[..range.start], &stem[range.end..]),
@@ -35,18 +40,29 @@ pub(crate) fn parse(name: &str, zone: &TimeZone) -> Named {
     // A name that was taken got a number.
     let numbered = found.is_some() && after.len() <= 3 && after[1.min(after.len())..].parse::<u8>().is_ok();
     let after = if numbered { "" } else { after };
-    let parts = [before, after].map(|part| without(part.trim_matches(SEPARATORS), &FORMS));
+    let ended = is_of_a_dump(before.trim_matches(SEPARATORS));
+    let parts = [before, after].map(|part| self::stem(part.trim_matches(SEPARATORS)));
     let parts: Vec<&str> =
         parts.iter().map(|part| without_words(part)).filter(|part| !part.is_empty()).collect();
     let joined = parts.join("_");
     let database = Some(without_words(&joined).to_owned()).filter(|name| !name.is_empty());
-    Named { database, time: found.map(|(_, time)| time) }
+    let of_a_dump = is_of_a_dump(name) || (found.is_some() && ended);
+    Named { database, time: found.map(|(_, time)| time), of_a_dump }
 }
 
 /// Tells whether a name ends as the names of dumps do.
-pub(crate) fn is_of_a_dump(name: &str) -> bool {
-    let inner = without(name, &COMPRESSED);
+fn is_of_a_dump(name: &str) -> bool {
+    let inner = unpacked(name);
     without(inner, &FORMS).len() < inner.len()
+}
+
+/// Returns a name without what says how the file is encrypted and packed.
+fn unpacked(name: &str) -> &str {
+    without(without(name, &SEALED), &COMPRESSED)
+}
+
+fn stem(name: &str) -> &str {
+    without(unpacked(name), &FORMS)
 }
 
 fn without<'a>(name: &'a str, endings: &[&str]) -> &'a str {
@@ -302,11 +318,16 @@ mod tests {
 
     #[test]
     fn dumps_are_told_by_their_endings() {
-        for name in ["a.sql", "a.DB.gz", "x.sqlite3", "a.dump.lz4"] {
-            assert!(is_of_a_dump(name), "{name}");
+        let dump = |name: &str| parse(name, &TimeZone::UTC).of_a_dump;
+        for name in
+            ["a.sql", "a.DB.gz", "x.sqlite3", "a.dump.lz4", "a.sql.zst.age", "a.tar", "a.sql.20260105"]
+        {
+            assert!(dump(name), "{name}");
         }
-        for name in ["README.md", "a.gz", "notes.txt", ".sql", "run.sh"] {
-            assert!(!is_of_a_dump(name), "{name}");
+        for name in
+            ["README.md", "a.gz", "notes.txt", ".sql", "run.sh", "log-20260105.txt", "a-20260105.json"]
+        {
+            assert!(!dump(name), "{name}");
         }
     }
 }

@@ -107,6 +107,11 @@ fn detect(head: &[u8]) -> Compression {
     magics.iter().find(|(magic, _)| head.starts_with(magic)).map_or(Compression::None, |(_, found)| *found)
 }
 
+/// Tells by its first bytes whether a file is packed.
+pub(crate) fn is_packed(head: &[u8]) -> bool {
+    detect(head) != Compression::None
+}
+
 /// Reads a file and hashes what it reads.
 struct Hashed {
     file: File,

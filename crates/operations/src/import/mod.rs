@@ -7,7 +7,7 @@
 
 mod scratch;
 
-pub use crate::dump_files::{DumpFile, Found, TimeSource, find};
+pub use crate::dump_files::{Choice, DumpFile, Found, TimeSource, find};
 
 use crate::dump_files::{self, Fingerprint, Unpacked, recognise, unreadable};
 use crate::journaling;

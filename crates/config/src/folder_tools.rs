@@ -1,0 +1,38 @@
+//! The sections of tools for folders of dump files, which are read as they are: each key stands for an option that is not
+//! given.
+
+use crate::problem::Problem;
+use crate::written::WrittenPruning;
+use repository::retention::Span;
+
+/// What stands for the rules of `prune FOLDER` that are not given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FolderPruning {
+    /// `default_age_days`: only what is older goes.
+    pub max_age: Option<Span>,
+    /// `default_keep_count`: so many of the newest stay.
+    pub keep_last: Option<u32>,
+    /// `default_max_size_gb`, of 2³⁰ bytes each: the oldest go while all have more in sum.
+    pub max_size_bytes: Option<u64>,
+}
+
+pub(crate) fn pruning(written: &WrittenPruning) -> Result<FolderPruning, Problem> {
+    let refuse = |key: &'static str| {
+        let hint = "write a number above 0, or take the key out".to_owned();
+        Problem::new(&["pruning", key], "the number is out of range", hint)
+    };
+    let count = |key, value: Option<u32>| match value {
+        Some(value) if !(1..=100_000).contains(&value) => Err(refuse(key)),
+        value => Ok(value),
+    };
+    let max_size_bytes = match written.default_max_size_gb {
+        None => None,
+        Some(size) if size > 0.0 && size < 8_000_000_000.0 => Some((size * f64::from(1 << 30)) as u64),
+        Some(_) => return Err(refuse("default_max_size_gb")),
+    };
+    Ok(FolderPruning {
+        max_age: count("default_age_days", written.default_age_days)?.map(Span::of_days),
+        keep_last: count("default_keep_count", written.default_keep_count)?,
+        max_size_bytes,
+    })
+}

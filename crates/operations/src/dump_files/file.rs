@@ -1,0 +1,171 @@
+//! A dump file: what its name and its metadata say of it, and by what it is taken for one.
+//!
+//! A look at it, which changes nothing and reads no content.
+
+use super::name;
+use super::pattern::Pattern;
+use crate::{Engines, OperationError};
+use engines::{ExportForm, Skipped};
+use flow::{EngineKind, SourceError, SourceErrorKind};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+use std::fs::Metadata;
+use std::io;
+use std::path::Path;
+
+/// From where the moment of a backup is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TimeSource {
+    /// From the name of the file.
+    Name,
+    /// From the time at which the file was modified last.
+    Modified,
+}
+
+/// Why something of a folder is taken for a dump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Likeness {
+    /// Its name ends as those of dumps do, or a pattern says so, or somebody named it.
+    Name,
+    /// It begins as a dump does.
+    Content,
+    /// Nothing says so, but it cannot be read or unpacked: it may have been one.
+    Unknown,
+}
+
+/// A dump file, or a folder that is one dump.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DumpFile {
+    /// Its absolute path.
+    pub path: String,
+    /// The database that its name speaks of.
+    pub name: String,
+    /// The moment that it shows.
+    pub time: Timestamp,
+    /// From where that is known.
+    pub time_source: TimeSource,
+    /// Its length; of a folder that of all its files.
+    pub size_bytes: u64,
+    /// When it was modified last.
+    pub modified: Timestamp,
+    /// Whether it is a folder: a directory archive of PostgreSQL.
+    pub is_folder: bool,
+    /// Why it is taken for a dump.
+    pub likeness: Likeness,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The files, oldest first.
+    pub files: Vec<DumpFile>,
+    /// What lies in a folder and is no dump, or was not asked for.
+    pub skipped: Vec<Skipped>,
+    /// What was named and cannot be taken: the path and why.
+    pub failed: Vec<(String, OperationError)>,
+}
+
+/// Which files are meant, and how their names are read.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// A time without an offset is meant in this zone.
+    pub zone: TimeZone,
+    /// Where there are any, only what fits one of them is taken from a folder, whatever else its name is.
+    pub patterns: Vec<Pattern>,
+}
+
+impl Choice {
+    /// Takes everything.
+    pub fn all(zone: TimeZone) -> Self {
+        Self { zone, patterns: vec![] }
+    }
+}
+
+/// Returns what a file's name and metadata say.
+pub(super) fn dump_file(
+    path: &Path,
+    metadata: &Metadata,
+    zone: &TimeZone,
+    likeness: Likeness,
+) -> Result<DumpFile, SourceError> {
+    let not_utf8 = || {
+        SourceError::new(
+            SourceErrorKind::Unreadable,
+            path.display().to_string(),
+            "its name is not valid UTF-8",
+        )
+        .with_hint("rename the file")
+    };
+    let text = path.to_str().ok_or_else(not_utf8)?;
+    let file_name = path.file_name().and_then(|name| name.to_str()).ok_or_else(not_utf8)?;
+    let named = name::parse(file_name, zone);
+    let modified = metadata.modified().map_err(|error| unreadable(path, error))?;
+    let modified = Timestamp::try_from(modified).map_err(|error| {
+        SourceError::new(SourceErrorKind::Unreadable, text, "has a time that cannot be").with_source(error)
+    })?;
+    let (time, time_source) = match named.time {
+        Some(time) => (time, TimeSource::Name),
+        None => (modified, TimeSource::Modified),
+    };
+    let folder = || path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let name = named.database.or_else(folder).unwrap_or_else(|| file_name.to_owned());
+    let is_folder = metadata.is_dir();
+    let size_bytes = if is_folder { archive_size(path) } else { metadata.len() };
+    let path = text.to_owned();
+    Ok(DumpFile { path, name, time, time_source, size_bytes, modified, is_folder, likeness })
+}
+
+/// Tells whether a folder is one dump: a directory archive of PostgreSQL.
+pub(crate) fn is_archive(folder: &Path) -> bool {
+    let begins = |name: &str| folder.join(name).symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+    begins("toc.dat") || begins("toc.dat.gz")
+}
+
+/// Returns the length of all files of a directory archive.
+fn archive_size(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    files.filter_map(|file| file.metadata().ok()).filter(Metadata::is_file).map(|file| file.len()).sum()
+}
+
+/// Tells which engine reads what begins so, and in which form it is; else why none does.
+pub(crate) fn recognise(engines: &Engines, head: &[u8]) -> Result<(EngineKind, ExportForm), String> {
+    let foreign: [(&[u8], &str); 4] = [
+        (b"PGDMP", "a PostgreSQL archive"),
+        (b"age-encryption.org/", "encrypted by age"),
+        (b"-----BEGIN AGE ENCRYPTED FILE", "encrypted by age"),
+        (b"DZV1", "a Neo4j dump"),
+    ];
+    if let Some((_, what)) = foreign.iter().find(|(magic, _)| head.starts_with(magic)) {
+        return Err(format!("is {what}, which this version does not import"));
+    }
+    let beginning = &head[..head.len().min(400)];
+    if beginning.windows(24).any(|text| text == b"PostgreSQL database dump") {
+        return Err("is a PostgreSQL dump, which this version does not import".to_owned());
+    }
+    let mut reason = "is no dump of a database".to_owned();
+    for engine in engines.iter() {
+        match engine.recognise(head) {
+            Ok(form) => return Ok((engine.kind(), form)),
+            Err(why) => reason = why.unwrap_or(reason),
+        }
+    }
+    Err(reason)
+}
+
+/// Makes the error of a file that the system does not give.
+pub(crate) fn unreadable(path: &Path, error: io::Error) -> SourceError {
+    let (kind, message, hint) = match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            (SourceErrorKind::Missing, "there is no such file", "is it spelt right, and is its disk mounted?")
+        }
+        io::ErrorKind::PermissionDenied => (
+            SourceErrorKind::Unreadable,
+            "may not be read by this user",
+            "run as a user who may read the file and enter its folder",
+        ),
+        _ => (SourceErrorKind::Unreadable, "cannot be read", "check the device and the filesystem"),
+    };
+    SourceError::new(kind, path.display().to_string(), message).with_hint(hint).with_source(error)
+}
