@@ -128,6 +128,27 @@ pub struct RestorePlan {
     pub problems: Vec<String>,
 }
 
+impl RestorePlan {
+    /// What is left of a restore that was begun before: nobody uses the target, and nothing new is needed.
+    pub(crate) fn to_be_finished(
+        steps: Vec<RestoreStep>,
+        write_bytes: u64,
+        safety_copy: Option<String>,
+    ) -> Self {
+        Self {
+            steps,
+            actions: vec!["Finish the restore that was begun, or undo it.".to_owned()],
+            write_bytes,
+            needed_bytes: 0,
+            free_bytes: None,
+            safety_copy,
+            holders: Vec::new(),
+            ends_holders: false,
+            problems: Vec::new(),
+        }
+    }
+}
+
 /// A restore that was begun: what is durable beside the target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RestoreState {
@@ -148,6 +169,22 @@ pub struct RestoreState {
     pub notes: serde_json::Value,
     /// The engine's own: paths, owners, modes.
     pub engine: serde_json::Value,
+}
+
+impl RestoreState {
+    /// Where a restore stands that was planned now: before its preflight, with nothing done.
+    pub(crate) fn begun(request: &RestoreRequest, plan: &RestorePlan) -> Self {
+        Self {
+            request: request.clone(),
+            step: RestoreStep::Preflight,
+            completed: false,
+            rolling_back: false,
+            safety_copy: plan.safety_copy.clone(),
+            owner_alive: true,
+            notes: serde_json::Value::Null,
+            engine: serde_json::Value::Null,
+        }
+    }
 }
 
 /// A restore failed, on one side or the other.

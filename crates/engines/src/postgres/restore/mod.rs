@@ -85,16 +85,7 @@ pub(super) fn begin(
         size_bytes: plan.write_bytes,
         swap: None,
     };
-    let state = RestoreState {
-        request: request.clone(),
-        step: RestoreStep::Preflight,
-        completed: false,
-        rolling_back: false,
-        safety_copy: plan.safety_copy.clone(),
-        owner_alive: true,
-        notes: serde_json::Value::Null,
-        engine: serde_json::Value::Null,
-    };
+    let state = RestoreState::begun(request, &plan);
     let job = Job {
         state,
         work,
@@ -172,15 +163,13 @@ pub(super) fn resume(state: RestoreState, context: Context) -> Result<Box<dyn Re
         None => Vec::new(),
     };
     let plan = RestorePlan {
-        steps: preflight::steps(&own.request),
-        actions: vec!["Finish the restore that was begun, or undo it.".to_owned()],
-        write_bytes: work.size_bytes,
-        needed_bytes: 0,
-        free_bytes: None,
-        safety_copy: own.safety_copy.clone(),
         holders: connected.into_iter().map(|one| one.holder).collect(),
         ends_holders: true,
-        problems: Vec::new(),
+        ..RestorePlan::to_be_finished(
+            preflight::steps(&own.request),
+            work.size_bytes,
+            own.safety_copy.clone(),
+        )
     };
     let job = Job {
         state: own,

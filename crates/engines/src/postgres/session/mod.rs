@@ -164,6 +164,11 @@ impl Session {
         u32::try_from(self.version / 10_000).unwrap_or(0)
     }
 
+    /// Returns what ends its work.
+    pub(super) fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
     /// Waits for a piece of work. The outer error is a cancellation, the inner one the server's.
     fn wait<T>(
         &mut self,
@@ -208,6 +213,17 @@ impl Session {
     ) -> Result<Result<(), tokio_postgres::Error>, SourceError> {
         let sql = sql.to_owned();
         self.wait(move |client| Box::pin(async move { client.batch_execute(&sql).await }))
+    }
+
+    /// Runs statements within a transaction that goes on where they fail: what they did is taken back then.
+    pub(super) fn try_apart(&mut self, sql: &str) -> Result<Result<(), tokio_postgres::Error>, SourceError> {
+        self.execute("SAVEPOINT backstay")?;
+        let done = self.try_execute(sql)?;
+        self.execute(match &done {
+            Ok(()) => "RELEASE SAVEPOINT backstay",
+            Err(_) => "ROLLBACK TO SAVEPOINT backstay; RELEASE SAVEPOINT backstay",
+        })?;
+        Ok(done)
     }
 
     /// Returns the rows of a query.

@@ -78,16 +78,7 @@ pub(crate) fn begin(
     preflight::image_is_free(&place)?;
     let mut plan = preflight::plan(request, &place, &work)?;
     plan.holders = quiesce::users(&place.target).holders;
-    let state = RestoreState {
-        request: request.clone(),
-        step: RestoreStep::Preflight,
-        completed: false,
-        rolling_back: false,
-        safety_copy: plan.safety_copy.clone(),
-        owner_alive: true,
-        notes: serde_json::Value::Null,
-        engine: serde_json::Value::Null,
-    };
+    let state = RestoreState::begun(request, &plan);
     Ok(Box::new(SqliteRestore(Job {
         place,
         state,

@@ -71,16 +71,7 @@ pub(super) fn begin(
     }
     let mut session = connect(&object, &context)?;
     let plan = planning::plan(request, manifest, &mut session, &context)?;
-    let state = RestoreState {
-        request: request.clone(),
-        step: RestoreStep::Preflight,
-        completed: false,
-        rolling_back: false,
-        safety_copy: plan.safety_copy.clone(),
-        owner_alive: true,
-        notes: serde_json::Value::Null,
-        engine: serde_json::Value::Null,
-    };
+    let state = RestoreState::begun(request, &plan);
     Ok(Box::new(ChosenRestore {
         state,
         plan,
@@ -329,7 +320,7 @@ impl Restore for ChosenRestore {
             let message = "whether it was committed cannot be told";
             return Err(self
                 .error(SourceErrorKind::Failed, message)
-                .with_hint("connect to it and look")
+                .with_hint("connect to it and see which rows the tables have; where they are the old ones, run it again")
                 .into());
         }
         if let Some(mut session) = self.session.take() {

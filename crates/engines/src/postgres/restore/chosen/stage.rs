@@ -116,13 +116,7 @@ impl Stage<'_> {
 
     /// Tries statements, and takes back what they did where they fail.
     pub(super) fn may(&mut self, sql: &str) -> Result<Result<(), tokio_postgres::Error>, SourceError> {
-        self.session.execute("SAVEPOINT backstay")?;
-        let done = self.session.try_execute(sql)?;
-        self.session.execute(match &done {
-            Ok(()) => "RELEASE SAVEPOINT backstay",
-            Err(_) => "ROLLBACK TO SAVEPOINT backstay; RELEASE SAVEPOINT backstay",
-        })?;
-        Ok(done)
+        self.session.try_apart(sql)
     }
 
     /// Gathers statistics, as far as the role may.

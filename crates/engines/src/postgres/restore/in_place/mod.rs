@@ -64,16 +64,7 @@ pub(super) fn begin(
     }
     let plan = planning::plan(request, manifest, &mut keeper)?;
     let work = Work { schema: record::schema_of(request), size_bytes: plan.write_bytes, moved: None };
-    let state = RestoreState {
-        request: request.clone(),
-        step: RestoreStep::Preflight,
-        completed: false,
-        rolling_back: false,
-        safety_copy: plan.safety_copy.clone(),
-        owner_alive: true,
-        notes: serde_json::Value::Null,
-        engine: serde_json::Value::Null,
-    };
+    let state = RestoreState::begun(request, &plan);
     Ok(Box::new(InPlaceRestore {
         state,
         work,
@@ -126,15 +117,7 @@ pub(super) fn resume(
     own.request.target.connection = connection;
     own.owner_alive = true;
     let plan = RestorePlan {
-        steps: planning::steps(),
-        actions: vec!["Finish the restore that was begun, or undo it.".to_owned()],
-        write_bytes: found.work.size_bytes,
-        needed_bytes: 0,
-        free_bytes: None,
-        safety_copy: own.safety_copy.clone(),
-        holders: Vec::new(),
-        ends_holders: false,
-        problems: Vec::new(),
+        ..RestorePlan::to_be_finished(planning::steps(), found.work.size_bytes, own.safety_copy.clone())
     };
     Ok(Some(Box::new(InPlaceRestore {
         state: own,

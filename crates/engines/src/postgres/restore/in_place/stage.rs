@@ -76,12 +76,6 @@ impl<'a> Load<'a> {
 
     /// Tries statements, and takes back what they did where they fail.
     pub(super) fn may(&mut self, sql: &str) -> Result<Result<(), tokio_postgres::Error>, SourceError> {
-        self.session.execute("SAVEPOINT backstay")?;
-        let done = self.session.try_execute(sql)?;
-        self.session.execute(match &done {
-            Ok(()) => "RELEASE SAVEPOINT backstay",
-            Err(_) => "ROLLBACK TO SAVEPOINT backstay; RELEASE SAVEPOINT backstay",
-        })?;
-        Ok(done)
+        self.session.try_apart(sql)
     }
 }
