@@ -44,7 +44,7 @@ pub(crate) fn drained(url: &str, name: &str, context: &Context) -> Drained {
 }
 
 #[track_caller]
-fn restore(cluster: &Cluster, backup: &MemoryBackup, name: &str, context: &Context) {
+pub(crate) fn restore(cluster: &Cluster, backup: &MemoryBackup, name: &str, context: &Context) {
     let request = restore_request(&cluster.url(name), name, RestoreMode::ToNew);
     let mut restore = PostgresEngine.begin_restore(&request, backup.manifest(), context.clone()).unwrap();
     for step in restore.steps().to_vec() {

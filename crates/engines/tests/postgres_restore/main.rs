@@ -4,6 +4,7 @@
 
 mod conformance;
 mod cut;
+mod early;
 mod encodings;
 mod owners;
 mod read_back;

@@ -5,12 +5,14 @@
 //! Triggers, rules of row security and foreign keys come after the rows, so none of them acts on those. Begun again after
 //! a crash it makes a new database, which takes the record over from the one before: no moment is without it.
 
+use super::early::Early;
 use super::ground::Ground;
 use super::job::Job;
 use super::names::quoted;
 use super::owners::{self, Lent};
+use super::programs::{self, Programs};
 use super::read_back::ReadBack;
-use super::{archive, load, preflight, programs, scratch, swap, tables};
+use super::{archive, load, preflight, scratch, swap, tables};
 use crate::postgres::archive::TableOfContents;
 use crate::postgres::tools::Access;
 use crate::restore::RestoreError;
@@ -51,24 +53,26 @@ pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), Restor
     let mut access = Access::prepare(&ground.settings, ground.reached, &object, &job.context)?;
     // What is durable next is the record that says that all of this is done.
     access.set("synchronous_commit=off");
-    let lent = definitions(job, &toc, &ground, &access)?;
-    job.check_cancel()?;
     let mut session = ground.session()?;
-    let tables = tables::filled(&mut session, &toc, backup.manifest(), &ground)?;
-    let memory = programs::memory_kib(&mut session, &ground)?;
-    drop(session);
-    let major = job.keeper.session.major();
-    let back = job.state.request.verify.then(|| ReadBack::new(&ground, &tables, major));
-    load::rows(&ground, &tables, back.as_ref(), backup, &job.context)?;
-    load::objects(&ground, backup, &job.context)?;
-    access.set(&format!("maintenance_work_mem={memory}kB"));
+    access.set(&format!("maintenance_work_mem={}kB", programs::memory_kib(&mut session, &ground)?));
     if job.keeper.session.version >= JIT_SINCE {
         // Foreign keys are checked by one large query each, which is not worth compiling.
         access.set("jit=off");
     }
+    let programs = Programs::of(job, &access);
+    let lent = definitions(job, &toc, &ground, &programs)?;
+    job.check_cancel()?;
+    let tables = tables::filled(&mut session, &toc, backup.manifest(), &ground)?;
+    drop(session);
+    let major = job.keeper.session.major();
+    let back = job.state.request.verify.then(|| ReadBack::new(&ground, &tables, major));
+    let early = Early::new(&toc, &tables, &programs);
+    load::rows(&ground, &tables, &early, back.as_ref(), backup, &job.context)?;
+    let rest = early.rest();
+    load::objects(&ground, backup, &job.context)?;
     let made = std::thread::scope(|scope| {
         let reading = back.as_ref().map(|back| scope.spawn(|| back.run()));
-        let made = post_data(job, &toc, &ground, &access, lent);
+        let made = post_data(job, rest.as_ref().unwrap_or(&toc), &ground, &programs, lent);
         if made.is_err() {
             back.iter().for_each(ReadBack::stop);
         }
@@ -85,19 +89,19 @@ fn definitions(
     job: &mut Job,
     toc: &TableOfContents,
     ground: &Ground,
-    access: &Access,
+    programs: &Programs<'_>,
 ) -> Result<Lent, RestoreError> {
     let sections = ["--section=pre-data", "--section=data"].map(str::to_owned);
     let definitions = archive::without_data(toc);
     let others = owners::others(job, &definitions)?;
     if others.is_empty() {
-        programs::run(job, &definitions, access, &sections)?;
+        programs.run(&definitions, &sections, &job.context.cancel)?;
         return Ok(Lent::default());
     }
     let (schemas, rest) = owners::schemas_first(&definitions);
-    programs::run(job, &schemas, access, &sections)?;
+    programs.run(&schemas, &sections, &job.context.cancel)?;
     let lent = owners::lend(&mut ground.session()?, &others, &ground.settings.database)?;
-    programs::run(job, &rest, access, &sections)?;
+    programs.run(&rest, &sections, &job.context.cancel)?;
     Ok(lent)
 }
 
@@ -106,12 +110,12 @@ fn post_data(
     job: &mut Job,
     toc: &TableOfContents,
     ground: &Ground,
-    access: &Access,
+    programs: &Programs<'_>,
     lent: Lent,
 ) -> Result<(), RestoreError> {
     job.phase("indexing", None);
     let sections = ["--section=post-data".to_owned(), format!("--jobs={}", ground.jobs)];
-    programs::run(job, toc, access, &sections)?;
+    programs.run(toc, &sections, &job.context.cancel)?;
     let mut session = ground.session()?;
     lent.take_back(&mut session)?;
     job.work.unlogged_since = swap::unlogged(&mut session)?;

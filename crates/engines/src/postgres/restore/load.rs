@@ -5,6 +5,7 @@
 //! uses the database yet, so nothing needs to be durable before all is: a crash begins with an empty one again.
 
 use super::archive;
+use super::early::Early;
 use super::ground::Ground;
 use super::read_back::ReadBack;
 use super::tables::Filled;
@@ -48,8 +49,8 @@ impl Part<'_> {
 /// the backup has.
 fn parts(of: &Filled, number: usize, share_bytes: u64) -> Vec<Part<'_>> {
     let part = |range: Range<u64>, rows, is_whole| Part { of, number, range, rows, is_whole };
-    if is_own(of) && (of.parts.len() == 1 || size_bytes(of) <= share_bytes) {
-        return vec![part(0..size_bytes(of), of.rows, true)];
+    if is_own(of) && (of.parts.len() == 1 || of.size_bytes() <= share_bytes) {
+        return vec![part(0..of.size_bytes(), of.rows, true)];
     }
     of.parts.iter().map(|(range, rows)| part(range.clone(), *rows, false)).collect()
 }
@@ -59,21 +60,18 @@ fn is_own(of: &Filled) -> bool {
     of.table.extension.is_none() && of.via.is_none()
 }
 
-/// Returns the bytes of a table's rows: its parts lie one behind the other.
-fn size_bytes(of: &Filled) -> u64 {
-    of.parts.last().map_or(0, |(range, _)| range.end)
-}
-
-/// Loads the rows of all tables. Who has nothing left to load reads back what is whole, as long as others load.
+/// Loads the rows of all tables, and makes the indexes of those that are whole. Who has nothing left to do reads back what
+/// is whole, as long as others load.
 pub(super) fn rows(
     ground: &Ground,
     tables: &[Filled],
+    early: &Early<'_>,
     back: Option<&ReadBack<'_>>,
     backup: &dyn BackupReader,
     context: &Context,
 ) -> Result<(), RestoreError> {
     let (mut own, mut beside) = (Vec::new(), Vec::new());
-    let share_bytes = tables.iter().map(size_bytes).sum::<u64>() / ground.jobs.max(1) as u64;
+    let share_bytes = tables.iter().map(Filled::size_bytes).sum::<u64>() / ground.jobs.max(1) as u64;
     for (number, of) in tables.iter().enumerate() {
         let all = parts(of, number, share_bytes).into_iter();
         let filled = all.filter(|part| part.size_bytes() > 0);
@@ -88,15 +86,20 @@ pub(super) fn rows(
         own.iter().try_for_each(|part| load(&mut session, part))?;
     }
     let to_be_read = |part: &Part<'_>| back.filter(|_| is_own(part.of));
-    for part in &beside {
-        to_be_read(part).into_iter().for_each(|back| back.expect(part.number));
+    for part in beside.iter().filter(|part| is_own(part.of)) {
+        early.expect(part.number);
+        back.into_iter().for_each(|back| back.expect(part.number));
     }
     let left = AtomicUsize::new(beside.len());
     let one = |session: &mut Session, part: &Part<'_>| {
         session.execute("SET synchronous_commit = off")?;
         load(session, part)?;
+        to_be_read(part).map_or(Ok(()), |back| back.loaded(session, part.number))?;
+        if is_own(part.of) {
+            early.loaded(part.number, session.cancel())?;
+        }
         left.fetch_sub(1, Ordering::Relaxed);
-        Ok(to_be_read(part).map_or(Ok(()), |back| back.loaded(session, part.number))?)
+        Ok(())
     };
     ground.each_then(&beside, one, |session| {
         let Some(back) = back else { return Ok(()) };

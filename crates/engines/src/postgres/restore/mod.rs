@@ -8,6 +8,7 @@ mod archive;
 mod beside;
 mod chosen;
 mod closing;
+mod early;
 mod ending;
 mod fill;
 mod ground;

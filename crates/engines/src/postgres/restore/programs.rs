@@ -7,10 +7,11 @@ use super::job::Job;
 use crate::postgres::archive::TableOfContents;
 use crate::postgres::session::Session;
 use crate::postgres::tools::{Access, Ended, Program, Running, find, liveliness};
-use flow::{Context, Severity, SourceError, SourceErrorKind};
+use flow::{Cancel, Context, Event, Finding, Severity, SourceError, SourceErrorKind};
 use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use tempfile::TempDir;
 
 /// What index builds of one session may use at least and at most, where it is for us to say.
 const MEMORY_KIB: (i64, i64) = (64 << 10, 1 << 20);
@@ -44,54 +45,82 @@ fn oldest_major(toc: &TableOfContents) -> u32 {
     }
 }
 
-/// Runs `pg_restore` on a table of contents.
-pub(super) fn run(
-    job: &Job,
-    toc: &TableOfContents,
-    access: &Access,
-    arguments: &[String],
-) -> Result<(), SourceError> {
-    let object = job.keeper.object.as_str();
-    let failed = |error: &dyn std::fmt::Display| {
-        let message =
-            format!("scratch space in {} cannot be written: {error}", job.context.scratch.path().display());
-        SourceError::new(SourceErrorKind::Failed, object, message)
-            .with_hint("make room there, or name another scratch folder")
-    };
-    let folder = tempfile::Builder::new()
-        .prefix("postgres-")
-        .tempdir_in(job.context.scratch.path())
-        .map_err(|error| failed(&error))?;
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(folder.path().join("toc.dat"))
-        .map_err(|error| failed(&error))?;
-    let mut file = BufWriter::new(file);
-    toc.write(&mut file).map_err(|error| failed(&error))?;
-    file.flush().map_err(|error| failed(&error))?;
-    drop(file);
-    let program = program(toc, job.keeper.session.major(), object, &job.context)?;
-    let mut all = vec![
-        "--format=directory".to_owned(),
-        "--exit-on-error".to_owned(),
-        "--no-password".to_owned(),
-        // The database is named by a variable: a name may look like a connection.
-        format!("--dbname=application_name=backstay {}", liveliness(program.major)),
-    ];
-    if job.state.request.ownership.no_owner {
-        all.push("--no-owner".to_owned());
+/// `pg_restore`, as it is run for one restore.
+pub(super) struct Programs<'a> {
+    access: &'a Access,
+    object: String,
+    context: Context,
+    server_major: u32,
+    no_owner: bool,
+}
+
+impl<'a> Programs<'a> {
+    /// Programs that reach the server by `access`.
+    pub(super) fn of(job: &Job, access: &'a Access) -> Self {
+        Self {
+            access,
+            object: job.keeper.object.clone(),
+            context: job.context.clone(),
+            server_major: job.keeper.session.major(),
+            no_owner: job.state.request.ownership.no_owner,
+        }
     }
-    all.extend(arguments.iter().cloned());
-    all.push(folder.path().display().to_string());
-    let (running, mut output) = Running::start(&program, &all, access, object, &job.context.cancel)?;
-    std::io::copy(&mut output, &mut std::io::sink()).ok();
-    let complaints = running.finish().map_err(Ended::into_error)?;
-    if !complaints.is_empty() {
-        job.tell(Severity::Warning, format!("pg_restore says: {}", complaints.join("; ")), None);
+
+    /// Runs it on a table of contents, to its end or until the work is cancelled.
+    pub(super) fn run(
+        &self,
+        toc: &TableOfContents,
+        arguments: &[String],
+        cancel: &Cancel,
+    ) -> Result<(), SourceError> {
+        let folder = self.folder(toc)?;
+        let program = program(toc, self.server_major, &self.object, &self.context)?;
+        let mut all = vec![
+            "--format=directory".to_owned(),
+            "--exit-on-error".to_owned(),
+            "--no-password".to_owned(),
+            // The database is named by a variable: a name may look like a connection.
+            format!("--dbname=application_name=backstay {}", liveliness(program.major)),
+        ];
+        if self.no_owner {
+            all.push("--no-owner".to_owned());
+        }
+        all.extend(arguments.iter().cloned());
+        all.push(folder.path().display().to_string());
+        let (running, mut output) = Running::start(&program, &all, self.access, &self.object, cancel)?;
+        std::io::copy(&mut output, &mut std::io::sink()).ok();
+        let complaints = running.finish().map_err(Ended::into_error)?;
+        if !complaints.is_empty() {
+            let message = format!("pg_restore says: {}", complaints.join("; "));
+            let (severity, object) = (Severity::Warning, self.object.clone());
+            self.context.observer.event(Event::Finding(Finding { severity, object, message, hint: None }));
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Writes a folder with a table of contents and nothing else.
+    fn folder(&self, toc: &TableOfContents) -> Result<TempDir, SourceError> {
+        let scratch = self.context.scratch.path();
+        let failed = |error: &dyn std::fmt::Display| {
+            let message = format!("scratch space in {} cannot be written: {error}", scratch.display());
+            SourceError::new(SourceErrorKind::Failed, self.object.as_str(), message)
+                .with_hint("make room there, or name another scratch folder")
+        };
+        let folder = tempfile::Builder::new()
+            .prefix("postgres-")
+            .tempdir_in(scratch)
+            .map_err(|error| failed(&error))?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(folder.path().join("toc.dat"))
+            .map_err(|error| failed(&error))?;
+        let mut file = BufWriter::new(file);
+        toc.write(&mut file).map_err(|error| failed(&error))?;
+        file.flush().map_err(|error| failed(&error))?;
+        Ok(folder)
+    }
 }
 
 /// Returns how much memory each of the sessions that build indexes should use: what the server says, or more where

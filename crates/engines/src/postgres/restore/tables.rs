@@ -33,6 +33,11 @@ pub(super) struct Filled {
 }
 
 impl Filled {
+    /// Returns the bytes of its rows: the parts lie one behind the other.
+    pub(super) fn size_bytes(&self) -> u64 {
+        self.parts.last().map_or(0, |(range, _)| range.end)
+    }
+
     /// Returns the beginning of a `COPY` of it.
     pub(super) fn copy(&self) -> String {
         format!("COPY {} {}", self.via.as_ref().unwrap_or(&self.table).quoted, self.table.columns)
