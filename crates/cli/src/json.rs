@@ -69,7 +69,15 @@ const OWN_KEYS: &[(&str, &[(&str, Shape)])] = &[
     ("accept", &[("backups", Shape::List), ("dry_run", Shape::Null)]),
     ("list", &[("backups", Shape::List)]),
     ("show", &[("backup", Shape::Null), ("manifest", Shape::Null), ("files", Shape::Null)]),
-    ("verify", &[("summary", Shape::Null), ("files", Shape::List), ("performance", Shape::Null)]),
+    (
+        "verify",
+        &[
+            ("summary", Shape::Null),
+            ("files", Shape::List),
+            ("skipped", Shape::List),
+            ("performance", Shape::Null),
+        ],
+    ),
     (
         "restore",
         &[

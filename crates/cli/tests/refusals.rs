@@ -125,7 +125,7 @@ fn configurations_that_are_wrong() {
         "later.toml",
         "[targets.erp]\nsource = \"app.db\"\n[targets.erp.plans.n]\nschedule = \"0 2 * * *\"\n",
     );
-    machine.write("tools.json", "{\n  \"pruning\": { \"default_age_days\": 30 }\n}\n");
+    machine.write("tools.json", "{\n  \"logging\": { \"level\": \"INFO\" }\n}\n");
     let cases: &[Case<'_>] = &[
         ("a typo", &["list", "--config", "typo.toml"], 2, "typo.toml:3:1"),
         ("a password", &["list", "--config", "secret.toml"], 2, "secret.toml:2:1"),
@@ -151,7 +151,8 @@ fn references_that_name_nothing_or_too_much() {
         ("no such source", &["restore", "nowhere.db"], 2, "nowhere.db"),
         ("before the first", &["show", "app.db@2001-01-01"], 2, "app.db@2001-01-01"),
         ("further back than there are", &["show", "app.db@latest~7"], 2, "app.db@latest~7"),
-        ("a dump file to verify", &["verify", "./app.db"], 2, "./app.db"),
+        ("a dump file to verify beside a backup", &["verify", "./app.db", "app.db@latest"], 2, "./app.db"),
+        ("no dump file to verify", &["verify", "./app.sql.gz"], 20, "app.sql.gz"),
         ("a dump file to restore", &["restore", "./app.db", "--target", "other.db"], 2, "./app.db"),
         ("a file that is there", &["export", "app.db@latest", "--out", "there.sql"], 2, "there.sql"),
         ("no form", &["export", "app.db@latest", "--out", "app.txt"], 2, "app.txt"),

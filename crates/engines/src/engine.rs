@@ -160,6 +160,37 @@ pub struct LoadRequest<'a> {
     pub folder: &'a Path,
 }
 
+/// A dump that some tool made, to be read to its end.
+pub struct ExamineRequest<'a> {
+    /// What messages call it: the path of its file.
+    pub object: &'a str,
+    /// What [`Engine::recognise`] took it for.
+    pub form: ExportForm,
+    /// Its bytes, unpacked, from the first one on. Read as far as the form needs: what is left is for the caller.
+    pub dump: &'a mut dyn Read,
+    /// Its file, where that is the dump byte for byte: then what lies beside it may belong to it.
+    pub file: Option<&'a Path>,
+    /// Leaves out what only a second look at everything would find.
+    pub quick: bool,
+    /// Makes an empty folder for this call alone, where one is needed.
+    pub folder: &'a mut dyn FnMut() -> Result<PathBuf, SourceError>,
+}
+
+/// What a dump that is whole holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Examined {
+    /// How it was found out, and what it holds, as one sentence: `integrity check passed, 12 tables`.
+    pub detail: String,
+    /// How many tables it makes; `None` where that is not known.
+    pub tables: Option<u64>,
+    /// How many rows it holds; `None` where that is not known.
+    pub rows: Option<u64>,
+    /// Whether it holds nothing at all: no table, no row, no definition.
+    pub is_empty: bool,
+    /// What may be wrong with it although it is whole, each as a sentence about it.
+    pub doubts: Vec<String>,
+}
+
 /// What a restore kept of the database that it replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SafetyCopy {
@@ -332,5 +363,17 @@ pub trait Engine: Send + Sync {
     fn load(&self, request: LoadRequest<'_>, _context: &Context) -> Result<PathBuf, SourceError> {
         let message = "this version reads no dump files of this system";
         Err(SourceError::new(SourceErrorKind::Unsupported, request.object, message))
+    }
+
+    /// Reads a dump that some tool made to its end, and tells whether it is whole and what it holds. Fails where it is
+    /// not ([`SourceErrorKind::Damaged`]). What the dump says has no effect.
+    fn examine(&self, request: ExamineRequest<'_>, _context: &Context) -> Result<Examined, SourceError> {
+        let message = "this version reads no dump files of this system";
+        Err(SourceError::new(SourceErrorKind::Unsupported, request.object, message))
+    }
+
+    /// Like [`Engine::examine`], for a dump that is a folder. `None` where it is none of this system.
+    fn examine_folder(&self, _folder: &Path, _context: &Context) -> Option<Result<Examined, SourceError>> {
+        None
     }
 }

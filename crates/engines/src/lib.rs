@@ -2,14 +2,15 @@
 //! and restores them; it knows no repository. Entries leave as plain, ordered, dedupe-friendly bytes and come back
 //! through a [`flow::BackupReader`].
 
+mod counting;
 mod engine;
 pub mod postgres;
 mod restore;
 pub mod sqlite;
 
 pub use engine::{
-    Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, FileDump, LoadRequest,
-    Query, RoleAction, RoleReport, RoleRequest, SafetyCopy, Skipped,
+    Answer, DatabaseInfo, Engine, Enumeration, ExamineRequest, Examined, ExportForm, ExportSummary,
+    FactsDepth, FileDump, LoadRequest, Query, RoleAction, RoleReport, RoleRequest, SafetyCopy, Skipped,
 };
 pub use restore::{
     Holder, Ownership, Restore, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreState,

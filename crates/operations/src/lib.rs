@@ -39,6 +39,7 @@ mod unfinished;
 pub mod unlisted;
 pub mod unlock;
 pub mod verify;
+pub mod verify_files;
 
 pub use error::OperationError;
 pub use kept_configuration::Configuration;

@@ -4,6 +4,7 @@ use crate::journaling;
 use crate::reference::{Reference, ours_first, resolve};
 use crate::report::{Outcome, Report};
 use crate::{OperationError, Services, unlisted};
+use engines::Skipped;
 use flow::{Event, Finding, Phase, Severity};
 use jiff::Timestamp;
 use repository::{BackupId, BackupRecord, Damage, ProofLevel, ProofRecord, Unlisted};
@@ -81,6 +82,8 @@ pub struct VerifyBody {
     pub summary: VerifySummary,
     /// One for each backup.
     pub files: Vec<VerifyItem>,
+    /// What was passed over: nothing, of a repository.
+    pub skipped: Vec<Skipped>,
     /// How fast it went.
     pub performance: VerifyPerformance,
 }
@@ -112,6 +115,7 @@ fn abridged(body: &VerifyBody) -> VerifyBody {
     VerifyBody {
         summary: body.summary.clone(),
         files: damaged.into_iter().chain(right).take(journaling::ITEMS_KEPT).cloned().collect(),
+        skipped: vec![],
         performance: body.performance.clone(),
     }
 }
@@ -132,6 +136,7 @@ fn verify_all(
     let mut body = VerifyBody {
         summary: VerifySummary::default(),
         files: vec![],
+        skipped: vec![],
         performance: VerifyPerformance::default(),
     };
     body.files.extend(left_out.iter().map(of_unlisted));

@@ -23,3 +23,4 @@ pub(crate) mod show;
 pub(crate) mod stats;
 pub(crate) mod unlock;
 pub(crate) mod verify;
+mod verify_files;

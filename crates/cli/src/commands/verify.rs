@@ -1,5 +1,6 @@
-//! `verify`: reads back what is stored and says PASS or FAIL for each backup.
+//! `verify`: reads back what is stored and says PASS or FAIL for each backup. Paths are dump files: `verify_files`.
 
+use super::verify_files::{self, FileOptions};
 use crate::errors::{Failure, exit};
 use crate::globals::DryRun;
 use crate::json::Finished;
@@ -12,20 +13,33 @@ use flow::quoted;
 use operations::reference::short;
 use operations::verify::VerifyItem;
 
-/// Read back what is stored, every byte
+/// Read back what is stored, every byte; or dump files of any tool
 ///
 /// Without a BACKUP: the newest backup of every database. The outcome is kept in the repository as the backup's proof.
+///
+/// A path is a dump file, a folder of them, or a pattern in quotes: SQLite databases and their SQL text, SQL text, custom,
+/// tar and directory archives of PostgreSQL; plain, or packed by gzip, zstd, lz4, xz or bzip2. What a file is, is told by its
+/// content. Each is read to its end: the packing with its checksums, SQLite databases by their integrity check (with the
+/// -wal beside), SQL text for complete statements and the closing line of the tool that wrote it, archives by their table of
+/// contents and every block of data, and the SHA-256 that lies beside (FILE.json, FILE.sha256). A dump that holds nothing at
+/// all fails. The age is that of the time in the name, else of the modification.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   backstay verify
   backstay verify /srv/shop/shop.db@latest
   backstay verify shops                   the newest backup of each database of a target
-  backstay verify 3fa1c0de")]
+  backstay verify 3fa1c0de
+  backstay verify /srv/dumps              every dump file in a folder
+  backstay verify '/srv/dumps/acme-*.sql.gz' --latest --max-age 25h --min-size 1MB")]
 pub(crate) struct Options {
-    /// The backups: an id, SOURCE@latest, SOURCE@latest~2, SOURCE@2026-11-20T02:00, a configured target, or latest
-    #[arg(value_name = "BACKUP")]
+    /// The backups: an id, SOURCE@latest, SOURCE@latest~2, SOURCE@2026-11-20T02:00, a configured target, or latest; or dump
+    /// files, folders of them, and patterns
+    #[arg(value_name = "BACKUP|PATH")]
     backups: Vec<String>,
+
+    #[command(flatten)]
+    files: FileOptions,
 
     #[command(flatten)]
     pub(crate) dry_run: DryRun,
@@ -33,15 +47,27 @@ pub(crate) struct Options {
 
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Failure> {
     let mut references = Vec::new();
+    let mut paths = Vec::new();
     for text in &options.backups {
         if is_bare_path(session, text)? {
+            paths.push(text.as_str());
+        } else {
+            references.push(reference(session, text)?);
+        }
+    }
+    if !paths.is_empty() {
+        if let Some(reference) = references.first() {
             return Err(Failure::usage(
-                format!("`{text}` would be a dump file, and this version verifies none yet"),
-                format!("the newest backup of a database is {}", quoted(&format!("{text}@latest"))),
+                format!("`{}` is a backup and `{}` a dump file", reference.text, paths[0]),
+                format!(
+                    "verify them apart; the newest backup of a database is {}",
+                    quoted(&format!("{}@latest", paths[0]))
+                ),
             ));
         }
-        references.push(reference(session, text)?);
+        return verify_files::run(session, &options.files, &paths, options.dry_run.dry_run);
     }
+    options.files.refuse_for_backups()?;
     let services = match options.backups.first() {
         Some(first) => opening::for_backup_argument(session, first)?,
         None => opening::for_source(session, None)?,

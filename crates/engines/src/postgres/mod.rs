@@ -12,6 +12,7 @@ mod digest;
 mod discover;
 mod dump;
 mod encoding;
+mod examine;
 mod failure;
 mod live;
 mod many;
@@ -30,8 +31,8 @@ mod tools;
 
 use crate::restore::{Restore, RestoreError, RestoreRequest, RestoreState};
 use crate::{
-    Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, FileDump, Query,
-    SafetyCopy,
+    Answer, DatabaseInfo, Engine, Enumeration, ExamineRequest, Examined, ExportForm, ExportSummary,
+    FactsDepth, FileDump, Query, SafetyCopy,
 };
 use crate::{RoleReport, RoleRequest};
 pub use discover::{DiscoverLimits, FoundCluster, InstalledServer, discover, installed_server};
@@ -40,7 +41,7 @@ use flow::{
     TargetRef,
 };
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The engine for PostgreSQL servers. Holds no state: calls may come from any thread.
 #[derive(Debug, Clone, Copy, Default)]
@@ -150,5 +151,17 @@ impl Engine for PostgresEngine {
         context: &Context,
     ) -> Result<FileDump, SourceError> {
         dump::dump_file(request, form, out, context)
+    }
+
+    fn recognise(&self, head: &[u8]) -> Result<ExportForm, Option<String>> {
+        examine::recognise(head)
+    }
+
+    fn examine(&self, request: ExamineRequest<'_>, context: &Context) -> Result<Examined, SourceError> {
+        examine::examine(request, context)
+    }
+
+    fn examine_folder(&self, folder: &Path, context: &Context) -> Option<Result<Examined, SourceError>> {
+        examine::examine_folder(folder, context)
     }
 }

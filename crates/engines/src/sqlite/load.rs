@@ -15,7 +15,7 @@ use super::statements::first_word;
 use crate::engine::{ExportForm, LoadRequest};
 use flow::{Context, Event, Finding, Severity, SourceError, SourceErrorKind};
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -65,7 +65,11 @@ pub(super) fn load(request: LoadRequest<'_>, context: &Context) -> Result<PathBu
 }
 
 /// Copies an image, and the log without which it would be another database.
-fn copy_image(request: LoadRequest<'_>, database: &Path, context: &Context) -> Result<(), SourceError> {
+pub(super) fn copy_image(
+    request: LoadRequest<'_>,
+    database: &Path,
+    context: &Context,
+) -> Result<(), SourceError> {
     let before = request.file.map(look).transpose()?;
     let mut image = OpenOptions::new()
         .write(true)
@@ -74,14 +78,24 @@ fn copy_image(request: LoadRequest<'_>, database: &Path, context: &Context) -> R
         .open(database)
         .map_err(|error| unwritable(database, error))?;
     let mut buffer = vec![0; 1 << 18];
+    let mut length = 0;
     loop {
         context.cancel.check().map_err(|_| SourceError::cancelled(request.object))?;
         let read = request.dump.read(&mut buffer).map_err(|error| failure::dump(request.object, error))?;
         if read == 0 {
             break;
         }
-        image.write_all(&buffer[..read]).map_err(|error| unwritable(database, error))?;
+        let bytes = &buffer[..read];
+        // What is all zeros takes no space.
+        let written = if bytes.iter().all(|byte| *byte == 0) {
+            image.seek(SeekFrom::Current(read as i64)).map(drop)
+        } else {
+            image.write_all(bytes)
+        };
+        written.map_err(|error| unwritable(database, error))?;
+        length += read as u64;
     }
+    image.set_len(length).map_err(|error| unwritable(database, error))?;
     drop(image);
     let Some(file) = request.file else { return Ok(()) };
     for suffix in COMPANIONS {

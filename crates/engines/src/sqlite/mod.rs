@@ -6,6 +6,7 @@
 mod cut;
 mod discover;
 mod dump;
+mod examine;
 mod export;
 mod failure;
 mod file;
@@ -20,6 +21,7 @@ mod load_text;
 mod marks;
 mod open;
 mod pages;
+mod read_text;
 mod record;
 mod restore;
 mod rows;
@@ -36,8 +38,8 @@ pub use discover::{DiscoverLimits, discover};
 
 use crate::restore::{Restore, RestoreError, RestoreRequest, RestoreState};
 use crate::{
-    Answer, DatabaseInfo, Engine, Enumeration, ExportForm, ExportSummary, FactsDepth, FileDump, LoadRequest,
-    Query, SafetyCopy,
+    Answer, DatabaseInfo, Engine, Enumeration, ExamineRequest, Examined, ExportForm, ExportSummary,
+    FactsDepth, FileDump, LoadRequest, Query, SafetyCopy,
 };
 use flow::{
     BackupReader, Context, DatabaseName, DatabaseRef, Dump, DumpRequest, EngineKind, Facts, Manifest,
@@ -173,5 +175,9 @@ impl Engine for SqliteEngine {
 
     fn load(&self, request: LoadRequest<'_>, context: &Context) -> Result<PathBuf, SourceError> {
         load::load(request, context)
+    }
+
+    fn examine(&self, request: ExamineRequest<'_>, context: &Context) -> Result<Examined, SourceError> {
+        examine::examine(request, context)
     }
 }

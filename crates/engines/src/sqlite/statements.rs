@@ -49,7 +49,7 @@ enum Mode {
     BlockComment { star: bool },
 }
 
-struct Lexer {
+pub(super) struct Lexer {
     state: State,
     mode: Mode,
     word: Vec<u8>,
@@ -58,12 +58,12 @@ struct Lexer {
 }
 
 impl Lexer {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { state: State::Start, mode: Mode::Plain, word: Vec::new(), pending: None }
     }
 
     /// Takes a byte; tells whether a statement ended with it.
-    fn feed(&mut self, byte: u8) -> bool {
+    pub(super) fn feed(&mut self, byte: u8) -> bool {
         match self.mode {
             Mode::Quoted(end) => {
                 if byte == end {
@@ -159,8 +159,25 @@ impl Lexer {
         self.word.clear();
     }
 
+    /// Returns the byte up to which everything is quoted or commented away, where the text is in such a piece.
+    pub(super) fn skips_to(&self) -> Option<u8> {
+        match self.mode {
+            Mode::Quoted(end) => Some(end),
+            Mode::LineComment => Some(b'\n'),
+            Mode::BlockComment { star: false } => Some(b'*'),
+            Mode::BlockComment { star: true } | Mode::Plain => None,
+        }
+    }
+
+    /// Tells, at the end of a text, whether it ends within a statement, a text in quotes or a comment.
+    pub(super) fn is_cut(&mut self) -> bool {
+        let open = !matches!(self.mode, Mode::Plain | Mode::LineComment);
+        self.end_word();
+        open || self.pending.is_some() || self.state != State::Start
+    }
+
     /// Tells whether nothing but blanks and comments came since the last statement.
-    fn is_between(&self) -> bool {
+    pub(super) fn is_between(&self) -> bool {
         self.state == State::Start
             && self.mode == Mode::Plain
             && self.word.is_empty()
@@ -190,10 +207,7 @@ impl<R: BufRead> Statements<R> {
             };
             if chunk.is_empty() {
                 // What is quoted or commented is no blank, and an open comment swallowed the rest.
-                let open = !matches!(lexer.mode, Mode::Plain | Mode::LineComment);
-                lexer.end_word();
-                let rest = open || lexer.pending.is_some() || lexer.state != State::Start;
-                return Ok(rest.then_some(Piece::Rest(text)));
+                return Ok(lexer.is_cut().then_some(Piece::Rest(text)));
             }
             let mut used = 0;
             let mut ended = false;

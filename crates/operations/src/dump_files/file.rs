@@ -131,18 +131,13 @@ fn archive_size(folder: &Path) -> u64 {
 
 /// Tells which engine reads what begins so, and in which form it is; else why none does.
 pub(crate) fn recognise(engines: &Engines, head: &[u8]) -> Result<(EngineKind, ExportForm), String> {
-    let foreign: [(&[u8], &str); 4] = [
-        (b"PGDMP", "a PostgreSQL archive"),
+    let foreign: [(&[u8], &str); 3] = [
         (b"age-encryption.org/", "encrypted by age"),
         (b"-----BEGIN AGE ENCRYPTED FILE", "encrypted by age"),
         (b"DZV1", "a Neo4j dump"),
     ];
     if let Some((_, what)) = foreign.iter().find(|(magic, _)| head.starts_with(magic)) {
-        return Err(format!("is {what}, which this version does not import"));
-    }
-    let beginning = &head[..head.len().min(400)];
-    if beginning.windows(24).any(|text| text == b"PostgreSQL database dump") {
-        return Err("is a PostgreSQL dump, which this version does not import".to_owned());
+        return Err(format!("is {what}, which this version does not read"));
     }
     let mut reason = "is no dump of a database".to_owned();
     for engine in engines.iter() {

@@ -21,4 +21,4 @@ pub(crate) use in_use::OpenFiles;
 pub use lock::FolderLock;
 pub use pattern::{Pattern, expand};
 pub(crate) use sound::{beginning_problem, problem};
-pub(crate) use unpack::{Fingerprint, Unpacked, fingerprint};
+pub(crate) use unpack::{Fingerprint, Unpacked, fingerprint, packing_of};

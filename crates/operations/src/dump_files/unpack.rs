@@ -95,6 +95,14 @@ impl Seen {
     }
 }
 
+/// Tells how a file is packed, which stays where it is read.
+pub(crate) fn packing_of(file: &File) -> io::Result<Compression> {
+    use std::os::unix::fs::FileExt;
+    let mut head = [0; 8];
+    let count = file.read_at(&mut head, 0)?;
+    Ok(detect(&head[..count]))
+}
+
 /// Tells by its first bytes how a file is packed.
 fn detect(head: &[u8]) -> Compression {
     let magics: [(&[u8], Compression); 5] = [

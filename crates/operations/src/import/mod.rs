@@ -5,7 +5,7 @@
 //! no dump leaves nothing, and the others go on. Files are opened for reading and nothing else. A crash leaves a scratch
 //! folder, which the next import removes; what was imported before it is there, and is known again by its digest.
 
-mod scratch;
+pub(crate) mod scratch;
 
 pub use crate::dump_files::{Choice, DumpFile, Found, TimeSource, find};
 
@@ -219,7 +219,7 @@ fn is_cancelled(error: &OperationError) -> bool {
         || matches!(error, OperationError::Source(error) if error.kind == SourceErrorKind::Cancelled)
 }
 
-fn no_scratch(path: &Path, error: std::io::Error) -> SourceError {
+pub(crate) fn no_scratch(path: &Path, error: std::io::Error) -> SourceError {
     SourceError::new(SourceErrorKind::Failed, path.display().to_string(), "scratch space cannot be used")
         .with_hint("make room there, or name another folder by --scratch")
         .with_source(error)
@@ -260,7 +260,8 @@ impl Import<'_> {
         }
         let mut unpacked = Unpacked::begin(opened).map_err(|error| undecodable(&file.path, error))?;
         self.item.compression = Some(unpacked.compression);
-        let (engine, form) = recognise(&self.services.engines, &unpacked.head).map_err(|reason| {
+        let known = recognise(&self.services.engines, &unpacked.head).and_then(importable);
+        let (engine, form) = known.map_err(|reason| {
             SourceError::new(SourceErrorKind::NotADatabase, file.path.as_str(), reason)
                 .with_hint("name a SQLite database file, or SQL text that makes one, plain or packed")
         })?;
@@ -446,16 +447,29 @@ impl Import<'_> {
     }
 }
 
+/// Of PostgreSQL nothing is imported: it would have to be loaded into a server first.
+fn importable((engine, form): (EngineKind, ExportForm)) -> Result<(EngineKind, ExportForm), String> {
+    match (engine, form) {
+        (EngineKind::Postgres, ExportForm::Sql) => {
+            Err("is a PostgreSQL dump, which this version does not import".to_owned())
+        }
+        (EngineKind::Postgres, _) => {
+            Err("is a PostgreSQL archive, which this version does not import".to_owned())
+        }
+        known => Ok(known),
+    }
+}
+
 /// What a file was when it was looked at.
 #[derive(PartialEq, Eq)]
-struct Look {
+pub(crate) struct Look {
     identity: (u64, u64),
     size_bytes: u64,
     modified: (i64, i64),
 }
 
 impl Look {
-    fn at(file: &File, path: &Path) -> Result<Self, SourceError> {
+    pub(crate) fn at(file: &File, path: &Path) -> Result<Self, SourceError> {
         use std::os::unix::fs::MetadataExt;
         let metadata = file.metadata().map_err(|error| unreadable(path, error))?;
         Ok(Self {

@@ -19,7 +19,7 @@ pub struct ArchiveVersion {
 }
 
 impl ArchiveVersion {
-    pub(super) fn is_at_least(self, minor: u8) -> bool {
+    pub(in crate::postgres) fn is_at_least(self, minor: u8) -> bool {
         (self.major, self.minor) >= (1, minor)
     }
 }

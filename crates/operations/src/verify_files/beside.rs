@@ -1,0 +1,85 @@
+//! What lies beside a dump file and says what it must be: the manifest that we write (`FILE.json`), or what `sha256sum`
+//! printed (`FILE.sha256`).
+//!
+//! Read and nothing else; a file beside that says nothing of it counts as none.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// No such file is longer.
+const BYTES_MAX: u64 = 64 << 20;
+
+/// What is said of a file's digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Expected {
+    /// SHA-256 in small hexadecimal digits.
+    pub(super) sha256: String,
+    /// Where it is said.
+    pub(super) place: PathBuf,
+}
+
+/// Returns the digest that a file must have; `None` where nothing beside it says one.
+pub(super) fn expected(path: &Path) -> Option<Expected> {
+    let with = |ending: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        PathBuf::from(name)
+    };
+    let manifest = with(".json");
+    let said = read(&manifest).and_then(|text| {
+        let value: serde_json::Value = serde_json::from_str(&text).ok()?;
+        value.get("sha256")?.as_str().and_then(digest)
+    });
+    if let Some(sha256) = said {
+        return Some(Expected { sha256, place: manifest });
+    }
+    let sums = with(".sha256");
+    let name = path.file_name()?.to_str()?.to_owned();
+    let text = read(&sums)?;
+    let of_line = |line: &str| {
+        let (first, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+        let named = rest.trim_start_matches([' ', '\t', '*']);
+        let fits = named.is_empty() || Path::new(named).file_name().is_some_and(|own| own == name.as_str());
+        digest(first).filter(|_| fits)
+    };
+    let sha256 = text.lines().find_map(of_line)?;
+    Some(Expected { sha256, place: sums })
+}
+
+fn read(path: &Path) -> Option<String> {
+    let file = File::open(path).ok()?;
+    let mut text = String::new();
+    file.take(BYTES_MAX).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+fn digest(text: &str) -> Option<String> {
+    let is_one = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_one.then(|| text.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_digest_is_found_beside_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sql");
+        let one = "0123456789abcdef".repeat(4);
+        assert_eq!(expected(&path), None);
+        std::fs::write(
+            folder.path().join("a.sql.sha256"),
+            format!("{}  other.sql\n{}  ./a.sql\n", "f".repeat(64), one.to_uppercase()),
+        )
+        .unwrap();
+        assert_eq!(expected(&path).unwrap().sha256, one);
+        std::fs::write(folder.path().join("a.sql.json"), format!("{{\"sha256\":\"{}\"}}", "a".repeat(64)))
+            .unwrap();
+        assert_eq!(expected(&path).unwrap().sha256, "a".repeat(64));
+        std::fs::write(folder.path().join("a.sql.json"), "{}").unwrap();
+        assert_eq!(expected(&path).unwrap().sha256, one);
+    }
+}
