@@ -153,7 +153,7 @@ fn references_that_name_nothing_or_too_much() {
         ("further back than there are", &["show", "app.db@latest~7"], 2, "app.db@latest~7"),
         ("a dump file to verify beside a backup", &["verify", "./app.db", "app.db@latest"], 2, "./app.db"),
         ("no dump file to verify", &["verify", "./app.sql.gz"], 20, "app.sql.gz"),
-        ("a dump file to restore", &["restore", "./app.db", "--target", "other.db"], 2, "./app.db"),
+        ("a dump file to restore to itself", &["restore", "./app.db", "--target", "app.db"], 2, "app.db"),
         ("a file that is there", &["export", "app.db@latest", "--out", "there.sql"], 2, "there.sql"),
         ("no form", &["export", "app.db@latest", "--out", "app.txt"], 2, "app.txt"),
         ("no folder", &["export", "app.db@latest", "--out", "none/app.db"], 1, "none/app.db"),

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The databases of a target, and what was passed over while looking for them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -374,6 +375,30 @@ pub trait Engine: Send + Sync {
 
     /// Like [`Engine::examine`], for a dump that is a folder. `None` where it is none of this system.
     fn examine_folder(&self, _folder: &Path, _context: &Context) -> Option<Result<Examined, SourceError>> {
+        None
+    }
+
+    /// Reads a dump that some tool made to its end, and gives it as a backup that [`Engine::begin_restore`] can plan with:
+    /// taken of `database`, as far as the manifest speaks of that. What is needed again lies in the request's folder, or in
+    /// its file where that is the dump byte for byte: both must stay as long as the backup is used. Fails where the dump is
+    /// not whole and sound.
+    fn open_dump(
+        &self,
+        request: LoadRequest<'_>,
+        _database: &DatabaseRef,
+        _context: &Context,
+    ) -> Result<Arc<dyn BackupReader>, SourceError> {
+        let message = "this version restores no dump files of this system";
+        Err(SourceError::new(SourceErrorKind::Unsupported, request.object, message))
+    }
+
+    /// Like [`Engine::open_dump`], for a dump that is a folder. `None` where it is none of this system.
+    fn open_dump_folder(
+        &self,
+        _folder: &Path,
+        _database: &DatabaseRef,
+        _context: &Context,
+    ) -> Option<Result<Arc<dyn BackupReader>, SourceError>> {
         None
     }
 }

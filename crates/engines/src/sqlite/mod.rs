@@ -18,6 +18,7 @@ mod live;
 mod load;
 mod load_rights;
 mod load_text;
+mod loaded;
 mod marks;
 mod open;
 mod pages;
@@ -48,6 +49,7 @@ use flow::{
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The engine for SQLite 3 database files. Holds no state: calls may come from any thread.
 #[derive(Debug, Clone, Copy, Default)]
@@ -179,5 +181,14 @@ impl Engine for SqliteEngine {
 
     fn examine(&self, request: ExamineRequest<'_>, context: &Context) -> Result<Examined, SourceError> {
         examine::examine(request, context)
+    }
+
+    fn open_dump(
+        &self,
+        request: LoadRequest<'_>,
+        database: &DatabaseRef,
+        context: &Context,
+    ) -> Result<Arc<dyn BackupReader>, SourceError> {
+        loaded::open(request, database, context)
     }
 }

@@ -464,7 +464,7 @@ fn importable((engine, form): (EngineKind, ExportForm)) -> Result<(EngineKind, E
 #[derive(PartialEq, Eq)]
 pub(crate) struct Look {
     identity: (u64, u64),
-    size_bytes: u64,
+    pub(crate) size_bytes: u64,
     modified: (i64, i64),
 }
 
@@ -480,7 +480,7 @@ impl Look {
     }
 }
 
-fn undecodable(path: &str, error: std::io::Error) -> SourceError {
+pub(crate) fn undecodable(path: &str, error: std::io::Error) -> SourceError {
     if error.raw_os_error().is_some() {
         return unreadable(Path::new(path), error);
     }
@@ -490,7 +490,7 @@ fn undecodable(path: &str, error: std::io::Error) -> SourceError {
 }
 
 /// A moment that is still to come stays the newest for long, whatever is backed up meanwhile.
-fn tell_future(context: &Context, file: &DumpFile) {
+pub(crate) fn tell_future(context: &Context, file: &DumpFile) {
     if file.time > Timestamp::now() {
         context.observer.event(Event::Finding(Finding {
             severity: Severity::Warning,
@@ -502,7 +502,7 @@ fn tell_future(context: &Context, file: &DumpFile) {
 }
 
 /// Asks for the room that the database will take; how much a packed file unpacks to is a guess.
-fn enough_space(
+pub(crate) fn enough_space(
     folder: &Path,
     file_bytes: u64,
     compression: Compression,

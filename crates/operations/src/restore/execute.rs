@@ -70,8 +70,8 @@ fn run_planned(
     let steps = running.restore.steps().to_vec();
     running.finish_or_roll_back(&steps, planned.backup.as_ref())?;
     let mut body = running.body(planned.verify, started);
-    body.backup = Some(planned.record.id);
-    body.backup_time = Some(planned.record.time);
+    body.backup = Some(planned.backup_id);
+    body.backup_time = Some(planned.time);
     body.plan = Some(planned.plan);
     body.estimated_ms = Some(planned.estimated_ms);
     Ok(Report::new("restore", started, Outcome::Complete, body))

@@ -1,12 +1,14 @@
 //! Restores: plans, asks, runs the engine's steps with hooks and health checks between them, and rolls back by itself
-//! where anything fails. After a crash [`resume`] and [`roll_back`] finish what lies beside the target.
+//! where anything fails; from backups of a repository, or from dump files of any tool. After a crash [`resume`] and [`roll_back`] finish what lies beside the target.
 
+mod dump_file;
 mod execute;
 mod files;
 mod pending;
 mod plan;
 
 pub use crate::restored::{RestoreBody, RestorePerformance, StepTime};
+pub use dump_file::{DumpRestoreOptions, is_of_dump_file, resume_dump, run_dump};
 pub use files::{FilesBody, FilesOptions, restore_files};
 pub use pending::{PendingOptions, resume, roll_back};
 pub use plan::{Destination, Planned, RestoreOptions};
@@ -119,7 +121,7 @@ fn explain(error: OperationError, record: &BackupRecord, next: Option<&BackupRec
                 "the next older backup is {} of {}, {} older; `--fallback` accepts it",
                 short(&next.id.0),
                 next.time,
-                plan::age_between(next, record),
+                plan::age_between(next.time, record.time),
             )
         }
         None => {

@@ -8,9 +8,10 @@ use crate::hooks;
 use crate::report::{Outcome, Report};
 use crate::{Engines, OperationError, Services};
 use engines::{RestorePlan, RestoreState, RestoreStep, Standing};
-use flow::{Context, DatabaseRef, EngineKind, SourceError, SourceErrorKind, quoted};
+use flow::{BackupReader, Context, DatabaseRef, EngineKind, SourceError, SourceErrorKind, quoted};
 use jiff::Timestamp;
 use repository::BackupId;
+use std::sync::Arc;
 
 /// Which unfinished restore is meant.
 #[derive(Debug, Clone)]
@@ -51,6 +52,21 @@ impl PendingOptions {
 
 /// Runs the remaining steps.
 pub fn resume(services: &Services, options: &PendingOptions) -> Result<Report<RestoreBody>, OperationError> {
+    resume_from(services, options, &mut |state| {
+        let id = BackupId(state.request.backup.clone());
+        Ok(services.repository.open(&id, &services.context)?)
+    })
+}
+
+/// Opens what a restore was begun with.
+pub(super) type Open<'a> = dyn FnMut(&RestoreState) -> Result<Arc<dyn BackupReader>, OperationError> + 'a;
+
+/// Runs the remaining steps, of whatever `open` says the restore was begun with.
+pub(super) fn resume_from(
+    services: &Services,
+    options: &PendingOptions,
+    open: &mut Open<'_>,
+) -> Result<Report<RestoreBody>, OperationError> {
     let started = Timestamp::now();
     let state = options.state(&services.engines, &services.context)?;
     if state.rolling_back {
@@ -64,7 +80,7 @@ pub fn resume(services: &Services, options: &PendingOptions) -> Result<Report<Re
     }
     let id = BackupId(state.request.backup.clone());
     let verify = state.request.verify;
-    let backup = services.repository.open(&id, &services.context)?;
+    let backup = open(&state)?;
     let mut running = take_up(services, options, state.clone())?;
     let left: Vec<RestoreStep> = running
         .restore

@@ -7,7 +7,7 @@ use crate::{OperationError, Services};
 use engines::{Ownership, Restore, RestoreMode, RestorePlan, RestoreRequest, Safety};
 use flow::{BackupReader, DatabaseRef, EngineKind, Event, Finding, Severity};
 use jiff::Timestamp;
-use repository::{BackupRecord, RepositoryError, RepositoryErrorKind};
+use repository::{BackupId, BackupRecord, RepositoryError, RepositoryErrorKind};
 use std::sync::Arc;
 
 /// Where a restore goes.
@@ -48,8 +48,12 @@ pub struct RestoreOptions {
 
 /// A restore that is ready to run.
 pub struct Planned {
-    /// The backup.
-    pub record: BackupRecord,
+    /// The backup: its id, or the path of a dump file.
+    pub backup_id: BackupId,
+    /// What messages call it.
+    pub shown: String,
+    /// The moment that it shows.
+    pub time: Timestamp,
     /// The database that it goes to.
     pub target: DatabaseRef,
     /// What the engine is going to do.
@@ -148,7 +152,7 @@ pub(super) fn plan(
     };
     let backup = services.repository.open(&record.id, &services.context)?;
     let request = RestoreRequest {
-        target: target.clone(),
+        target,
         mode,
         safety: options.safety.clone(),
         verify: options.verify,
@@ -159,20 +163,40 @@ pub(super) fn plan(
         started: Timestamp::now(),
         host: services.host.clone(),
     };
+    let subject = Subject { shown: short(&record.id.0).to_owned(), time: record.time };
+    plan_request(services, request, (kind, subject), backup, &options.hooks)
+}
+
+/// What is restored, as it is shown.
+pub(super) struct Subject {
+    pub(super) shown: String,
+    pub(super) time: Timestamp,
+}
+
+/// Has the engine plan what is asked for.
+pub(super) fn plan_request(
+    services: &Services,
+    request: RestoreRequest,
+    (kind, subject): (EngineKind, Subject),
+    backup: Arc<dyn BackupReader>,
+    hooks: &Hooks,
+) -> Result<Planned, OperationError> {
     let engine = services.engines.get(kind)?;
     let restore = engine.begin_restore(&request, backup.manifest(), services.context.clone())?;
     let mut plan = restore.plan().clone();
-    name_hooks(&mut plan.actions, &options.hooks, options.verify);
-    let estimated_ms = estimate(services, &plan, options.verify);
+    name_hooks(&mut plan.actions, hooks, request.verify);
+    let estimated_ms = estimate(services, &plan, request.verify);
     Ok(Planned {
-        record: record.clone(),
-        target,
+        backup_id: BackupId(request.backup),
+        shown: subject.shown,
+        time: subject.time,
+        target: request.target,
         plan,
         estimated_ms,
         restore,
         backup,
-        hooks: options.hooks.clone(),
-        verify: options.verify,
+        hooks: hooks.clone(),
+        verify: request.verify,
     })
 }
 
@@ -205,8 +229,8 @@ fn estimate(services: &Services, plan: &RestorePlan, verify: bool) -> u64 {
 /// The report of a dry run: what would happen, space and time.
 pub(super) fn dry_run(planned: &Planned) -> RestoreBody {
     RestoreBody {
-        backup: Some(planned.record.id.clone()),
-        backup_time: Some(planned.record.time),
+        backup: Some(planned.backup_id.clone()),
+        backup_time: Some(planned.time),
         target: planned.target.connection.clone(),
         safety_copy: planned.plan.safety_copy.clone(),
         verified: false,
@@ -220,9 +244,9 @@ pub(super) fn dry_run(planned: &Planned) -> RestoreBody {
     }
 }
 
-/// Returns how much older one backup is than another.
-pub(super) fn age_between(older: &BackupRecord, newer: &BackupRecord) -> String {
-    let minutes = (newer.time.as_second() - older.time.as_second()) / 60;
+/// Returns how much older one moment is than another.
+pub(super) fn age_between(older: Timestamp, newer: Timestamp) -> String {
+    let minutes = (newer.as_second() - older.as_second()) / 60;
     match minutes {
         ..120 => format!("{minutes} min"),
         120..2880 => format!("{} hours", minutes / 60),
@@ -240,7 +264,7 @@ pub(super) fn tell_suspicion(services: &Services, records: &[BackupRecord], reco
             "the newest before it that is not suspect is {} of {}, {} older: restore that one unless this loss was meant",
             short(&good.id.0),
             to_the_second(good.time),
-            age_between(good, record),
+            age_between(good.time, record.time),
         ),
         None => "there is no backup before it that is not suspect".to_owned(),
     };

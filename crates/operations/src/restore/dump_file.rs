@@ -1,0 +1,244 @@
+//! Restores from a dump file that any tool made: what it holds is read to its end first, and is then restored as a backup is,
+//! with the same steps, safety copy and way back.
+//!
+//! The file is opened for reading and nothing else. What has to be unpacked or loaded lies in scratch meanwhile, never beside
+//! the target. After a crash the record beside the target names the file and its SHA-256: only the same one is gone on with.
+
+use super::pending::{PendingOptions, resume_from};
+use super::plan::{self, Planned, Subject, plan_request};
+use super::{Hooks, RestoreBody, execute};
+use crate::dump_files::{DumpFile, FolderLock, Unpacked, recognise, unreadable};
+use crate::import::scratch::ScratchFolder;
+use crate::import::{Look, enough_space, no_scratch, tell_future, undecodable};
+use crate::plain_file::Compression;
+use crate::report::{Outcome, Report};
+use crate::{OperationError, Services};
+use engines::{LoadRequest, Ownership, RestoreMode, RestoreRequest, RestoreState, Safety};
+use flow::{
+    BackupReader, DatabaseRef, EngineKind, Event, Finding, Phase, ReadErrorKind, Severity, SourceError,
+    SourceErrorKind,
+};
+use jiff::Timestamp;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How a restore record names a dump file as where the backup is, before the file's SHA-256.
+const LOCATION: &str = "dump-file:";
+
+/// Which dump file to restore, where to, and how.
+#[derive(Debug, Clone)]
+pub struct DumpRestoreOptions {
+    /// The file, and behind it the older ones of the same database, newest first.
+    pub files: Vec<DumpFile>,
+    /// The database that it goes to, which need not exist.
+    pub target: DatabaseRef,
+    /// The system of that database.
+    pub engine: EngineKind,
+    /// Writes through the database system instead of renaming.
+    pub in_place: bool,
+    /// What becomes of the old database.
+    pub safety: Safety,
+    /// Whether what was written is compared and checked.
+    pub verify: bool,
+    /// To whom it belongs, where the database system has owners.
+    pub ownership: Ownership,
+    /// Only these tables.
+    pub tables: Vec<String>,
+    /// Commands and checks around the swap.
+    pub hooks: Hooks,
+    /// Takes the next older file where this one is damaged.
+    pub fallback: bool,
+    /// Tells what would happen, and changes nothing.
+    pub dry_run: bool,
+}
+
+/// Restores a dump file. `confirm` is shown the plan before anything changes, and may refuse by its error. A file that is
+/// not whole stops it, and the next older one is named; that one is taken only where `fallback` says so.
+pub fn run_dump(
+    services: &Services,
+    options: &DumpRestoreOptions,
+    confirm: &mut dyn FnMut(&Planned) -> Result<(), OperationError>,
+) -> Result<Report<RestoreBody>, OperationError> {
+    let started = Timestamp::now();
+    let mut files = options.files.iter();
+    let mut file =
+        files.next().ok_or_else(|| OperationError::usage("no dump file is named", "name one".to_owned()))?;
+    let mut confirmed = false;
+    loop {
+        let error = match attempt(services, options, file, started, &mut confirmed, confirm) {
+            Err(error) if is_of_the_dump(&error) => error,
+            outcome => return outcome,
+        };
+        match files.next() {
+            Some(next) if options.fallback => {
+                tell_fallback(services, file, next, &error);
+                file = next;
+            }
+            Some(next) => return Err(explain(error, file, next)),
+            None => return Err(error),
+        }
+    }
+}
+
+fn attempt(
+    services: &Services,
+    options: &DumpRestoreOptions,
+    file: &DumpFile,
+    started: Timestamp,
+    confirmed: &mut bool,
+    confirm: &mut dyn FnMut(&Planned) -> Result<(), OperationError>,
+) -> Result<Report<RestoreBody>, OperationError> {
+    let _lock = lock(Path::new(&file.path))?;
+    let mut scratch = make_scratch(services)?;
+    tell_future(&services.context, file);
+    let opened = open(services, &options.target, options.engine, Path::new(&file.path), &mut scratch)?;
+    let request = RestoreRequest {
+        target: options.target.clone(),
+        mode: if options.in_place { RestoreMode::InPlace } else { RestoreMode::Swap },
+        safety: options.safety.clone(),
+        verify: options.verify,
+        ownership: options.ownership.clone(),
+        tables: options.tables.clone(),
+        backup: file.path.clone(),
+        repository: format!("{LOCATION}{}", opened.sha256),
+        started: Timestamp::now(),
+        host: services.host.clone(),
+    };
+    let subject = Subject { shown: file.path.clone(), time: file.time };
+    let planned = plan_request(services, request, (options.engine, subject), opened.backup, &options.hooks)?;
+    if options.dry_run {
+        return Ok(Report::new("restore", started, Outcome::Complete, plan::dry_run(&planned)));
+    }
+    if !*confirmed {
+        confirm(&planned)?;
+        *confirmed = true;
+    }
+    execute::execute(services, planned, started)
+}
+
+/// A dump file that was read to its end.
+struct Opened {
+    backup: Arc<dyn BackupReader>,
+    sha256: String,
+}
+
+/// Keeps a prune out of the folder in which a file lies. Where the folder cannot be locked, nobody else can lock it either.
+fn lock(path: &Path) -> Result<Option<FolderLock>, OperationError> {
+    match path.parent().map(FolderLock::shared) {
+        Some(Err(error)) if error.kind == SourceErrorKind::InUse => Err(error.into()),
+        other => Ok(other.and_then(Result::ok)),
+    }
+}
+
+fn make_scratch(services: &Services) -> Result<ScratchFolder, OperationError> {
+    let path = services.context.scratch.path();
+    Ok(ScratchFolder::make(path).map_err(|error| no_scratch(path, error))?)
+}
+
+/// Reads a dump file to its end, as a backup of what it holds. The target says for which system it must be.
+fn open(
+    services: &Services,
+    target: &DatabaseRef,
+    kind: EngineKind,
+    path: &Path,
+    scratch: &mut ScratchFolder,
+) -> Result<Opened, OperationError> {
+    let context = &services.context;
+    let object = path.display().to_string();
+    let file = File::open(path).map_err(|error| unreadable(path, error))?;
+    let before = Look::at(&file, path)?;
+    let phase = Phase { name: format!("reading {object}"), total_bytes: None };
+    context.observer.event(Event::Phase(phase));
+    let mut unpacked = Unpacked::begin(file).map_err(|error| undecodable(&object, error))?;
+    let (engine, form) = recognise(&services.engines, &unpacked.head).map_err(|reason| {
+        SourceError::new(SourceErrorKind::NotADatabase, object.as_str(), reason)
+            .with_hint("name a dump file of a database, plain or packed")
+    })?;
+    if engine != kind {
+        return Err(OperationError::usage(
+            format!("{object} is a dump of {engine}, and cannot be restored to {target}, which is {kind}"),
+            "name a target of the same system".to_owned(),
+        ));
+    }
+    let folder = scratch.fresh().map_err(|error| no_scratch(context.scratch.path(), error))?;
+    enough_space(context.scratch.path(), before.size_bytes, unpacked.compression, form)?;
+    let plain = unpacked.compression == Compression::None;
+    let mut bytes = unpacked.bytes();
+    let request =
+        LoadRequest { object: &object, form, dump: &mut bytes, file: plain.then_some(path), folder: &folder };
+    let backup = services.engines.get(engine)?.open_dump(request, target, context)?;
+    drop(bytes);
+    let fingerprint = unpacked.finish().map_err(|error| undecodable(&object, error))?;
+    if before != Look::at(&File::open(path).map_err(|error| unreadable(path, error))?, path)? {
+        let message = "changes while it is read: it is still being written";
+        return Err(SourceError::new(SourceErrorKind::Busy, object, message)
+            .with_hint("restore it when it is finished")
+            .into());
+    }
+    Ok(Opened { backup, sha256: fingerprint.sha256 })
+}
+
+/// Tells whether a restore that was begun is one of a dump file: then no repository is needed to go on.
+pub fn is_of_dump_file(state: &RestoreState) -> bool {
+    state.request.repository.starts_with(LOCATION)
+}
+
+/// Runs the remaining steps of a restore from a dump file. The file must be what it was.
+pub fn resume_dump(
+    services: &Services,
+    options: &PendingOptions,
+) -> Result<Report<RestoreBody>, OperationError> {
+    let mut scratch = make_scratch(services)?;
+    let mut locks = Vec::new();
+    resume_from(services, options, &mut |state| {
+        let path = Path::new(&state.request.backup);
+        locks.extend(lock(path)?);
+        let opened = open(services, &options.target, options.engine, path, &mut scratch)?;
+        if state.request.repository.strip_prefix(LOCATION) == Some(&opened.sha256) {
+            return Ok(opened.backup);
+        }
+        let message = "is not the file any more with which the restore was begun";
+        let hint = "undo the restore with `backstay restore --rollback`, then begin it again";
+        let object = state.request.backup.as_str();
+        Err(SourceError::new(SourceErrorKind::Damaged, object, message).with_hint(hint).into())
+    })
+}
+
+/// Tells whether a failure says that the dump is worth nothing, and not that the target cannot be written.
+fn is_of_the_dump(error: &OperationError) -> bool {
+    use SourceErrorKind::{Busy, Damaged, NotADatabase};
+    match error {
+        OperationError::Source(error) => matches!(error.kind, Damaged | NotADatabase | Busy),
+        OperationError::Backup(error) => {
+            matches!(error.kind, ReadErrorKind::Damaged | ReadErrorKind::Missing)
+        }
+        OperationError::Restore { source, attempt, .. } if attempt.rolled_back => is_of_the_dump(source),
+        _ => false,
+    }
+}
+
+/// Names the next older file and its age: never taken in silence.
+fn explain(error: OperationError, file: &DumpFile, next: &DumpFile) -> OperationError {
+    let hint = format!(
+        "the next older one is {} of {}, {} older; `--fallback` accepts it",
+        next.path,
+        next.time,
+        plan::age_between(next.time, file.time)
+    );
+    let message = "is the newest dump, and cannot be restored";
+    SourceError::new(SourceErrorKind::Damaged, file.path.as_str(), message)
+        .with_hint(hint)
+        .with_source(error)
+        .into()
+}
+
+/// Says aloud that an older file is taken.
+fn tell_fallback(services: &Services, from: &DumpFile, to: &DumpFile, error: &OperationError) {
+    services.context.observer.event(Event::Finding(Finding {
+        severity: Severity::Warning,
+        object: from.path.clone(),
+        message: format!("cannot be restored ({error}); taking {} of {} instead", to.path, to.time),
+        hint: None,
+    }));
+}
