@@ -45,3 +45,18 @@ fn what_is_made_early_is_made_once_and_whole() {
         assert_eq!(cluster.sessions_left(), Vec::<String>::new());
     }
 }
+
+#[test]
+fn a_server_with_few_connections_is_restored_to() {
+    for major in POSTGRES_VERSIONS {
+        // Who restores and both who load have one each: one of two tables at most is given what it needs early.
+        let cluster = Cluster::start_with(major, &["max_connections=4", "superuser_reserved_connections=0"]);
+        let folder = tempfile::tempdir().unwrap();
+        let context = context(&cluster, folder.path());
+        cluster.create("source");
+        cluster.sql("source", LARGE);
+        let backup = backup(&cluster, "source", &context);
+        restore(&cluster, &backup, "copy", &context);
+        assert_eq!(cluster.text("source"), cluster.text("copy"), "{major}");
+    }
+}

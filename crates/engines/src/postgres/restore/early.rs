@@ -67,7 +67,12 @@ impl<'a> Early<'a> {
             |entry: &&Entry| wanted.contains(&entry.dump_id) || SETTINGS.iter().any(|kind| entry.is(kind));
         let entries = self.toc.entries.iter().filter(is_needed).cloned().collect();
         let toc = TableOfContents { header: self.toc.header.clone(), entries };
-        self.programs.run(&toc, &["--section=post-data".to_owned()], cancel)?;
+        match self.programs.try_run(&toc, &["--section=post-data".to_owned()], cancel)? {
+            Ok(()) => {}
+            // It is one connection more than loading takes: where the server gives none, there is time later.
+            Err(ended) if ended.has_not_connected() => return Ok(()),
+            Err(ended) => return Err(ended.into_error()),
+        }
         self.made.lock().unwrap_or_else(PoisonError::into_inner).extend(wanted);
         Ok(())
     }

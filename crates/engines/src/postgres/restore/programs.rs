@@ -73,6 +73,16 @@ impl<'a> Programs<'a> {
         arguments: &[String],
         cancel: &Cancel,
     ) -> Result<(), SourceError> {
+        self.try_run(toc, arguments, cancel)?.map_err(Ended::into_error)
+    }
+
+    /// Does the same; the inner error is what the program said.
+    pub(super) fn try_run(
+        &self,
+        toc: &TableOfContents,
+        arguments: &[String],
+        cancel: &Cancel,
+    ) -> Result<Result<(), Ended>, SourceError> {
         let folder = self.folder(toc)?;
         let program = program(toc, self.server_major, &self.object, &self.context)?;
         let mut all = vec![
@@ -89,13 +99,16 @@ impl<'a> Programs<'a> {
         all.push(folder.path().display().to_string());
         let (running, mut output) = Running::start(&program, &all, self.access, &self.object, cancel)?;
         std::io::copy(&mut output, &mut std::io::sink()).ok();
-        let complaints = running.finish().map_err(Ended::into_error)?;
+        let complaints = match running.finish() {
+            Ok(complaints) => complaints,
+            Err(ended) => return Ok(Err(ended)),
+        };
         if !complaints.is_empty() {
             let message = format!("pg_restore says: {}", complaints.join("; "));
             let (severity, object) = (Severity::Warning, self.object.clone());
             self.context.observer.event(Event::Finding(Finding { severity, object, message, hint: None }));
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Writes a folder with a table of contents and nothing else.

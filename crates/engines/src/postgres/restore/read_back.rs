@@ -117,10 +117,15 @@ impl<'a> ReadBack<'a> {
     /// Reads all that is left, by several sessions: not so many that what goes on beside it has no core.
     pub(super) fn run(&self) -> Result<(), RestoreError> {
         let sessions = vec![(); self.ground.jobs.div_ceil(2)];
-        self.ground.each(&sessions, |session, ()| {
+        let read = self.ground.each(&sessions, |session, ()| {
             while self.read_one(session)? {}
             Ok(())
-        })
+        });
+        match read {
+            // The server takes no more connections at this moment: the comparison reads what is left.
+            Err(RestoreError::Database(error)) if error.kind == SourceErrorKind::Busy => Ok(()),
+            read => read,
+        }
     }
 
     /// Lets what is waiting be.

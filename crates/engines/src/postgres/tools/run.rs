@@ -224,6 +224,12 @@ impl Ended {
         self.complaints.iter().any(|line| words.iter().any(|word| line.contains(word)))
     }
 
+    /// Tells whether it was not let in by the server, and so has done nothing. What comes from libpq is in our language,
+    /// whatever the server speaks.
+    pub(in crate::postgres) fn has_not_connected(&self) -> bool {
+        self.complaints.iter().any(|line| line.contains("connection to ") && line.contains(" failed: "))
+    }
+
     /// Makes the error of it.
     pub(in crate::postgres) fn into_error(self) -> SourceError {
         if self.cancelled {
