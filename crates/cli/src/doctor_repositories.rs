@@ -5,6 +5,7 @@ use crate::errors::{Failure, exit};
 use crate::opening::{self, OpenedBy, Place};
 use crate::session::Session;
 use crate::wording::{age, count, moment, size};
+use config::RepositoryLayout;
 use flow::{Finding, SecretRef, Severity, TargetRef, quoted};
 use operations::doctor::Examined;
 use operations::doctor_repository::{ExaminedRepository, examine};
@@ -26,6 +27,9 @@ fn repository(session: &Session, place: &Place) -> Result<ExaminedRepository, Fa
     let path = &place.repository.path;
     let location = path.display().to_string();
     let name = place.repository.name.clone();
+    if place.repository.layout != RepositoryLayout::Restic {
+        return Ok(folder_of_files(name, path));
+    }
     if place.made_on_use && !opening::is_there(session, path)? {
         let message = "there is none yet: the first backup makes it".to_owned();
         let finding = Finding { severity: Severity::Notice, object: location.clone(), message, hint: None };
@@ -61,6 +65,25 @@ fn repository(session: &Session, place: &Place) -> Result<ExaminedRepository, Fa
     }
     examined.key_file = key_file.map(|file| file.display().to_string());
     Ok(examined)
+}
+
+/// Looks at a folder of dump files: whether it is there and may be written to.
+fn folder_of_files(name: Option<String>, path: &Path) -> ExaminedRepository {
+    let location = path.display().to_string();
+    let mut examined = ExaminedRepository { name, repository: location.clone(), ..Default::default() };
+    if path.is_dir() {
+        examined.writable = Some(writable(path, &mut examined.findings));
+    } else {
+        let hint = format!("mkdir -p {}; or is the disk it lies on not mounted?", quoted(&location));
+        let message = "there is no such folder".to_owned();
+        examined.findings.push(Finding {
+            severity: Severity::Problem,
+            object: location,
+            message,
+            hint: Some(hint),
+        });
+    }
+    examined
 }
 
 /// Returns the configured targets of which a plan writes there.

@@ -4,7 +4,7 @@
 use crate::errors::Failure;
 use crate::opening::{self, Place};
 use crate::session::Session;
-use config::SourceArgument;
+use config::{RepositoryLayout, SourceArgument};
 use flow::{EngineKind, quoted};
 use operations::dump_files;
 use repository::{BackupRecord, Wanted};
@@ -43,7 +43,8 @@ impl KnownSources {
     }
 
     fn add_backups(&mut self, session: &Session, place: &Place) -> Result<(), Failure> {
-        if !opening::is_there(session, &place.repository.path)? {
+        let of_files = place.repository.layout != RepositoryLayout::Restic;
+        if of_files || !opening::is_there(session, &place.repository.path)? {
             return Ok(());
         }
         let unknown = |why: &str| {

@@ -8,7 +8,7 @@ use crate::absent::Absent;
 use crate::errors::{Failure, exit};
 use crate::password;
 use crate::session::Session;
-use config::{BackupArgument, RepositoryPlace, SourceArgument};
+use config::{BackupArgument, RepositoryLayout, RepositoryPlace, SourceArgument};
 use flow::{Secret, quoted};
 use journal::Journal;
 use operations::{OperationError, Services};
@@ -280,6 +280,7 @@ pub(crate) fn open(session: &Session, place: &Place) -> Result<Opened, Failure> 
 /// Like [`open`], and asks nobody: `None` where neither a given password nor a key file fits.
 pub(crate) fn open_without_asking(session: &Session, place: &Place) -> Result<Option<Opened>, Failure> {
     let path = &place.repository.path;
+    refuse_files(&place.repository)?;
     if !is_there(session, path)? {
         return Err(not_found(place));
     }
@@ -310,6 +311,23 @@ pub(crate) fn open_without_asking(session: &Session, place: &Place) -> Result<Op
     Ok(None)
 }
 
+/// What works on packs, keys and snapshots has nothing to do in a folder of dump files.
+fn refuse_files(place: &RepositoryPlace) -> Result<(), Failure> {
+    if place.layout == RepositoryLayout::Restic {
+        return Ok(());
+    }
+    let folder = place.path.display().to_string();
+    Err(Failure::usage(
+        format!(
+            "{folder} is a folder of dump files (layout `files`), and this needs a repository of layout `restic`"
+        ),
+        format!(
+            "`backup`, `list` and `prune` work there as they are; or name the folder: backstay list {}",
+            quoted(&folder)
+        ),
+    ))
+}
+
 fn not_found(place: &Place) -> Failure {
     let path = &place.repository.path;
     let failure = Failure::new(exit::NO_REPOSITORY, format!("{}: there is no repository", path.display()));
@@ -332,6 +350,7 @@ pub(crate) struct Made {
 
 /// Makes a repository, opened by the password that is given, or by a new key file.
 pub(crate) fn create(session: &Session, place: &RepositoryPlace) -> Result<Made, Failure> {
+    refuse_files(place)?;
     let given = password::given(place.password.as_ref(), &session.context.environment)?;
     if let Some(secret) = given {
         return Ok(Made { repository: Arc::new(make(session, place, &secret, None)?), key_file: None });

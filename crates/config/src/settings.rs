@@ -3,6 +3,7 @@
 use crate::error::did_you_mean;
 use crate::folder_tools::{FolderPruning, pruning};
 use crate::keep::rules;
+use crate::layout::{RepositoryLayout, form, layout};
 use crate::problem::Problem;
 use crate::source::{SourceTextError, normal, source};
 use crate::written::{
@@ -39,6 +40,8 @@ pub struct RepositoryPlace {
     pub name: Option<String>,
     /// Its folder, absolute.
     pub path: PathBuf,
+    /// How it keeps backups.
+    pub layout: RepositoryLayout,
     /// Where its password is to be had, where the configuration says so.
     pub password: Option<SecretRef>,
     /// The zstd level that new blobs get; `None`: the one that measured best.
@@ -50,7 +53,8 @@ pub struct RepositoryPlace {
 impl RepositoryPlace {
     /// A repository of which only the folder is known.
     pub fn at(path: PathBuf) -> Self {
-        Self { name: None, path, password: None, compression_level: None, pack_bytes: None }
+        let layout = RepositoryLayout::Restic;
+        Self { name: None, path, layout, password: None, compression_level: None, pack_bytes: None }
     }
 }
 
@@ -114,6 +118,8 @@ impl SafetyKeep {
 pub struct Plan {
     /// Where its backups go; `None`: the default repository.
     pub repository: Option<RepositoryPlace>,
+    /// The endings of its files, as in `sql.gz`, where it writes into a folder of dump files; `None`: the usual ones.
+    pub form: Option<String>,
     /// Tags for its snapshots.
     pub tags: Vec<String>,
     /// What is kept of its backups; `None`: everything.
@@ -138,11 +144,31 @@ pub(crate) fn resolve(file: &Path, folder: &Path, written: Written) -> Result<Se
     let mut targets = BTreeMap::new();
     for (name, target) in written.targets {
         let resolved = target_settings(&name, target, &repositories, folder)?;
+        refuse_form_without_files(&name, &resolved, repository.as_ref())?;
         targets.insert(name, resolved);
     }
     let pruning = pruning(&written.pruning)?;
     let (file, text) = (Some(file.to_owned()), String::new());
     Ok(Settings { file, text, repository, repositories, targets, pruning })
+}
+
+/// A form is for plans that write files.
+fn refuse_form_without_files(
+    name: &str,
+    target: &Target,
+    default: Option<&RepositoryPlace>,
+) -> Result<(), Problem> {
+    for (plan_name, plan) in target.plans.iter().filter(|(_, plan)| plan.form.is_some()) {
+        let place = plan.repository.as_ref().or(default);
+        if place.is_none_or(|place| place.layout == RepositoryLayout::Restic) {
+            return Err(Problem::new(
+                &["targets", name, "plans", plan_name, "form"],
+                "the plan writes into a repository of layout `restic`, which keeps no single files",
+                "name a repository with layout = \"files\" in the plan, or take the key out".to_owned(),
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn repository_place(
@@ -158,16 +184,18 @@ fn repository_place(
             None,
         ));
     }
-    match written.layout.as_deref() {
-        None | Some("restic") => {}
-        Some("files") => {
-            return Err(Problem::new(
-                &at("layout"),
-                "this version does not have the layout `files` yet",
-                "write `restic`, or take the key out".to_owned(),
-            ));
-        }
-        Some(_) => return Err(Problem::new(&at("layout"), "the only layout is `restic`", None)),
+    let layout = layout(name, written.layout.as_deref(), written.names)?;
+    let of_restic = [
+        ("password_file", written.password_file.is_some()),
+        ("password_command", written.password_command.is_some()),
+        ("compression_level", written.compression_level.is_some()),
+        ("pack_mib", written.pack_mib.is_some()),
+    ];
+    if let (true, Some((key, _))) =
+        (layout != RepositoryLayout::Restic, of_restic.into_iter().find(|(_, given)| *given))
+    {
+        let hint = "take the key out: the files of a folder are plain dumps".to_owned();
+        return Err(Problem::new(&at(key), "the key is for the layout `restic`", hint));
     }
     let password = match (written.password_file, written.password_command) {
         (None, None) => None,
@@ -194,7 +222,8 @@ fn repository_place(
     }
     let path = local_path(&written.path, folder, &at("path"))?;
     let pack_bytes = written.pack_mib.map(|size| size << 20);
-    Ok(RepositoryPlace { name: Some(name.to_owned()), path, password, compression_level, pack_bytes })
+    let name = Some(name.to_owned());
+    Ok(RepositoryPlace { name, path, layout, password, compression_level, pack_bytes })
 }
 
 fn local_path(text: &str, folder: &Path, at: &[&str]) -> Result<PathBuf, Problem> {
@@ -414,6 +443,7 @@ fn plan_settings(
     };
     Ok(Plan {
         repository,
+        form: written.form.map(|text| form(text, engine, &at("form"))).transpose()?,
         tags: written.tags,
         keep: written.keep.map(|keep| rules(keep, &at("keep"))).transpose()?,
         time_zone: written.time_zone.map(zone).transpose()?,

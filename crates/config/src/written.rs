@@ -29,6 +29,7 @@ pub(crate) struct WrittenPruning {
 pub(crate) struct WrittenRepository {
     pub(crate) path: String,
     pub(crate) layout: Option<String>,
+    pub(crate) names: Option<String>,
     pub(crate) password_file: Option<String>,
     pub(crate) password_command: Option<Vec<String>>,
     pub(crate) compression_level: Option<i32>,
@@ -77,6 +78,7 @@ pub(crate) struct WrittenRestore {
 #[serde(deny_unknown_fields)]
 pub(crate) struct WrittenPlan {
     pub(crate) repository: Option<String>,
+    pub(crate) form: Option<String>,
     #[serde(default)]
     pub(crate) tags: Vec<String>,
     pub(crate) keep: Option<WrittenKeep>,
@@ -113,7 +115,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("schedule", "run backups on a schedule"),
     ("objectives", "watch objectives"),
     ("checks", "run checks of your own"),
-    ("form", "write plain dump files in a plan"),
     ("notify", "send messages"),
     ("validation", "read the settings of folder tools"),
     ("restoration", "read the settings of folder tools"),

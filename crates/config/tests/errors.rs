@@ -56,9 +56,24 @@ const TOML: &[(&str, &str, &str)] = &[
         "a password does not belong here; write `password_file` or `password_command`",
     ),
     (
-        "[repositories.main]\npath = \"/b\"\nlayout = \"files\"\n",
-        "c.toml:3:1: `repositories.main.layout`: this version does not have the layout `files` yet",
-        "write `restic`, or take the key out",
+        "[repositories.main]\npath = \"/b\"\nlayout = \"files\"\nnames = \"{target}.{ext}\"\n",
+        "c.toml:4:1: `repositories.main.names`: a name has {timestamp} or {local_time} in it",
+        "write it as in \"{target}_backup_{database}_{timestamp}.{ext}\"",
+    ),
+    (
+        "[repositories.main]\npath = \"/b\"\nlayout = \"files\"\npack_mib = 16\n",
+        "c.toml:4:1: `repositories.main.pack_mib`: the key is for the layout `restic`",
+        "take the key out: the files of a folder are plain dumps",
+    ),
+    (
+        "[targets.erp]\nsource = \"/x.db\"\n\n[targets.erp.plans.nightly]\nform = \"sql.gz\"\n",
+        "c.toml:5:1: `targets.erp.plans.nightly.form`: the plan writes into a repository of layout `restic`, which keeps no single files",
+        "name a repository with layout = \"files\" in the plan, or take the key out",
+    ),
+    (
+        "[targets.erp]\nsource = \"/x.db\"\n\n[targets.erp.plans.nightly]\nform = \"dump.gz\"\n",
+        "c.toml:5:1: `targets.erp.plans.nightly.form`: a database of this system has no such form",
+        "write `db` or `sql`, then .gz, .zst, .lz4, .xz or .bz2 where it shall be compressed, as in \"sql.gz\"",
     ),
     (
         "[targets.erp]\nsource = \"/x.db\"\n\n[targets.erp.plans.nightly]\nschedule = \"0 2 * * *\"\n",

@@ -63,6 +63,8 @@ pub struct BackupOptions {
 pub struct BackupItem {
     /// The backup's id; null where it failed.
     pub id: Option<BackupId>,
+    /// The file, where it went into a folder of dump files; null elsewhere.
+    pub path: Option<String>,
     /// The target.
     pub target: TargetName,
     /// The database; null where the whole target failed.
@@ -98,6 +100,7 @@ impl BackupItem {
     pub(crate) fn of(target: &TargetRef) -> Self {
         Self {
             id: None,
+            path: None,
             target: target.name.clone(),
             database: None,
             engine: target.engine,

@@ -1,5 +1,6 @@
 //! Lists what a repository holds.
 
+use crate::dump_files::TimeSource;
 use crate::report::{Outcome, Report};
 use crate::unlisted::none_listed;
 use crate::{OperationError, Services};
@@ -13,6 +14,8 @@ use serde::Serialize;
 pub struct ListItem {
     /// Its id.
     pub id: BackupId,
+    /// The file, in a folder of dump files, where its id is its name; null elsewhere.
+    pub path: Option<String>,
     /// The target.
     pub target: TargetName,
     /// The database.
@@ -21,6 +24,8 @@ pub struct ListItem {
     pub engine: Option<EngineKind>,
     /// The consistency point.
     pub time: Timestamp,
+    /// From where that is known of a file; null elsewhere: the run said so.
+    pub time_source: Option<TimeSource>,
     /// Size of its entries.
     pub size_bytes: u64,
     /// What it added to the repository.
@@ -49,6 +54,8 @@ impl From<BackupRecord> for ListItem {
     fn from(record: BackupRecord) -> Self {
         Self {
             id: record.id,
+            path: None,
+            time_source: None,
             target: record.target,
             database: record.database,
             engine: record.engine,

@@ -6,7 +6,7 @@
 
 use crate::OperationError;
 use engines::ExportForm;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// How the file is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// Not at all.
@@ -137,13 +137,14 @@ fn ending(form: ExportForm) -> &'static str {
 }
 
 fn refuse_existing(path: &Path) -> Result<(), OperationError> {
-    if path.symlink_metadata().is_ok() {
-        return Err(OperationError::usage(
-            format!("{} exists already", path.display()),
-            "give another name, or move the file away first".to_owned(),
-        ));
-    }
-    Ok(())
+    if path.symlink_metadata().is_ok() { Err(exists(path)) } else { Ok(()) }
+}
+
+fn exists(path: &Path) -> OperationError {
+    OperationError::usage(
+        format!("{} exists already", path.display()),
+        "give another name, or move the file away first".to_owned(),
+    )
 }
 
 /// What was written into an output.
@@ -154,7 +155,7 @@ pub(crate) struct Wrote {
     pub(crate) front: Option<Vec<u8>>,
 }
 
-type WriteForm<'a> = dyn FnMut(&mut (dyn Write + Send)) -> Result<Wrote, OperationError> + 'a;
+pub(crate) type WriteForm<'a> = dyn FnMut(&mut (dyn Write + Send)) -> Result<Wrote, OperationError> + 'a;
 
 /// Writes, and returns how many bytes the form has and how many were written.
 pub(crate) fn write(
@@ -176,35 +177,93 @@ fn to_file(
     compression: Compression,
     write: &mut WriteForm<'_>,
 ) -> Result<(u64, u64), OperationError> {
-    let failed = |message: &str, error: io::Error| OperationError::Local {
+    let partial = Partial::write(path, compression, write)?;
+    let sizes = (partial.size_bytes, partial.written_bytes);
+    match partial.name(path)? {
+        true => Ok(sizes),
+        false => Err(exists(path)),
+    }
+}
+
+/// A file that is whole and synced, and has no name yet that anybody looks for. Dropped it is gone.
+pub(crate) struct Partial {
+    path: PathBuf,
+    removal: RemoveOnDrop,
+    /// Bytes of the form.
+    pub(crate) size_bytes: u64,
+    /// Bytes of the file.
+    pub(crate) written_bytes: u64,
+    /// Whether the beginning was written over at the end.
+    pub(crate) is_rewritten: bool,
+}
+
+impl Partial {
+    /// Writes it beside the place that it is for.
+    pub(crate) fn write(
+        place: &Path,
+        compression: Compression,
+        write: &mut WriteForm<'_>,
+    ) -> Result<Self, OperationError> {
+        let failed = |message: &str, error: io::Error| cannot(place, message, error);
+        let name = place.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let (path, file) = new_partial(place, &name).map_err(|error| failed("cannot be made", error))?;
+        let removal = RemoveOnDrop(path.clone());
+        let refused = Refused::default();
+        let mut is_rewritten = false;
+        let mut noting = |sink: &mut (dyn Write + Send)| {
+            let wrote = write(sink)?;
+            is_rewritten = wrote.front.is_some() && compression == Compression::None;
+            Ok(wrote)
+        };
+        let written = compress((file, Arc::clone(&refused)), compression, &mut noting, &failed);
+        let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let ((size_bytes, written_bytes), file) = match (written, refused) {
+            // The database side is not to blame where the file took no more.
+            (Err(OperationError::Source(_)), Some(error)) => return Err(failed("cannot be written", error)),
+            (written, _) => written?,
+        };
+        file.sync_all().map_err(|error| failed("cannot be synced", error))?;
+        Ok(Self { path, removal, size_bytes, written_bytes, is_rewritten })
+    }
+
+    /// Returns where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives it its name, durably; `false` where that is taken, and then it is still there under its own.
+    pub(crate) fn try_name(&self, path: &Path) -> Result<bool, OperationError> {
+        let failed = |message: &str, error: io::Error| cannot(path, message, error);
+        // A hard link never replaces what came to that name meanwhile; a filesystem without them gets a checked rename.
+        match std::fs::hard_link(&self.path, path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            Err(_) if path.symlink_metadata().is_ok() => return Ok(false),
+            Err(_) => {
+                std::fs::rename(&self.path, path).map_err(|error| failed("cannot be named", error))?;
+            }
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|error| failed("cannot be synced", error))?;
+        Ok(true)
+    }
+
+    fn name(self, path: &Path) -> Result<bool, OperationError> {
+        let named = self.try_name(path);
+        drop(self.removal);
+        named
+    }
+}
+
+fn cannot(path: &Path, message: &str, error: io::Error) -> OperationError {
+    OperationError::Local {
         object: path.display().to_string(),
         message: format!("{message}: {error}"),
         hint: Some("the file needs a folder that exists, may be written and has space".to_owned()),
         source: Some(error.into()),
-    };
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let (partial, file) = new_partial(path, &name).map_err(|error| failed("cannot be made", error))?;
-    let removal = RemoveOnDrop(&partial);
-    let refused = Refused::default();
-    let written = compress((file, Arc::clone(&refused)), compression, write, &failed);
-    let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let (sizes, file) = match (written, refused) {
-        // The database side is not to blame where the file took no more.
-        (Err(OperationError::Source(_)), Some(error)) => return Err(failed("cannot be written", error)),
-        (written, _) => written?,
-    };
-    file.sync_all().map_err(|error| failed("cannot be synced", error))?;
-    // A hard link never replaces what came to that name meanwhile; a filesystem without them gets a checked rename.
-    if std::fs::hard_link(&partial, path).is_err() {
-        refuse_existing(path)?;
-        std::fs::rename(&partial, path).map_err(|error| failed("cannot be named", error))?;
     }
-    drop(removal);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|error| failed("cannot be synced", error))?;
-    Ok(sizes)
 }
 
 /// Makes the file that is written. In a container every process has the same number: what one left that was killed has the
@@ -222,12 +281,12 @@ fn new_partial(path: &Path, name: &str) -> io::Result<(PathBuf, File)> {
     }
 }
 
-struct RemoveOnDrop<'a>(&'a Path);
+struct RemoveOnDrop(PathBuf);
 
-impl Drop for RemoveOnDrop<'_> {
+impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
         // Where it cannot be removed it stays, hidden and named as partial.
-        let _ = std::fs::remove_file(self.0);
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 

@@ -7,10 +7,12 @@
 
 mod remove;
 
-use crate::dump_files::{self, Choice, DumpFile, FolderLock, LOGS, Likeness, OpenFiles, TimeSource};
+use crate::dump_files::{
+    self, Choice, DumpFile, FileManifest, FolderLock, LOGS, Likeness, OpenFiles, TimeSource,
+};
 use crate::prune::{FileItem, PruneBody};
 use crate::report::{Outcome, Report};
-use crate::{OperationError, Services, journaling};
+use crate::{OperationError, Services, journaling, verify_files};
 use engines::Skipped;
 use flow::{DatabaseName, Event, Phase, SourceError, SourceErrorKind, TargetName};
 use jiff::{SignedDuration, Timestamp};
@@ -30,10 +32,37 @@ pub struct FolderOptions {
     pub folder: PathBuf,
     /// Which of its files are backups.
     pub choice: Choice,
+    /// Only what this made, by the manifests beside the files; `None`: whoever made them.
+    pub made: Option<MadeBy>,
     /// What is kept of each database.
     pub rules: Rules,
     /// Tells what would be removed, and changes nothing.
     pub dry_run: bool,
+}
+
+/// Whose files are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeBy {
+    /// Of this target.
+    pub target: TargetName,
+    /// Made by this plan; `None`: by any.
+    pub plan: Option<String>,
+    /// Of these databases of it; `None`: of all.
+    pub databases: Option<BTreeSet<DatabaseName>>,
+}
+
+impl MadeBy {
+    /// Takes a file for what its manifest says, where it is one of those that are meant.
+    fn of(&self, file: DumpFile) -> Option<DumpFile> {
+        let manifest = FileManifest::beside(Path::new(&file.path))?;
+        let fits = manifest.target == self.target
+            && self.plan.as_ref().is_none_or(|plan| manifest.plan.as_ref() == Some(plan))
+            && self.databases.as_ref().is_none_or(|databases| databases.contains(&manifest.database));
+        // A part of a database stands for none of the whole, nor of another part.
+        let part = manifest.selection.map(|selection| format!(" ({selection})")).unwrap_or_default();
+        let name = format!("{}{part}", manifest.database);
+        fits.then_some(DumpFile { name, time: manifest.time, time_source: TimeSource::Name, ..file })
+    }
 }
 
 /// What a run came to.
@@ -43,6 +72,15 @@ pub struct FolderResult {
     pub report: Report<PruneBody>,
     /// Why files that were to go could not be removed.
     pub errors: Vec<OperationError>,
+}
+
+/// Removes what a plan lets go, after a backup; the journal has that backup.
+pub(crate) fn after_backup(
+    services: &Services,
+    options: &FolderOptions,
+) -> Result<FolderResult, OperationError> {
+    let _lock = FolderLock::exclusive(&options.folder)?;
+    prune(services, options, Timestamp::now())
 }
 
 /// Prunes. What others do in the folder at that moment is an error, which names the folder.
@@ -143,6 +181,13 @@ fn entries(
     let open = OpenFiles::look();
     let mut entries = Vec::with_capacity(found.files.len());
     for file in found.files {
+        let file = match &options.made {
+            None => file,
+            Some(made) => match made.of(file) {
+                Some(file) => file,
+                None => continue,
+            },
+        };
         let mut skip = |reason: &str| {
             body.skipped.push(Skipped { object: file.path.clone(), reason: reason.to_owned() });
         };
@@ -167,7 +212,7 @@ fn entries(
             }
         }
     }
-    if entries.is_empty() && body.files_kept.is_empty() {
+    if options.made.is_none() && entries.is_empty() && body.files_kept.is_empty() {
         return Err(holds_none(options).into());
     }
     body.skipped.sort_by(|a, b| a.object.cmp(&b.object));
@@ -240,7 +285,9 @@ fn decide(
                 name: format!("reading {}", entry.file.path),
                 total_bytes: None,
             }));
-            entry.problem = dump_files::problem(&entry.file, &services.engines, &services.context);
+            if !dump_files::is_opaque(&entry.file) {
+                entry.problem = verify_files::problem(services, &entry.file)?;
+            }
             services.context.cancel.check().map_err(|_| OperationError::Cancelled)?;
             entry.read = true;
             worthless |= entry.problem.is_some();

@@ -1,6 +1,7 @@
 //! `backup`: which targets go to which repository, one run of the verb for each repository, and what came of it.
 
 use super::backup_file::{self, FileOptions};
+use super::backup_folder::{self, Planned};
 use crate::errors::{Failure, exit, exit_code};
 use crate::globals::DryRun;
 use crate::json::Finished;
@@ -8,9 +9,9 @@ use crate::opening::{self, Place};
 use crate::prune_scopes::safety_rule;
 use crate::selecting::{Selecting, refuse_where_there_are_none};
 use crate::session::Session;
-use crate::wording::{count, duration, moment, size};
+use crate::wording::{count, duration, moment, printable, size};
 use clap::Args;
-use config::{Plan, RepositoryPlace, SourceArgument};
+use config::{Plan, RepositoryLayout, RepositoryPlace, SourceArgument};
 use flow::{DatabaseName, DumpOptions, Selection, TargetName};
 use operations::backup::{BackupBody, BackupItem, BackupOptions, BackupTarget, Suspicion};
 use operations::reference::short;
@@ -74,7 +75,7 @@ pub(crate) struct Options {
 /// The targets that go to one repository.
 struct Job {
     place: Place,
-    targets: Vec<BackupTarget>,
+    targets: Vec<Planned>,
 }
 
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Failure> {
@@ -184,24 +185,13 @@ fn plans(
     source: &SourceArgument<'_>,
     selection: Option<&Selection>,
     options: &Options,
-) -> Result<Vec<(Place, BackupTarget)>, Failure> {
+) -> Result<Vec<(Place, Planned)>, Failure> {
     let asked = opening::asked_for(session)?;
     let default = || opening::default_place(session);
-    let target = |plan: Option<(&String, &Plan)>| BackupTarget {
-        target: source.target.clone(),
-        plan: plan.map(|(name, _)| name.clone()),
-        only: source.only.clone(),
-        // What a command says goes before what a plan does.
-        selection: selection.or(plan.and_then(|(_, plan)| plan.selection.as_ref())).cloned(),
-        before: source.configured.and_then(|configured| configured.before_backup.clone()),
-        after: source.configured.and_then(|configured| configured.after_backup.clone()),
-        tags: plan
-            .map(|(_, plan)| plan.tags.clone())
-            .unwrap_or_default()
-            .into_iter()
-            .chain(options.tag.iter().cloned())
-            .collect(),
-        retention: plan.filter(|_| !options.no_prune).and_then(|(_, plan)| retention(session, source, plan)),
+    let target = |plan: Option<(&String, &Plan)>| Planned {
+        target: target_of(session, source, selection, options, plan),
+        form: plan.and_then(|(_, plan)| plan.form.clone()),
+        zone: plan.and_then(|(_, plan)| plan.time_zone.clone()),
     };
     let mut planned = Vec::new();
     for plan in source.configured.iter().flat_map(|configured| &configured.plans) {
@@ -224,6 +214,31 @@ fn plans(
     Ok(planned)
 }
 
+fn target_of(
+    session: &Session,
+    source: &SourceArgument<'_>,
+    selection: Option<&Selection>,
+    options: &Options,
+    plan: Option<(&String, &Plan)>,
+) -> BackupTarget {
+    BackupTarget {
+        target: source.target.clone(),
+        plan: plan.map(|(name, _)| name.clone()),
+        only: source.only.clone(),
+        // What a command says goes before what a plan does.
+        selection: selection.or(plan.and_then(|(_, plan)| plan.selection.as_ref())).cloned(),
+        before: source.configured.and_then(|configured| configured.before_backup.clone()),
+        after: source.configured.and_then(|configured| configured.after_backup.clone()),
+        tags: plan
+            .map(|(_, plan)| plan.tags.clone())
+            .unwrap_or_default()
+            .into_iter()
+            .chain(options.tag.iter().cloned())
+            .collect(),
+        retention: plan.filter(|_| !options.no_prune).and_then(|(_, plan)| retention(session, source, plan)),
+    }
+}
+
 fn retention(session: &Session, source: &SourceArgument<'_>, plan: &Plan) -> Option<Retention> {
     let rules = plan.keep.clone()?;
     let zone = plan.time_zone.clone().unwrap_or_else(|| session.zone.clone());
@@ -237,9 +252,13 @@ fn run_job(
     dump: &DumpOptions,
     dry_run: bool,
 ) -> Result<operations::backup::BackupResult, Failure> {
+    if let RepositoryLayout::Files { names } = &job.place.repository.layout {
+        return backup_folder::run(session, &job.place, names, job.targets, dump.clone(), dry_run);
+    }
     let (services, key_file) = opening::for_backup(session, &job.place, dry_run)?;
     let configuration = configuration(session, &job.place, &services);
-    let options = BackupOptions { targets: job.targets, dump: dump.clone(), dry_run, configuration };
+    let targets = job.targets.into_iter().map(|planned| planned.target).collect();
+    let options = BackupOptions { targets, dump: dump.clone(), dry_run, configuration };
     let result = operations::backup::run(&services, &options)?;
     let worth_saying = !session.globals.quiet && !dry_run && result.errors.is_empty();
     if let Some(key_file) = key_file.filter(|_| worth_saying) {
@@ -395,20 +414,7 @@ fn show(session: &Session, report: &Report<BackupBody>, dry_run: bool) -> Result
         return Ok(());
     }
     for item in shown {
-        if let Some(id) = &item.id {
-            let proof = item.proof.map(|level| level.to_string()).unwrap_or_default();
-            let change = match item.unchanged {
-                Some(true) => "unchanged".to_owned(),
-                _ => format!("{} new", size(item.added_bytes.unwrap_or(0))),
-            };
-            let line = format!(
-                "{}  {}  {}, {change}, {proof}",
-                short(&id.0),
-                label(session, item),
-                size(item.size_bytes.unwrap_or(0))
-            );
-            console.data(&line)?;
-        }
+        show_done(session, item)?;
     }
     tell_more(session, more);
     if !done.is_empty() {
@@ -433,6 +439,23 @@ fn show(session: &Session, report: &Report<BackupBody>, dry_run: bool) -> Result
     if let Some(pruned) = report.body.pruned.as_ref().filter(|pruned| pruned.safety_copies > 0) {
         let copies = count(pruned.safety_copies, "safety copy", "safety copies");
         console.say(&format!("Removed {copies} of earlier restores."));
+    }
+    Ok(())
+}
+
+/// Shows a backup that was made.
+fn show_done(session: &Session, item: &BackupItem) -> Result<(), Failure> {
+    let bytes = size(item.size_bytes.unwrap_or(0));
+    let added = size(item.added_bytes.unwrap_or(0));
+    let label = label(session, item);
+    let proof = item.proof.map(|level| level.to_string()).unwrap_or_default();
+    if let Some(path) = &item.path {
+        session.console.data(&format!("{}  {label}  {bytes}, {added} written, {proof}", printable(path)))?;
+    }
+    if let Some(id) = &item.id {
+        let change =
+            if item.unchanged == Some(true) { "unchanged".to_owned() } else { format!("{added} new") };
+        session.console.data(&format!("{}  {label}  {bytes}, {change}, {proof}", short(&id.0)))?;
     }
     Ok(())
 }

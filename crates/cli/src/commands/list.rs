@@ -1,5 +1,6 @@
 //! `list`: the backups of a repository as a table, oldest first.
 
+use super::list_folder;
 use crate::errors::Failure;
 use crate::json::Finished;
 use crate::opening;
@@ -22,13 +23,16 @@ use std::path::Path;
 /// one that is LOST nobody can restore any more.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Only the backups of this source
-    #[arg(value_name = "SOURCE")]
+    /// Only the backups of this source; or a folder of dump files, whose files are listed
+    #[arg(value_name = "SOURCE|FOLDER")]
     source: Option<String>,
 }
 
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Failure> {
     let source = options.source.as_deref().map(|text| session.arguments().source(text)).transpose()?;
+    if let Some(folder) = list_folder::meant(session, source.as_ref())? {
+        return run_folder(session, &folder, source.as_ref());
+    }
     let services = opening::for_source(session, source.as_ref())?;
     let filter = match &source {
         None => ListFilter::All,
@@ -58,6 +62,24 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
         session.console.detail(&format!("{}.", count(number, "backup", "backups")));
     }
     report.map_or_else(|| Ok(Finished::not_asked()), |report| Finished::new(&report))
+}
+
+/// Lists the files of a folder.
+fn run_folder(
+    session: &Session,
+    folder: &Path,
+    source: Option<&SourceArgument<'_>>,
+) -> Result<Finished, Failure> {
+    let report = list_folder::run(session, folder, source)?;
+    if report.body.backups.is_empty() {
+        session.console.say(&format!("{} holds no such file.", folder.display()));
+    } else if !session.globals.json {
+        let mut table = Rows::new(session);
+        report.body.backups.iter().for_each(|item| table.add(item));
+        table.show()?;
+    }
+    session.console.detail(&format!("{}.", count(report.body.backups.len() as u64, "file", "files")));
+    Finished::new(&report)
 }
 
 /// A source without backups is no error; what is neither a target nor there is a slip of the pen.
@@ -104,7 +126,10 @@ impl<'a> Rows<'a> {
         };
         self.times.push(item.time);
         let table = &mut self.table;
-        table.cell(&short(&item.id.0));
+        match &item.path {
+            Some(_) => table.cell(&item.id.0),
+            None => table.cell(&short(&item.id.0)),
+        }
         let label = session.label_of(target, many, Some(item.database.as_str()), Some(&item.connection));
         match &item.selection {
             Some(selection) => table.cell(&format!("{label} ({selection})")),

@@ -10,7 +10,7 @@ use crate::prune_scopes::{Job, jobs, refuse_unknown};
 use crate::session::Session;
 use crate::wording::{age, count, duration, moment, size, table};
 use clap::Args;
-use config::FolderPruning;
+use config::{FolderPruning, RepositoryLayout};
 use flow::quoted;
 use operations::SafetyItem;
 use operations::prune::{PruneBody, PruneOptions};
@@ -203,12 +203,14 @@ fn folders(session: &Session, options: &Options) -> Result<Option<(Vec<PathBuf>,
         ));
     }
     if options.forget_only {
-        return Err(Failure::usage(
-            "--forget-only leaves space for later, and a file that is removed leaves none",
-            "take it away",
-        ));
+        return Err(no_space_is_left());
     }
     Ok(Some((folders, known)))
+}
+
+fn no_space_is_left() -> Failure {
+    let message = "--forget-only leaves space for later, and a file that is removed leaves none";
+    Failure::usage(message, "take it away")
 }
 
 fn run_folders(
@@ -241,6 +243,12 @@ fn run_folders(
 }
 
 fn run_job(session: &Session, options: &Options, job: Job<'_>) -> Result<PruneBody, Failure> {
+    if job.place.repository.layout != RepositoryLayout::Restic {
+        if options.forget_only {
+            return Err(no_space_is_left());
+        }
+        return prune_folder::of_files(session, job.place, job.scopes, options.dry_run.dry_run);
+    }
     let services = opening::services(session, opening::open(session, &job.place)?.repository)?;
     refuse_unknown(session, &services, &job)?;
     let prune = PruneOptions {
@@ -256,6 +264,9 @@ fn add(whole: &mut PruneBody, body: PruneBody) {
     whole.verdicts.extend(body.verdicts);
     whole.safety_kept.extend(body.safety_kept);
     whole.safety_removed.extend(body.safety_removed);
+    whole.files_kept.extend(body.files_kept);
+    whole.files_removed.extend(body.files_removed);
+    whole.skipped.extend(body.skipped);
     whole.snapshots += body.snapshots;
     whole.freed_bytes += body.freed_bytes;
     whole.foreign += body.foreign;
@@ -302,6 +313,9 @@ fn show(session: &Session, body: &PruneBody) -> Result<(), Failure> {
     if unchanged > 0 {
         let all = count(unchanged, "database keeps", "databases keep");
         session.console.say(&format!("{all} every backup."));
+    }
+    if !body.files_kept.is_empty() || !body.files_removed.is_empty() {
+        prune_folder::show(session, body, &session.zone)?;
     }
     show_safety_copies(session, body)
 }

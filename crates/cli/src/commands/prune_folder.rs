@@ -3,7 +3,7 @@
 
 use crate::errors::{Failure, exit};
 use crate::folder_scopes::KnownSources;
-use crate::opening;
+use crate::opening::{self, Place};
 use crate::session::Session;
 use crate::wording::{age, count, moment, printable, size, table};
 use clap::Args;
@@ -11,8 +11,8 @@ use jiff::tz::TimeZone;
 use operations::OperationError;
 use operations::dump_files::{Choice, Pattern, TimeSource};
 use operations::prune::{FileItem, PruneBody};
-use operations::prune_folder::{self, FolderOptions};
-use repository::retention::Rules;
+use operations::prune_folder::{self, FolderOptions, MadeBy};
+use repository::retention::{PruneScope, PruneSelector, Rules};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -78,8 +78,13 @@ pub(crate) fn run(
     let services = opening::without_repository(session)?;
     let mut whole = PruneBody { dry_run, ..PruneBody::default() };
     for folder in folders {
-        let options =
-            FolderOptions { folder: folder.clone(), choice: choice.clone(), rules: rules.clone(), dry_run };
+        let options = FolderOptions {
+            folder: folder.clone(),
+            choice: choice.clone(),
+            made: None,
+            rules: rules.clone(),
+            dry_run,
+        };
         let result = match prune_folder::run(&services, &options) {
             Ok(result) => result,
             Err(error) if folder == &folders[0] => return Err(error.into()),
@@ -96,6 +101,46 @@ pub(crate) fn run(
         }
     }
     Ok((whole, None))
+}
+
+/// Prunes a repository of layout `files`: what each scope says, by the manifests of the files where it names a target.
+pub(crate) fn of_files(
+    session: &Session,
+    place: Place,
+    scopes: Vec<PruneScope>,
+    dry_run: bool,
+) -> Result<PruneBody, Failure> {
+    let folder = config::canonical_path(&place.repository.path);
+    if !folder.is_dir() {
+        let message = format!("{}: there is no such folder", folder.display());
+        return Err(Failure::new(exit::NO_REPOSITORY, message).with_hint("is the disk it lies on mounted?"));
+    }
+    KnownSources::look(session)?.refuse(session, &folder)?;
+    let services = opening::without_repository(session)?;
+    let mut whole = PruneBody { dry_run, ..PruneBody::default() };
+    for PruneScope { selector, rules, zone, .. } in scopes {
+        if selector.place.is_some() {
+            return Err(Failure::usage(
+                "a folder of dump files knows targets by their names, and a path is none",
+                "name a configured target, or prune the whole folder: backstay prune FOLDER --keep-daily 7",
+            ));
+        }
+        let PruneSelector { target, plan, databases, .. } = selector;
+        let made = target.map(|target| MadeBy { target, plan, databases });
+        let choice = Choice::all(zone);
+        let options = FolderOptions { folder: folder.clone(), choice, made, rules, dry_run };
+        let result = prune_folder::run(&services, &options)?;
+        let body = result.report.body;
+        let removed = body.files_removed.len();
+        whole.files_kept.extend(body.files_kept);
+        whole.files_removed.extend(body.files_removed);
+        whole.skipped.extend(body.skipped);
+        whole.freed_bytes += body.freed_bytes;
+        if let Some(failure) = not_removed(session, result.errors, removed) {
+            return Err(failure);
+        }
+    }
+    Ok(whole)
 }
 
 fn not_removed(session: &Session, errors: Vec<OperationError>, removed: usize) -> Option<Failure> {

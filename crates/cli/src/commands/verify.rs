@@ -1,5 +1,6 @@
 //! `verify`: reads back what is stored and says PASS or FAIL for each backup. Paths are dump files: `verify_files`.
 
+use super::list_folder;
 use super::verify_files::{self, FileOptions};
 use crate::errors::{Failure, exit};
 use crate::globals::DryRun;
@@ -9,6 +10,7 @@ use crate::references::{is_bare_path, reference};
 use crate::session::Session;
 use crate::wording::{count, duration, size};
 use clap::Args;
+use config::BackupArgument;
 use flow::quoted;
 use operations::reference::short;
 use operations::verify::VerifyItem;
@@ -67,6 +69,10 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
         }
         return verify_files::run(session, &options.files, &paths, options.dry_run.dry_run);
     }
+    if let Some(files) = of_files(session, &options.backups)? {
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        return verify_files::run(session, &options.files, &files, options.dry_run.dry_run);
+    }
     options.files.refuse_for_backups()?;
     let services = match options.backups.first() {
         Some(first) => opening::for_backup_argument(session, first)?,
@@ -101,6 +107,34 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     )
     .with_hint("`backstay check --read-data` names everything that is damaged, and the backups it affects");
     Finished::failing(report, failure)
+}
+
+/// Returns the files that are meant where the repository is a folder of them: all, or those of what is named.
+fn of_files(session: &Session, backups: &[String]) -> Result<Option<Vec<String>>, Failure> {
+    let mut files = Vec::new();
+    let mut any = false;
+    if backups.is_empty() {
+        return Ok(
+            list_folder::of_repository(session, None)?.map(|folder| vec![folder.display().to_string()])
+        );
+    }
+    for text in backups {
+        let argument = session.arguments().backup(text)?;
+        let (source, which) = match &argument {
+            BackupArgument::Of { source, which } => (Some(source), *which),
+            _ => (None, None),
+        };
+        let Some(folder) = list_folder::of_repository(session, source)? else { continue };
+        let Some(source) = source else {
+            return Err(Failure::usage(
+                format!("`{text}` is an id, and the files of {} have none", folder.display()),
+                "name the file by its path, or a configured target",
+            ));
+        };
+        any = true;
+        files.extend(list_folder::chosen(session, &folder, source, which)?);
+    }
+    Ok(Some(files).filter(|_| any))
 }
 
 fn line(session: &Session, item: &VerifyItem, dry_run: bool) -> String {

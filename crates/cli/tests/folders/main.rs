@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 mod left_alone;
+mod postgres;
+mod repository;
 mod rules;
 mod scripts;
 #[path = "../support/mod.rs"]

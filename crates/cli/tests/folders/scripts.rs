@@ -3,8 +3,8 @@
 use super::*;
 use std::time::{Duration, SystemTime};
 
-fn aged(machine: &Machine, days: u64) -> String {
-    let time = SystemTime::now() - Duration::from_secs(days * 86_400 + 3600);
+fn aged(machine: &Machine, now: SystemTime, days: u64) -> String {
+    let time = now - Duration::from_secs(days * 86_400 + 3600);
     let date = jiff::Timestamp::try_from(time).unwrap().strftime("%Y%m%d_%H%M%S").to_string();
     let name = format!("acme_{date}.sql.gz");
     let path = packed(machine, &name);
@@ -15,8 +15,9 @@ fn aged(machine: &Machine, days: u64) -> String {
 #[test]
 fn find_mtime_delete_leaves_the_same_files() {
     let (old, ours) = (Machine::new(), Machine::new());
+    let now = SystemTime::now();
     for days in [0, 1, 6, 8, 29, 32, 45, 100] {
-        assert_eq!(aged(&old, days), aged(&ours, days));
+        assert_eq!(aged(&old, now, days), aged(&ours, now, days));
     }
     let folder = old.text("dumps");
     let status = Command::new("find")
@@ -32,11 +33,12 @@ fn find_mtime_delete_leaves_the_same_files() {
 #[test]
 fn where_backups_failed_for_weeks_find_takes_the_last_good_one_and_ours_does_not() {
     let (old, ours) = (Machine::new(), Machine::new());
+    let now = SystemTime::now();
     for machine in [&old, &ours] {
-        aged(machine, 40);
-        let name = aged(machine, 35);
+        aged(machine, now, 40);
+        let name = aged(machine, now, 35);
         for days in [1, 2, 3] {
-            let broken = aged(machine, days);
+            let broken = aged(machine, now, days);
             std::fs::write(machine.path("dumps").join(broken), b"").unwrap();
         }
         assert!(left(machine).contains(&name));

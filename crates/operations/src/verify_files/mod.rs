@@ -68,6 +68,26 @@ pub fn run(
     outcome
 }
 
+/// Reads one file to its end, and tells why it is worth nothing. What it says of its size, age and emptiness does not
+/// count. Nobody is told, and nothing is recorded.
+pub(crate) fn problem(services: &Services, file: &DumpFile) -> Result<Option<String>, OperationError> {
+    let options = VerifyFilesOptions {
+        paths: vec![],
+        choice: Choice::all(jiff::tz::TimeZone::UTC),
+        latest: false,
+        limits: Limits::default(),
+        quick: true,
+        allow_empty: true,
+        dry_run: false,
+    };
+    let bytes_read = AtomicU64::new(0);
+    let looking =
+        Looking { services, options: &options, file, now: Timestamp::now(), bytes_read: &bytes_read };
+    let item = looking.run(&mut None)?;
+    let failed = item.checks.into_iter().find(|check| !check.passed);
+    Ok(failed.map(|check| check.detail).or_else(|| (!item.valid).then(|| "does not pass".to_owned())))
+}
+
 fn verify_all(
     services: &Services,
     options: &VerifyFilesOptions,

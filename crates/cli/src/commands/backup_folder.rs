@@ -1,0 +1,50 @@
+//! `backup` into a repository of layout `files`: a folder of plain dump files.
+
+use crate::errors::{Failure, exit};
+use crate::opening::{self, Place};
+use crate::session::Session;
+use flow::{DumpOptions, quoted};
+use jiff::tz::TimeZone;
+use operations::backup::{BackupResult, BackupTarget};
+use operations::backup_folder::{self, FolderBackup, FolderTarget};
+
+/// A target, and how its plan wants files to be, where they go into a folder.
+#[derive(Clone)]
+pub(super) struct Planned {
+    pub(super) target: BackupTarget,
+    pub(super) form: Option<String>,
+    pub(super) zone: Option<TimeZone>,
+}
+
+/// Backs up into the folder, which must be there: the reason why it is not is often a disk that is not mounted.
+pub(super) fn run(
+    session: &Session,
+    place: &Place,
+    names: &str,
+    targets: Vec<Planned>,
+    dump: DumpOptions,
+    dry_run: bool,
+) -> Result<BackupResult, Failure> {
+    let folder = &place.repository.path;
+    if !folder.is_dir() {
+        let shown = folder.display().to_string();
+        let failure = Failure::new(exit::NO_REPOSITORY, format!("{shown}: there is no such folder"));
+        return Err(
+            failure.with_hint(format!("mkdir -p {}; or is the disk it lies on not mounted?", quoted(&shown)))
+        );
+    }
+    let services = opening::without_repository(session)?;
+    let targets = targets.into_iter().map(|planned| FolderTarget {
+        target: planned.target,
+        form: planned.form,
+        zone: planned.zone.unwrap_or_else(|| session.zone.clone()),
+    });
+    let options = FolderBackup {
+        folder: config::canonical_path(folder),
+        names: names.to_owned(),
+        targets: targets.collect(),
+        dump,
+        dry_run,
+    };
+    Ok(backup_folder::run(&services, &options)?)
+}

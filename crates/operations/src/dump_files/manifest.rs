@@ -1,0 +1,73 @@
+//! The manifest beside a file that we wrote: whose backup it is, of which moment, and what it holds. A file is worth as much
+//! without one; where it is gone or damaged, the name tells what it can.
+
+use super::folder::MANIFEST_ENDING;
+use crate::plain_file::Compression;
+use engines::ExportForm;
+use flow::{DatabaseName, EngineKind, Facts, Selection, TargetName, Text};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// The schema of the manifests that this version writes.
+pub const FILE_SCHEMA: &str = "backstay.file/1";
+
+/// What a file that we wrote is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FileManifest {
+    /// `backstay.file/1`. Stands first.
+    pub schema: String,
+    /// The file's name.
+    pub file: String,
+    /// SHA-256 of the file, in hexadecimal digits.
+    pub sha256: String,
+    /// Its length.
+    pub file_bytes: u64,
+    /// The target.
+    pub target: TargetName,
+    /// The database.
+    pub database: DatabaseName,
+    /// The plan that made it.
+    pub plan: Option<String>,
+    /// The host whose run it was.
+    pub host: Text,
+    /// Where the database was.
+    pub connection: String,
+    /// The engine.
+    pub engine: EngineKind,
+    /// The form.
+    pub form: ExportForm,
+    /// How it is packed.
+    pub compression: Compression,
+    /// The consistency point.
+    pub time: Timestamp,
+    /// When the file was read back and found whole.
+    pub verified: Timestamp,
+    /// Bytes of the form, unpacked.
+    pub size_bytes: u64,
+    /// Rows of all its tables.
+    pub rows: Option<u64>,
+    /// What of the database it holds; null for all of it.
+    pub selection: Option<Selection>,
+    /// The tags that its run was given.
+    pub tags: Vec<String>,
+    /// The facts of its content.
+    pub facts: Facts,
+}
+
+impl FileManifest {
+    /// Returns where the manifest of a file lies.
+    pub fn path_of(file: &Path) -> PathBuf {
+        let mut path = file.as_os_str().to_owned();
+        path.push(MANIFEST_ENDING);
+        PathBuf::from(path)
+    }
+
+    /// Reads the manifest beside a file; `None` where there is none that is ours, whole and of that file.
+    pub fn beside(file: &Path) -> Option<Self> {
+        let text = std::fs::read(Self::path_of(file)).ok()?;
+        let manifest: Self = serde_json::from_slice(&text).ok()?;
+        let same = file.file_name().is_some_and(|name| name == manifest.file.as_str());
+        (manifest.schema == FILE_SCHEMA && same).then_some(manifest)
+    }
+}
