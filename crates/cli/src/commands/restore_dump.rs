@@ -31,6 +31,12 @@ pub(super) fn run(
             "name another target",
         ));
     }
+    if options.create_roles {
+        return Err(Failure::usage(
+            "`--create-roles` has no effect on a dump file, which has no roles in it",
+            "make them first (`pg_dumpall --roles-only` of the old server), or use --role-map or --no-owner",
+        ));
+    }
     let services = opening::without_repository(session)?;
     let verb = DumpRestoreOptions {
         files,

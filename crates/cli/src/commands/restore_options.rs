@@ -15,8 +15,8 @@ use std::path::PathBuf;
 /// target's name is to be typed. A dry run shows the plan and what would be refused as things are, and ends with 0.
 ///
 /// With --target, a path is a dump file of any tool, told by its content and plain or packed: a SQLite database file or
-/// SQL text. It is read to its end and loaded in scratch before anything else happens, in a dry run too. The database need
-/// not exist. A newest file of a folder that is not whole stops the restore, and the next older one is named.
+/// SQL text of SQLite, a custom or tar archive of pg_dump, or the folder of a directory archive. It is read to its end
+/// before anything else happens, in a dry run too. The database need not exist. A newest file of a folder that is not whole stops the restore, and the next older one is named.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -29,6 +29,7 @@ Examples:
   backstay restore postgres:///erp@latest --table sales.orders --in-place
   backstay restore /srv/dumps/shop-20260105.sql.gz --target /srv/shop/shop.db
   backstay restore /srv/dumps --pattern 'shop-*' --target /srv/shop/shop.db
+  backstay restore erp-20260105.dump --target postgres:///erp --table sales.orders
   backstay restore --continue --target /srv/shop/shop.db
   backstay restore --rollback --target /srv/shop/shop.db")]
 pub(crate) struct Options {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 mod folders;
+mod postgres;
 mod sqlite;
 #[path = "../support/mod.rs"]
 mod support;

@@ -14,6 +14,7 @@ mod dump;
 mod encoding;
 mod examine;
 mod failure;
+mod foreign;
 mod live;
 mod many;
 mod needs;
@@ -32,7 +33,7 @@ mod tools;
 use crate::restore::{Restore, RestoreError, RestoreRequest, RestoreState};
 use crate::{
     Answer, DatabaseInfo, Engine, Enumeration, ExamineRequest, Examined, ExportForm, ExportSummary,
-    FactsDepth, FileDump, Query, SafetyCopy,
+    FactsDepth, FileDump, LoadRequest, Query, SafetyCopy,
 };
 use crate::{RoleReport, RoleRequest};
 pub use discover::{DiscoverLimits, FoundCluster, InstalledServer, discover, installed_server};
@@ -42,6 +43,7 @@ use flow::{
 };
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The engine for PostgreSQL servers. Holds no state: calls may come from any thread.
 #[derive(Debug, Clone, Copy, Default)]
@@ -163,5 +165,23 @@ impl Engine for PostgresEngine {
 
     fn examine_folder(&self, folder: &Path, context: &Context) -> Option<Result<Examined, SourceError>> {
         examine::examine_folder(folder, context)
+    }
+
+    fn open_dump(
+        &self,
+        request: LoadRequest<'_>,
+        database: &DatabaseRef,
+        context: &Context,
+    ) -> Result<Arc<dyn BackupReader>, SourceError> {
+        foreign::open(request, database, context)
+    }
+
+    fn open_dump_folder(
+        &self,
+        folder: &Path,
+        database: &DatabaseRef,
+        context: &Context,
+    ) -> Option<Result<Arc<dyn BackupReader>, SourceError>> {
+        foreign::open_folder(folder, database, context)
     }
 }

@@ -7,7 +7,7 @@
 use super::pending::{PendingOptions, resume_from};
 use super::plan::{self, Planned, Subject, plan_request};
 use super::{Hooks, RestoreBody, execute};
-use crate::dump_files::{DumpFile, FolderLock, Unpacked, recognise, unreadable};
+use crate::dump_files::{DumpFile, FolderLock, Unpacked, fingerprint, recognise, unreadable};
 use crate::import::scratch::ScratchFolder;
 use crate::import::{Look, enough_space, no_scratch, tell_future, undecodable};
 use crate::plain_file::Compression;
@@ -144,6 +144,9 @@ fn open(
     path: &Path,
     scratch: &mut ScratchFolder,
 ) -> Result<Opened, OperationError> {
+    if path.is_dir() {
+        return open_folder(services, target, kind, path);
+    }
     let context = &services.context;
     let object = path.display().to_string();
     let file = File::open(path).map_err(|error| unreadable(path, error))?;
@@ -176,6 +179,29 @@ fn open(
             .with_hint("restore it when it is finished")
             .into());
     }
+    Ok(Opened { backup, sha256: fingerprint.sha256 })
+}
+
+/// Reads a dump that is a folder to its end. It is known again by its table of contents.
+fn open_folder(
+    services: &Services,
+    target: &DatabaseRef,
+    kind: EngineKind,
+    path: &Path,
+) -> Result<Opened, OperationError> {
+    let object = path.display().to_string();
+    let phase = Phase { name: format!("reading {object}"), total_bytes: None };
+    services.context.observer.event(Event::Phase(phase));
+    let opened = services.engines.get(kind)?.open_dump_folder(path, target, &services.context);
+    let backup = opened.ok_or_else(|| {
+        OperationError::usage(
+            format!("{object} is a folder, and no dump of {kind}, which {target} is"),
+            "name a target of the same system".to_owned(),
+        )
+    })??;
+    let contents = path.join("toc.dat");
+    let file = File::open(&contents).map_err(|error| unreadable(&contents, error))?;
+    let fingerprint = fingerprint(file).map_err(|error| unreadable(&contents, error))?;
     Ok(Opened { backup, sha256: fingerprint.sha256 })
 }
 

@@ -76,6 +76,11 @@ impl<R: Read> BlockReader<R> {
         self.toc
     }
 
+    /// Returns how many bytes were read so far: within a block, where its next chunk begins.
+    pub(crate) fn position(&self) -> u64 {
+        self.input.at()
+    }
+
     /// Returns the next block, or `None` at the archive's end.
     pub fn next_block(&mut self) -> Result<Option<Block<'_, R>>, ArchiveError> {
         self.pass_over()?;

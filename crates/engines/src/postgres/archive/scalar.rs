@@ -20,6 +20,11 @@ impl<R: Read> Input<R> {
         Self { inner, at: 0, int_bytes: 4, offset_bytes: 8 }
     }
 
+    /// Returns how many bytes were read.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
     pub(super) fn damaged(&self, problem: impl Into<String>) -> ArchiveError {
         ArchiveError::Damaged { at: self.at, problem: problem.into() }
     }
