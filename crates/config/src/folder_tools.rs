@@ -2,7 +2,7 @@
 //! given.
 
 use crate::problem::Problem;
-use crate::written::WrittenPruning;
+use crate::written::{WrittenPruning, WrittenRestoration};
 use repository::retention::Span;
 
 /// What stands for the rules of `prune FOLDER` that are not given.
@@ -14,6 +14,42 @@ pub struct FolderPruning {
     pub keep_last: Option<u32>,
     /// `default_max_size_gb`, of 2³⁰ bytes each: the oldest go while all have more in sum.
     pub max_size_bytes: Option<u64>,
+}
+
+/// What stands for the options of `restore` that are not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FolderRestoration {
+    /// `verify_integrity`: what was written is compared and checked.
+    pub verify: bool,
+    /// `create_safety_backup`: what the target held is kept.
+    pub safety: bool,
+}
+
+impl Default for FolderRestoration {
+    fn default() -> Self {
+        Self { verify: true, safety: true }
+    }
+}
+
+/// How safety copies are called, before their time.
+const SAFETY_SUFFIX: &str = ".safety";
+
+pub(crate) fn restoration(written: &WrittenRestoration) -> Result<FolderRestoration, Problem> {
+    if let Some(suffix) = &written.safety_backup_suffix
+        && suffix != SAFETY_SUFFIX
+    {
+        return Err(Problem::new(
+            &["restoration", "safety_backup_suffix"],
+            "safety copies have another name in this version",
+            format!(
+                "write \"{SAFETY_SUFFIX}\", or take the key out: app.db is kept as app.db.safety-20261121T020000Z"
+            ),
+        ));
+    }
+    Ok(FolderRestoration {
+        verify: written.verify_integrity.unwrap_or(true),
+        safety: written.create_safety_backup.unwrap_or(true),
+    })
 }
 
 pub(crate) fn pruning(written: &WrittenPruning) -> Result<FolderPruning, Problem> {

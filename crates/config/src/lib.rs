@@ -23,7 +23,7 @@ pub use adapt::{Adapted, Surroundings, adapt};
 pub use argument::{ArgumentError, Arguments, BackupArgument, SourceArgument, Which};
 pub use error::ConfigError;
 pub use find::{Places, find};
-pub use folder_tools::FolderPruning;
+pub use folder_tools::{FolderPruning, FolderRestoration};
 pub use inline_secret::inline_secret;
 pub use layout::{FILE_NAMES, RepositoryLayout};
 pub use read::{read, read_text};

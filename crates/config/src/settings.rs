@@ -1,7 +1,7 @@
 //! Settings resolved: names looked up, paths made absolute, commands and references checked.
 
 use crate::error::did_you_mean;
-use crate::folder_tools::{FolderPruning, pruning};
+use crate::folder_tools::{FolderPruning, FolderRestoration, pruning, restoration};
 use crate::keep::rules;
 use crate::layout::{RepositoryLayout, form, layout};
 use crate::problem::Problem;
@@ -31,6 +31,8 @@ pub struct Settings {
     pub targets: BTreeMap<String, Target>,
     /// What stands for the rules of `prune FOLDER` that are not given.
     pub pruning: FolderPruning,
+    /// What stands for the options of `restore` that are not given.
+    pub restoration: FolderRestoration,
 }
 
 /// Where a repository is and how it is opened.
@@ -148,8 +150,9 @@ pub(crate) fn resolve(file: &Path, folder: &Path, written: Written) -> Result<Se
         targets.insert(name, resolved);
     }
     let pruning = pruning(&written.pruning)?;
+    let restoration = restoration(&written.restoration)?;
     let (file, text) = (Some(file.to_owned()), String::new());
-    Ok(Settings { file, text, repository, repositories, targets, pruning })
+    Ok(Settings { file, text, repository, repositories, targets, pruning, restoration })
 }
 
 /// A form is for plans that write files.

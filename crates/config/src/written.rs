@@ -13,6 +13,8 @@ pub(crate) struct Written {
     pub(crate) targets: BTreeMap<String, WrittenTarget>,
     #[serde(default)]
     pub(crate) pruning: WrittenPruning,
+    #[serde(default)]
+    pub(crate) restoration: WrittenRestoration,
 }
 
 /// The section of folder tools, with their names.
@@ -22,6 +24,15 @@ pub(crate) struct WrittenPruning {
     pub(crate) default_age_days: Option<u32>,
     pub(crate) default_keep_count: Option<u32>,
     pub(crate) default_max_size_gb: Option<f64>,
+}
+
+/// Another section of folder tools.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenRestoration {
+    pub(crate) verify_integrity: Option<bool>,
+    pub(crate) create_safety_backup: Option<bool>,
+    pub(crate) safety_backup_suffix: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -117,7 +128,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("checks", "run checks of your own"),
     ("notify", "send messages"),
     ("validation", "read the settings of folder tools"),
-    ("restoration", "read the settings of folder tools"),
     ("logging", "read the settings of folder tools"),
 ];
 

@@ -44,7 +44,7 @@ pub(super) fn run(
         engine: source.target.engine,
         in_place: options.in_place,
         safety: safety(session, options, source.configured),
-        verify: !options.no_verify,
+        verify: options.verifies(session),
         ownership: ownership(options)?,
         tables: options.table.clone(),
         hooks: hooks(options, source.configured),

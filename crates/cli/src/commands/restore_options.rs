@@ -169,6 +169,9 @@ pub(super) fn safety(session: &Session, options: &Options, configured: Option<&c
     if !options.table.is_empty() {
         return Safety::Beside;
     }
+    if !session.settings.restoration.safety && options.safety_dir.is_none() {
+        return Safety::None;
+    }
     let given = options.safety_dir.as_ref().map(|folder| session.absolute(folder));
     match given.or_else(|| configured.and_then(|target| target.restore.safety_dir.clone())) {
         Some(folder) => Safety::Folder(folder),
@@ -191,6 +194,14 @@ pub(super) fn hooks(options: &Options, configured: Option<&config::Target>) -> H
 }
 
 impl Options {
+    /// Tells whether what is written is compared and checked.
+    pub(super) fn verifies(&self, session: &Session) -> bool {
+        let by_variable = session.context.environment.get("BACKUP_VERIFY_RESTORE");
+        let is_off =
+            by_variable.is_some_and(|value| ["false", "0", "no"].contains(&value.to_lowercase().as_str()));
+        !self.no_verify && !is_off && session.settings.restoration.verify
+    }
+
     /// Returns what is to be restored, as it was written.
     pub(super) fn named(&self) -> &str {
         self.backup.as_deref().or(self.file.as_deref()).unwrap_or_default()

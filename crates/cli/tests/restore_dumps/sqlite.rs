@@ -202,3 +202,29 @@ fn a_killed_restore_goes_on_from_the_same_file_only() {
         names(&machine, "srv")
     );
 }
+
+#[test]
+fn the_settings_of_folder_tools_stand_for_options() {
+    let machine = Machine::new();
+    machine.database("dumps/app.db", 10);
+    machine.database("srv/app.db", 99);
+    let arguments = ["restore", "dumps/app.db", "--target", "srv/app.db", "--yes", "--json"];
+    let with = |section: &str| {
+        let text = format!(r#"{{ "restoration": {section} }}"#);
+        let path = machine.write("tools.json", &text).display().to_string();
+        machine.run(&[&["--config", &path], &arguments[..]].concat())
+    };
+    let usual =
+        r#"{ "verify_integrity": true, "create_safety_backup": true, "safety_backup_suffix": ".safety" }"#;
+    let report = with(usual).json();
+    assert_eq!((&report["verified"], report["safety_copy"].is_null()), (&true.into(), false), "{report}");
+    let report = with(r#"{ "verify_integrity": false, "create_safety_backup": false }"#).json();
+    assert_eq!((&report["verified"], report["safety_copy"].is_null()), (&false.into(), true), "{report}");
+    for wrong in [r#"{ "safety_backup_suffix": ".old" }"#, r#"{ "verify": true }"#] {
+        assert_eq!(with(wrong).code, 2, "{wrong}");
+    }
+    let mut command = machine.command();
+    let report =
+        super::support::outcome(command.env("BACKUP_VERIFY_RESTORE", "false").args(arguments)).json();
+    assert_eq!(report["verified"], false, "{report}");
+}
