@@ -72,3 +72,15 @@ pub(crate) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = 
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
+
+/// Returns what to do about a file that the system does not give.
+pub(crate) fn unreadable_hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            "give this user the right to read it and to enter its folder, or name another one by --config"
+        }
+        std::io::ErrorKind::IsADirectory => "it is a folder: name the file in it by --config",
+        std::io::ErrorKind::InvalidData => "it is no UTF-8 text: write it anew in UTF-8",
+        _ => "check the disk that it lies on, or name another one by --config",
+    }
+}

@@ -49,7 +49,7 @@ pub fn find(places: &Places) -> Result<Option<PathBuf>, ConfigError> {
 fn exists(path: &Path) -> Result<bool, ConfigError> {
     path.try_exists().map_err(|error| {
         let mut refusal = ConfigError::new(path, "the file cannot be looked at");
-        refusal.hint = Some(crate::read::unreadable_hint(&error).to_owned());
+        refusal.hint = Some(crate::error::unreadable_hint(&error).to_owned());
         refusal.source = Some(error);
         refusal
     })

@@ -17,6 +17,7 @@ mod problem;
 mod read;
 mod settings;
 mod source;
+mod tenants;
 mod written;
 
 pub use adapt::{Adapted, Surroundings, adapt};
@@ -29,3 +30,4 @@ pub use layout::{FILE_NAMES, RepositoryLayout};
 pub use read::{read, read_text};
 pub use settings::{Plan, RepositoryPlace, RestoreSettings, SafetyKeep, Settings, Target};
 pub use source::{SourceTextError, canonical_path, source};
+pub use tenants::TenantNames;

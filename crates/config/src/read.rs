@@ -1,7 +1,7 @@
 //! Reads a configuration file: text, then keys, then what they mean. A parser's own message may quote a value, and a
 //! value may be a secret, so its messages are put in our words.
 
-use crate::error::did_you_mean;
+use crate::error::{did_you_mean, unreadable_hint};
 use crate::position::{Language, Position, locate};
 use crate::settings::{Settings, resolve};
 use crate::written::{Written, not_yet};
@@ -20,18 +20,6 @@ pub fn read(file: &Path) -> Result<Settings, ConfigError> {
         refusal
     })?;
     read_text(file, &text)
-}
-
-/// Returns what to do about a file that the system does not give.
-pub(crate) fn unreadable_hint(error: &std::io::Error) -> &'static str {
-    match error.kind() {
-        std::io::ErrorKind::PermissionDenied => {
-            "give this user the right to read it and to enter its folder, or name another one by --config"
-        }
-        std::io::ErrorKind::IsADirectory => "it is a folder: name the file in it by --config",
-        std::io::ErrorKind::InvalidData => "it is no UTF-8 text: write it anew in UTF-8",
-        _ => "check the disk that it lies on, or name another one by --config",
-    }
 }
 
 /// Reads a configuration from text; `file` gives its language, and the folder from which relative paths are meant.

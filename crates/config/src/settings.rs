@@ -6,6 +6,7 @@ use crate::keep::rules;
 use crate::layout::{RepositoryLayout, form, layout};
 use crate::problem::Problem;
 use crate::source::{SourceTextError, normal, source};
+use crate::tenants::{TenantNames, names};
 use crate::written::{
     Written, WrittenPlan, WrittenRepository, WrittenRestore, WrittenTarget, WrittenTenants,
 };
@@ -65,6 +66,8 @@ impl RepositoryPlace {
 pub struct Target {
     /// The target, as engines need it.
     pub target: TargetRef,
+    /// Who its tenants are, where somebody keeps a list: what else fits the source is none of its databases.
+    pub tenants: Option<TenantNames>,
     /// A command to run before each backup: program and arguments.
     pub before_backup: Option<Vec<String>>,
     /// A command to run after each backup.
@@ -303,8 +306,15 @@ fn target_settings(
     let target_name = TargetName::new(name).map_err(|error| Problem::new(&at, error.to_string(), None))?;
     let mut target = source(Some(target_name), &written.source, folder)
         .map_err(|error| Problem::source(&["targets", name, "source"], error))?;
-    if let Some(tenants) = written.tenants {
-        target.tenants = Some(tenant_query(&target, tenants, &["targets", name, "tenants"])?);
+    let mut tenants = None;
+    if let Some(written) = written.tenants {
+        let at = ["targets", name, "tenants"];
+        if written.database.is_none() && written.sql.is_none() {
+            let file = written.file.map(|file| local_path(&file, folder, &at)).transpose()?;
+            tenants = Some(names(written.names, file, written.variable, &target.connection, &at)?);
+        } else {
+            target.tenants = Some(tenant_query(&target, written, &at)?);
+        }
     }
     if let Some(passfile) = written.passfile {
         add_passfile(&mut target, &passfile, folder, &["targets", name, "passfile"])?;
@@ -317,6 +327,7 @@ fn target_settings(
     }
     Ok(Target {
         target,
+        tenants,
         before_backup: optional_command(written.hooks.before_backup, &hooks("before_backup"))?,
         after_backup: optional_command(written.hooks.after_backup, &hooks("after_backup"))?,
         restore: restore_settings(name, written.restore, folder)?,
@@ -335,12 +346,18 @@ fn tenant_query(target: &TargetRef, written: WrittenTenants, at: &[&str]) -> Res
             hint,
         ));
     }
-    if written.database.is_empty() || written.sql.trim().is_empty() {
+    let (database, sql) = (written.database.unwrap_or_default(), written.sql.unwrap_or_default());
+    let others = written.names.is_some() || written.file.is_some() || written.variable.is_some();
+    if database.is_empty() || sql.trim().is_empty() || others {
         let hint =
             "write { database = \"control\", sql = \"SELECT name FROM customers WHERE active\" }".to_owned();
-        return Err(Problem::new(at, "`database` and `sql` are both needed", hint));
+        let message = match others {
+            true => "tenants are named by `database` and `sql`, or by a list, not by both",
+            false => "`database` and `sql` are both needed",
+        };
+        return Err(Problem::new(at, message, hint));
     }
-    Ok(TenantQuery { database: written.database, sql: written.sql })
+    Ok(TenantQuery { database, sql })
 }
 
 /// A password file goes with the connection, as libpq's own parameter.

@@ -64,8 +64,11 @@ pub(crate) struct WrittenTarget {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WrittenTenants {
-    pub(crate) database: String,
-    pub(crate) sql: String,
+    pub(crate) database: Option<String>,
+    pub(crate) sql: Option<String>,
+    pub(crate) names: Option<Vec<String>>,
+    pub(crate) file: Option<String>,
+    pub(crate) variable: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

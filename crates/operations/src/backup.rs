@@ -21,7 +21,7 @@ use flow::{
 use jiff::Timestamp;
 use repository::{BackupId, PartError, Proof, ProofLevel, SnapshotRequest, SnapshotWriter};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 /// One target to back up.
@@ -33,6 +33,8 @@ pub struct BackupTarget {
     pub plan: Option<String>,
     /// Only this one of its databases.
     pub only: Option<DatabaseName>,
+    /// Only these, where a list names them: one of them that is not there fails by itself.
+    pub among: Option<BTreeSet<DatabaseName>>,
     /// Only this part of each of them.
     pub selection: Option<Selection>,
     /// A command to run before, as program and arguments; its failure is the target's.
@@ -311,16 +313,10 @@ fn back_up_target(
     let found = engine.databases_since(&target.target, &previous, context)?;
     body.skipped.extend(found.skipped);
     let mut databases = found.databases;
-    if let Some(only) = &target.only {
-        databases.retain(|database| database.name == *only);
-        if databases.is_empty() {
-            return Err(SourceError::new(
-                SourceErrorKind::Missing,
-                format!("{}/{only}", target.target.name),
-                "the target has no such database",
-            )
-            .into());
-        }
+    tenants::keep_only(&target.target.name, target.only.as_ref(), &mut databases)?;
+    for (name, error) in tenants::keep_named(&target.target.name, target.among.as_ref(), &mut databases)? {
+        body.backups.push(failed_item(&target.target, Some(name), &error));
+        errors.push(error);
     }
     tell_unfinished(services, engine, &databases);
     if options.dry_run {

@@ -12,7 +12,7 @@ use crate::hooks::{self, Hook};
 use crate::plain_file::{Compression, Partial, Wrote, form_of};
 use crate::prune_folder::{self, FolderOptions, MadeBy};
 use crate::report::{ErrorReport, Outcome, Report, elapsed_ms};
-use crate::tenants::Vanished;
+use crate::tenants::{self, Vanished};
 use crate::{OperationError, Pruned, Retention, Services, journaling};
 use engines::{Engine, ExportForm};
 use flow::{
@@ -158,7 +158,7 @@ impl Run<'_> {
     fn databases(&mut self, wanted: &FolderTarget) -> Result<Vec<Made>, OperationError> {
         let (services, target) = (self.services, &wanted.target);
         let engine = services.engines.of(&target.target)?;
-        let databases = match &target.only {
+        let mut databases = match &target.only {
             Some(only) => {
                 let found = engine.database(&target.target, only, &services.context)?;
                 vec![found.ok_or_else(|| missing(target, only))?]
@@ -170,6 +170,15 @@ impl Run<'_> {
                 found.databases
             }
         };
+        let gone = tenants::keep_named(&target.target.name, target.among.as_ref(), &mut databases)?
+            .into_iter()
+            .map(|(name, error)| {
+                let shown = Some(ErrorReport::from(&error));
+                let item =
+                    BackupItem { database: Some(name), error: shown, ..BackupItem::of(&target.target) };
+                (item, Some(error))
+            });
+        let gone: Vec<Made> = gone.collect();
         if databases.len() > 1 && !self.options.names.contains("{database}") {
             return Err(OperationError::usage(
                 format!(
@@ -201,7 +210,8 @@ impl Run<'_> {
                 });
             }
         });
-        Ok(made.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect())
+        let made = made.into_inner().unwrap_or_else(PoisonError::into_inner).into_values();
+        Ok(made.chain(gone).collect())
     }
 
     /// Tells of databases that the folder has files of, and the target has no more.

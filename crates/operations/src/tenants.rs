@@ -4,7 +4,8 @@
 //! A run of the whole target is compared; a run of one database says nothing of the others. One that is gone is told in
 //! each run for as long as the recent runs hold a backup of it: once is easily overlooked, for ever is noise.
 
-use flow::{DatabaseName, DatabaseRef, TargetName};
+use crate::OperationError;
+use flow::{DatabaseName, DatabaseRef, SourceError, SourceErrorKind, TargetName};
 use jiff::Timestamp;
 use repository::{BackupId, RecentRuns};
 use serde::Serialize;
@@ -61,4 +62,41 @@ pub(crate) fn compare(
         })
         .collect();
     (appeared, vanished)
+}
+
+/// Keeps the one database that is meant. Fails where it is not there.
+pub(crate) fn keep_only(
+    target: &TargetName,
+    only: Option<&DatabaseName>,
+    databases: &mut Vec<DatabaseRef>,
+) -> Result<(), SourceError> {
+    let Some(only) = only else { return Ok(()) };
+    databases.retain(|database| database.name == *only);
+    if !databases.is_empty() {
+        return Ok(());
+    }
+    let object = format!("{target}/{only}");
+    Err(SourceError::new(SourceErrorKind::Missing, object, "the target has no such database"))
+}
+
+/// Keeps the databases that a list names, where there is one, and returns those of it that are not there, each with its
+/// error. Fails where none of them is.
+pub(crate) fn keep_named(
+    target: &TargetName,
+    among: Option<&BTreeSet<DatabaseName>>,
+    databases: &mut Vec<DatabaseRef>,
+) -> Result<Vec<(DatabaseName, OperationError)>, OperationError> {
+    let Some(among) = among else { return Ok(vec![]) };
+    databases.retain(|database| among.contains(&database.name));
+    let missing = |name: &DatabaseName| {
+        let message = "the list of tenants names it, and it is not there";
+        SourceError::new(SourceErrorKind::Missing, format!("{target}/{name}"), message)
+            .with_hint("make its database, or take it off the list")
+    };
+    let gone = among.iter().filter(|name| databases.iter().all(|database| database.name != **name));
+    let mut gone: Vec<_> = gone.map(|name| (name.clone(), OperationError::from(missing(name)))).collect();
+    match (databases.is_empty(), gone.is_empty()) {
+        (true, false) => Err(gone.swap_remove(0).1),
+        _ => Ok(gone),
+    }
 }

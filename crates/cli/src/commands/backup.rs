@@ -17,6 +17,7 @@ use operations::backup::{BackupBody, BackupItem, BackupOptions, BackupTarget, Su
 use operations::reference::short;
 use operations::report::{Outcome, Report};
 use operations::{Configuration, OperationError, Retention, Services};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -188,8 +189,9 @@ fn plans(
 ) -> Result<Vec<(Place, Planned)>, Failure> {
     let asked = opening::asked_for(session)?;
     let default = || opening::default_place(session);
+    let among = named_tenants(source)?;
     let target = |plan: Option<(&String, &Plan)>| Planned {
-        target: target_of(session, source, selection, options, plan),
+        target: target_of(session, (source, among.as_ref()), selection, options, plan),
         form: plan.and_then(|(_, plan)| plan.form.clone()),
         zone: plan.and_then(|(_, plan)| plan.time_zone.clone()),
     };
@@ -214,9 +216,19 @@ fn plans(
     Ok(planned)
 }
 
+/// Returns the databases of a source that a list names, where there is one and no single database is meant.
+fn named_tenants(source: &SourceArgument<'_>) -> Result<Option<BTreeSet<DatabaseName>>, Failure> {
+    let list = source.configured.and_then(|configured| configured.tenants.as_ref());
+    let Some(list) = list.filter(|_| source.only.is_none()) else { return Ok(None) };
+    let name = |name: String| {
+        DatabaseName::new(name).map_err(|error| Failure::usage(error.to_string(), "correct the list"))
+    };
+    list.read()?.into_iter().map(name).collect::<Result<_, _>>().map(Some)
+}
+
 fn target_of(
     session: &Session,
-    source: &SourceArgument<'_>,
+    (source, among): (&SourceArgument<'_>, Option<&BTreeSet<DatabaseName>>),
     selection: Option<&Selection>,
     options: &Options,
     plan: Option<(&String, &Plan)>,
@@ -225,6 +237,7 @@ fn target_of(
         target: source.target.clone(),
         plan: plan.map(|(name, _)| name.clone()),
         only: source.only.clone(),
+        among: among.cloned(),
         // What a command says goes before what a plan does.
         selection: selection.or(plan.and_then(|(_, plan)| plan.selection.as_ref())).cloned(),
         before: source.configured.and_then(|configured| configured.before_backup.clone()),

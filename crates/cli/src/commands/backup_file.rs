@@ -40,6 +40,7 @@ pub(crate) fn run(
         target: source.target.clone(),
         plan: None,
         only: source.only.clone(),
+        among: None,
         selection,
         before: source.configured.and_then(|configured| configured.before_backup.clone()),
         after: source.configured.and_then(|configured| configured.after_backup.clone()),

@@ -224,3 +224,61 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
     let doctor = machine.run(&["doctor"]);
     assert!(doctor.out.contains("there is no such folder") || doctor.err.contains("there is no such folder"));
 }
+
+#[test]
+fn a_list_or_a_file_of_variables_says_who_the_tenants_are() {
+    let machine = Machine::new();
+    std::fs::create_dir(machine.path("dumps")).unwrap();
+    for tenant in ["acme", "bolt", "corp"] {
+        machine.database(&format!("tenants/{tenant}.db"), 3);
+    }
+    let configure = |layout: &str, tenants: &str| {
+        let repository = format!("[repositories.main]\npath = \"dumps\"\n{layout}\n");
+        let target = format!("[targets.shops]\nsource = \"tenants/{{tenant}}.db\"\ntenants = {tenants}\n");
+        machine.write("backstay.toml", &format!("{repository}{target}"));
+    };
+    let names = |report: &Value| {
+        let all = report["backups"].as_array().unwrap().iter().filter(|item| item["error"].is_null());
+        all.map(|item| item["database"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let run = |code: i32| {
+        let outcome = machine.run(&["backup", "shops", "--json"]);
+        assert_eq!(outcome.code, code, "{} {}", outcome.out, outcome.err);
+        outcome.json()
+    };
+    for layout in ["layout = \"files\"", ""] {
+        if layout.is_empty() {
+            std::fs::remove_dir_all(machine.path("dumps")).unwrap();
+            configure(layout, "{ names = [\"acme\"] }");
+            machine.done(&["init", "--repository", "main"]);
+        }
+        configure(layout, "{ names = [\"acme\", \"corp\"] }");
+        assert_eq!(names(&run(0)), ["acme", "corp"]);
+        machine.write("shops.env", "# who pays\nTENANTS=\"bolt acme\"\n");
+        configure(layout, "{ file = \"shops.env\" }");
+        assert_eq!(names(&run(0)), ["acme", "bolt"]);
+        // Read at each run: one more, and one that is not there, which fails by itself.
+        machine.write("shops.env", "TENANTS=\"bolt acme corp gone\"\n");
+        let report = run(3);
+        assert_eq!(names(&report), ["acme", "bolt", "corp"]);
+        let mut failed = report["backups"].as_array().unwrap().iter().filter(|item| !item["error"].is_null());
+        assert_eq!(failed.next().unwrap()["database"], "gone");
+        machine.write("shops.env", "TENANTS=\"gone\"\n");
+        assert_eq!(machine.run(&["backup", "shops"]).code, 20);
+        machine.write("shops.env", "TENANTS=\"$(ls)\"\n");
+        let refused = machine.run(&["backup", "shops"]);
+        assert!(refused.code == 2 && refused.err.contains("only a shell understands"), "{}", refused.err);
+        std::fs::remove_file(machine.path("shops.env")).unwrap();
+        assert_eq!(machine.run(&["backup", "shops"]).code, 2);
+        machine.done(&["backup", "shops/bolt"]);
+    }
+    for bad in [
+        "{ names = [] }",
+        "{ names = [\"a\"], file = \"x\" }",
+        "{ variable = \"X\" }",
+        "{ sql = \"SELECT 1\" }",
+    ] {
+        configure("", bad);
+        assert_eq!(machine.run(&["backup", "shops"]).code, 2, "{bad}");
+    }
+}

@@ -148,6 +148,7 @@ fn back_up(session: &Session, services: &Services, text: &str) -> Result<BackupI
             target,
             plan: None,
             only: None,
+            among: None,
             selection: None,
             before: None,
             after: None,
