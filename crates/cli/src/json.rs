@@ -134,6 +134,7 @@ const OWN_KEYS: &[(&str, &[(&str, Shape)])] = &[
             ("path", Shape::Null),
             ("form", Shape::Null),
             ("compression", Shape::Null),
+            ("encryption", Shape::Null),
             ("size_bytes", Shape::Null),
             ("written_bytes", Shape::Null),
             ("dry_run", Shape::Null),

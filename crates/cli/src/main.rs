@@ -4,6 +4,7 @@
 //! code. An interruption reaches the work through its `Cancel`, so that this function is always reached again.
 
 mod absent;
+mod age_options;
 mod args;
 mod commands;
 mod confirm;

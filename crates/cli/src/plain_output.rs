@@ -1,5 +1,6 @@
 //! Where `export` and `backup --out` write one plain file to: a file whose ending says the form, or standard output.
 
+use crate::age_options::Recipients;
 use crate::errors::{Failure, exit};
 use crate::session::Session;
 use clap::ValueEnum;
@@ -71,12 +72,13 @@ pub(crate) fn check(
 pub(crate) fn written<T>(
     session: &Session,
     out: &Path,
-    form: Option<StreamForm>,
+    (form, recipients): (Option<StreamForm>, &Recipients),
     work: impl FnOnce(FileOut<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     if !is_stream(out) {
-        return work(FileOut::File(session.absolute(out)));
+        return work(recipients.file(session, out)?);
     }
+    recipients.refuse_for_stream()?;
     let mut stream = Stream { out: std::io::stdout(), error: None };
     let outcome = work(FileOut::Stream(&mut stream, form.map(StreamForm::form)));
     let flushed = stream.flush().err();

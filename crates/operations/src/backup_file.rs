@@ -50,6 +50,7 @@ fn write(
         path: place.path.clone(),
         form: place.form,
         compression: place.compression,
+        encryption: place.encryption,
         size_bytes: None,
         written_bytes: None,
     };

@@ -8,6 +8,7 @@ mod names;
 
 use crate::backup::{BackupBody, BackupItem, BackupResult, BackupTarget, stepping_back};
 use crate::dump_files::{self, Choice, FILE_SCHEMA, FileManifest, FolderLock, ReadBack};
+use crate::encryption::Encryption;
 use crate::hooks::{self, Hook};
 use crate::plain_file::{Compression, Partial, Wrote, form_of};
 use crate::prune_folder::{self, FolderOptions, MadeBy};
@@ -194,7 +195,13 @@ impl Run<'_> {
             Some(_) => "dump.zst",
         };
         let ending = wanted.form.as_deref().unwrap_or(usual);
-        let (form, compression) = form_of(&format!("x.{ending}"))?;
+        let (form, compression, encryption) = form_of(&format!("x.{ending}"))?;
+        if encryption != Encryption::None {
+            return Err(OperationError::usage(
+                format!("the form `{ending}` is encrypted, and a folder of dump files has no key"),
+                "take .age off; `backup --out FILE.age` writes one encrypted file".to_owned(),
+            ));
+        }
         let one = One { services, options: self.options, wanted, engine, ending, form, compression };
         let workers = self.options.dump.jobs.clamp(1, 8).min(databases.len().max(1));
         let (next, made) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));

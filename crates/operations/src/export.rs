@@ -1,6 +1,7 @@
 //! Writes a stored backup as one plain file (`plain_file`): the form and the compression follow from the name's ending. An
 //! interrupted export leaves nothing under that name.
 
+use crate::encryption::Encryption;
 use crate::plain_file::{self, Compression, FileOut, Wrote};
 use crate::reference::{Reference, resolve_one, short};
 use crate::report::{Outcome, Report};
@@ -23,6 +24,8 @@ pub struct ExportBody {
     pub form: ExportForm,
     /// How it is compressed.
     pub compression: Compression,
+    /// How it is encrypted.
+    pub encryption: Encryption,
     /// Bytes of the form.
     pub size_bytes: u64,
     /// Bytes that were written.
@@ -55,6 +58,7 @@ pub fn run(
         path: place.path.clone(),
         form: place.form,
         compression: place.compression,
+        encryption: place.encryption,
         size_bytes: record.size_bytes,
         written_bytes: 0,
         dry_run,

@@ -12,6 +12,7 @@ pub mod check;
 pub mod doctor;
 pub mod doctor_repository;
 pub mod dump_files;
+mod encryption;
 mod error;
 pub mod export;
 mod hooks;
@@ -43,6 +44,7 @@ pub mod unlock;
 pub mod verify;
 pub mod verify_files;
 
+pub use encryption::{AgeKeys, AgeLock, Encryption};
 pub use error::OperationError;
 pub use kept_configuration::Configuration;
 pub use plain_file::{Compression, FileOut, WrittenFile};

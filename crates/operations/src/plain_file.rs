@@ -5,6 +5,7 @@
 //! never written over.
 
 use crate::OperationError;
+use crate::encryption::{AgeLock, Encryption};
 use engines::ExportForm;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
@@ -31,9 +32,13 @@ pub enum Compression {
     Bzip2,
 }
 
-/// Returns form and compression by the endings of a file's name.
-pub(crate) fn form_of(name: &str) -> Result<(ExportForm, Compression), OperationError> {
+/// Returns form, compression and encryption by the endings of a file's name.
+pub(crate) fn form_of(name: &str) -> Result<(ExportForm, Compression, Encryption), OperationError> {
     let lower = name.to_ascii_lowercase();
+    let (lower, encryption) = match lower.strip_suffix(".age") {
+        Some(stem) => (stem, Encryption::Age),
+        None => (lower.as_str(), Encryption::None),
+    };
     let endings = [
         (".gz", Compression::Gzip),
         (".zst", Compression::Zstd),
@@ -44,29 +49,22 @@ pub(crate) fn form_of(name: &str) -> Result<(ExportForm, Compression), Operation
     let (stem, compression) = endings
         .iter()
         .find_map(|(ending, compression)| lower.strip_suffix(ending).map(|stem| (stem, *compression)))
-        .unwrap_or((&lower, Compression::None));
+        .unwrap_or((lower, Compression::None));
     let form = match stem.rsplit_once('.').map(|(_, ending)| ending) {
         Some("sql") => ExportForm::Sql,
         Some("db" | "sqlite" | "sqlite3") => ExportForm::Image,
         Some("dump") => ExportForm::Custom,
         Some("tar") => ExportForm::Tar,
-        Some("age") => {
-            return Err(OperationError::usage(
-                format!("the ending of `{name}` asks for a file that is encrypted"),
-                "this version does not encrypt plain files: take .age off, and see who can read the file"
-                    .to_owned(),
-            ));
-        }
         _ => {
             return Err(OperationError::usage(
                 format!("the ending of `{name}` names no form that a database can have as one file"),
                 "end it in .db (SQLite), .sql, .dump or .tar (PostgreSQL), then .gz, .zst, .lz4, .xz or .bz2 where it \
-                 shall be compressed"
+                 shall be compressed, then .age where it shall be encrypted"
                     .to_owned(),
             ));
         }
     };
-    Ok((form, compression))
+    Ok((form, compression, encryption))
 }
 
 /// The file that a database was written into.
@@ -78,6 +76,8 @@ pub struct WrittenFile {
     pub form: ExportForm,
     /// How it is compressed.
     pub compression: Compression,
+    /// How it is encrypted.
+    pub encryption: Encryption,
     /// Bytes of the form; null where nothing was done but telling.
     pub size_bytes: Option<u64>,
     /// Bytes that were written.
@@ -88,6 +88,8 @@ pub struct WrittenFile {
 pub enum FileOut<'a> {
     /// A file that must not exist yet.
     File(PathBuf),
+    /// A file that must not exist yet, encrypted. Its name ends in `.age`.
+    Encrypted(PathBuf, AgeLock),
     /// A stream, in that form; where none is said, in the one that suits the database system.
     Stream(&'a mut (dyn Write + Send), Option<ExportForm>),
 }
@@ -98,20 +100,37 @@ pub(crate) struct Place {
     pub(crate) path: Option<String>,
     pub(crate) form: ExportForm,
     pub(crate) compression: Compression,
+    pub(crate) encryption: Encryption,
 }
 
 /// Looks at where a file is to go. Fails where there is one already, or where a database cannot have that form.
 pub(crate) fn place(out: &FileOut<'_>, forms: &[ExportForm]) -> Result<Place, OperationError> {
-    let (path, form, compression) = match out {
-        FileOut::File(path) => {
-            let (form, compression) = form_of(&path.to_string_lossy())?;
-            (Some(path), form, compression)
+    let (path, form, compression, encryption) = match out {
+        FileOut::File(path) | FileOut::Encrypted(path, _) => {
+            let (form, compression, encryption) = form_of(&path.to_string_lossy())?;
+            (Some(path), form, compression, encryption)
         }
         FileOut::Stream(_, form) => {
             let usual = forms.first().copied().unwrap_or(ExportForm::Sql);
-            (None, form.unwrap_or(usual), Compression::None)
+            (None, form.unwrap_or(usual), Compression::None, Encryption::None)
         }
     };
+    match (out, encryption) {
+        (FileOut::File(path), Encryption::Age) => {
+            return Err(OperationError::usage(
+                format!("{} is to be encrypted, and nothing says for whom", path.display()),
+                "name --age-recipient age1…, or the file of a passphrase by BACKSTAY_AGE_PASSPHRASE_FILE"
+                    .to_owned(),
+            ));
+        }
+        (FileOut::Encrypted(path, _), Encryption::None) => {
+            return Err(OperationError::usage(
+                format!("{} is to be encrypted, and its name does not end in .age", path.display()),
+                format!("write it to {}.age", path.display()),
+            ));
+        }
+        _ => {}
+    }
     if !forms.contains(&form) {
         let named = |form: &ExportForm| format!(".{}", ending(*form));
         let known: Vec<String> = forms.iter().map(named).collect();
@@ -124,7 +143,7 @@ pub(crate) fn place(out: &FileOut<'_>, forms: &[ExportForm]) -> Result<Place, Op
     if let Some(path) = path {
         refuse_existing(path)?;
     }
-    Ok(Place { path: path.map(|path| path.display().to_string()), form, compression })
+    Ok(Place { path: path.map(|path| path.display().to_string()), form, compression, encryption })
 }
 
 fn ending(form: ExportForm) -> &'static str {
@@ -168,16 +187,18 @@ pub(crate) fn write(
             let size_bytes = write(stream)?.size_bytes;
             Ok((size_bytes, size_bytes))
         }
-        FileOut::File(path) => to_file(&path, place.compression, write),
+        FileOut::File(path) => to_file(&path, place.compression, None, write),
+        FileOut::Encrypted(path, lock) => to_file(&path, place.compression, Some(&lock), write),
     }
 }
 
 fn to_file(
     path: &Path,
     compression: Compression,
+    lock: Option<&AgeLock>,
     write: &mut WriteForm<'_>,
 ) -> Result<(u64, u64), OperationError> {
-    let partial = Partial::write(path, compression, write)?;
+    let partial = Partial::write_sealed(path, (compression, lock), write)?;
     let sizes = (partial.size_bytes, partial.written_bytes);
     match partial.name(path)? {
         true => Ok(sizes),
@@ -204,6 +225,14 @@ impl Partial {
         compression: Compression,
         write: &mut WriteForm<'_>,
     ) -> Result<Self, OperationError> {
+        Self::write_sealed(place, (compression, None), write)
+    }
+
+    fn write_sealed(
+        place: &Path,
+        (compression, lock): (Compression, Option<&AgeLock>),
+        write: &mut WriteForm<'_>,
+    ) -> Result<Self, OperationError> {
         let failed = |message: &str, error: io::Error| cannot(place, message, error);
         let name = place.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let (path, file) = new_partial(place, &name).map_err(|error| failed("cannot be made", error))?;
@@ -212,10 +241,10 @@ impl Partial {
         let mut is_rewritten = false;
         let mut noting = |sink: &mut (dyn Write + Send)| {
             let wrote = write(sink)?;
-            is_rewritten = wrote.front.is_some() && compression == Compression::None;
+            is_rewritten = wrote.front.is_some() && compression == Compression::None && lock.is_none();
             Ok(wrote)
         };
-        let written = compress((file, Arc::clone(&refused)), compression, &mut noting, &failed);
+        let written = compress((file, Arc::clone(&refused)), (compression, lock), &mut noting, &failed);
         let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).take();
         let ((size_bytes, written_bytes), file) = match (written, refused) {
             // The database side is not to blame where the file took no more.
@@ -312,21 +341,56 @@ impl<W: Write> Write for Counted<W> {
     }
 }
 
+/// What the compressed bytes go into.
+enum Sealed<W: Write> {
+    Open(W),
+    Age(Box<age::stream::StreamWriter<W>>),
+}
+
+impl<W: Write> Sealed<W> {
+    fn finish(self) -> io::Result<W> {
+        match self {
+            Self::Open(mut inner) => inner.flush().map(|()| inner),
+            Self::Age(writer) => writer.finish(),
+        }
+    }
+}
+
+impl<W: Write> Write for Sealed<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Open(inner) => inner.write(buffer),
+            Self::Age(writer) => writer.write(buffer),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Open(inner) => inner.flush(),
+            Self::Age(writer) => writer.flush(),
+        }
+    }
+}
+
 fn compress(
     (file, refused): (File, Refused),
-    compression: Compression,
+    (compression, lock): (Compression, Option<&AgeLock>),
     write: &mut WriteForm<'_>,
     failed: &dyn Fn(&str, io::Error) -> OperationError,
 ) -> Result<((u64, u64), File), OperationError> {
-    let counted = Counted(BufWriter::with_capacity(1 << 20, file), 0, refused);
     let cannot = |error| failed("cannot be written", error);
+    let counted = Counted(BufWriter::with_capacity(1 << 20, file), 0, refused);
+    let counted = match lock {
+        Some(lock) => Sealed::Age(Box::new(lock.wrap(counted).map_err(cannot)?)),
+        None => Sealed::Open(counted),
+    };
     let (size, counted) = match compression {
         Compression::None => {
             let mut sink = counted;
             let wrote = write(&mut sink)?;
             sink.flush().map_err(cannot)?;
-            if let Some(front) = wrote.front {
-                sink.0.get_ref().write_all_at(&front, 0).map_err(cannot)?;
+            if let (Some(front), Sealed::Open(counted)) = (wrote.front, &sink) {
+                counted.0.get_ref().write_all_at(&front, 0).map_err(cannot)?;
             }
             (wrote.size_bytes, sink)
         }
@@ -354,6 +418,7 @@ fn compress(
             (write(&mut sink)?.size_bytes, sink.finish().map_err(cannot)?)
         }
     };
+    let counted = counted.finish().map_err(cannot)?;
     let written = counted.1;
     let file = counted.0.into_inner().map_err(|error| cannot(error.into_error()))?;
     Ok(((size, written), file))
@@ -374,7 +439,7 @@ mod tests {
                 .map_err(|error| OperationError::usage(error.to_string(), String::new()))?;
             Ok(Wrote { size_bytes: 5, front: None })
         };
-        assert!(matches!(to_file(&path, Compression::None, &mut write), Ok((5, 5))));
+        assert!(matches!(to_file(&path, Compression::None, None, &mut write), Ok((5, 5))));
         assert_eq!(std::fs::read(&path)?, b"whole");
         assert_eq!(std::fs::read(&left)?, b"half");
         assert_eq!(std::fs::read_dir(folder.path())?.count(), 2);
@@ -383,12 +448,19 @@ mod tests {
 
     #[test]
     fn the_ending_decides() {
-        assert!(matches!(form_of("a.db"), Ok((ExportForm::Image, Compression::None))));
-        assert!(matches!(form_of("/x.y/a.SQL.zst"), Ok((ExportForm::Sql, Compression::Zstd))));
-        assert!(matches!(form_of("a.sqlite.xz"), Ok((ExportForm::Image, Compression::Xz))));
-        assert!(matches!(form_of("a.dump.gz"), Ok((ExportForm::Custom, Compression::Gzip))));
-        assert!(matches!(form_of("a.tar.lz4"), Ok((ExportForm::Tar, Compression::Lz4))));
-        for bad in ["a", "a.gz", "a.zip", "a.sql.age", "-", ""] {
+        assert!(matches!(form_of("a.db"), Ok((ExportForm::Image, Compression::None, Encryption::None))));
+        assert!(matches!(
+            form_of("/x.y/a.SQL.zst"),
+            Ok((ExportForm::Sql, Compression::Zstd, Encryption::None))
+        ));
+        assert!(matches!(form_of("a.sqlite.xz"), Ok((ExportForm::Image, Compression::Xz, Encryption::None))));
+        assert!(matches!(
+            form_of("a.dump.gz"),
+            Ok((ExportForm::Custom, Compression::Gzip, Encryption::None))
+        ));
+        assert!(matches!(form_of("a.tar.lz4"), Ok((ExportForm::Tar, Compression::Lz4, Encryption::None))));
+        assert!(matches!(form_of("a.sql.gz.AGE"), Ok((ExportForm::Sql, Compression::Gzip, Encryption::Age))));
+        for bad in ["a", "a.gz", "a.zip", "a.age", "a.sql.age.gz", "-", ""] {
             assert!(matches!(form_of(bad), Err(OperationError::Usage { .. })), "{bad}");
         }
     }

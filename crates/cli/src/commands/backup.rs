@@ -100,7 +100,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
             ));
         };
         let dry_run = options.dry_run.dry_run;
-        return backup_file::run(session, source, selection, &dump, (out, options.file.form, dry_run));
+        return backup_file::run(session, source, selection, &dump, (out, &options.file, dry_run));
     }
     let mut jobs: Vec<Job> = Vec::new();
     for source in &sources {

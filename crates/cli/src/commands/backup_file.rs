@@ -1,5 +1,6 @@
 //! `backup --out`: one database into one plain file, without a repository.
 
+use crate::age_options::Recipients;
 use crate::errors::Failure;
 use crate::json::Finished;
 use crate::opening;
@@ -18,13 +19,16 @@ pub(crate) struct FileOptions {
     /// Write one plain file instead, without a repository: a name, or - for standard output
     ///
     /// The form follows from the ending: .db (SQLite), .sql, .dump or .tar (PostgreSQL), then .gz, .zst, .lz4, .xz or
-    /// .bz2 where it shall be compressed. A file that exists is never written over.
+    /// .bz2 where it shall be compressed, then .age where it shall be encrypted. A file that exists is never written over.
     #[arg(long, value_name = "FILE|-", conflicts_with_all = ["all", "tag", "no_prune", "read_all", "jobs"])]
     pub(crate) out: Option<PathBuf>,
 
     /// The form, with --out -
     #[arg(long, value_name = "FORM", requires = "out")]
     pub(crate) form: Option<StreamForm>,
+
+    #[command(flatten)]
+    pub(crate) recipients: Recipients,
 }
 
 /// Writes a source into a file.
@@ -33,9 +37,9 @@ pub(crate) fn run(
     source: &SourceArgument<'_>,
     selection: Option<Selection>,
     dump: &DumpOptions,
-    (out, form, dry_run): (&Path, Option<StreamForm>, bool),
+    (out, file, dry_run): (&Path, &FileOptions, bool),
 ) -> Result<Finished, Failure> {
-    plain_output::check(session, out, form, dry_run)?;
+    plain_output::check(session, out, file.form, dry_run)?;
     let target = BackupTarget {
         target: source.target.clone(),
         plan: None,
@@ -48,7 +52,7 @@ pub(crate) fn run(
         retention: None,
     };
     let services = opening::without_repository(session)?;
-    let report = plain_output::written(session, out, form, |out| {
+    let report = plain_output::written(session, out, (file.form, &file.recipients), |out| {
         Ok(operations::backup_file::run(&services, &target, out, dump, dry_run)?)
     })?;
     let file = report.body.file.as_ref();

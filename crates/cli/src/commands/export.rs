@@ -1,5 +1,6 @@
 //! `export`: a stored backup as one plain file.
 
+use crate::age_options::Recipients;
 use crate::errors::Failure;
 use crate::globals::DryRun;
 use crate::json::Finished;
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 /// Write a backup as one plain file
 ///
 /// The form follows from the ending: .db (SQLite), .sql, .dump or .tar (PostgreSQL), then .gz, .zst, .lz4, .xz or .bz2
-/// where it shall be compressed. A file that exists is never written over.
+/// where it shall be compressed, then .age where it shall be encrypted. A file that exists is never written over.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -37,6 +38,9 @@ pub(crate) struct Options {
     form: Option<StreamForm>,
 
     #[command(flatten)]
+    recipients: Recipients,
+
+    #[command(flatten)]
     pub(crate) dry_run: DryRun,
 }
 
@@ -53,7 +57,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
         };
         reference.selector = Selector::Id { prefix, database };
     }
-    let report = plain_output::written(session, &options.out, options.form, |out| {
+    let report = plain_output::written(session, &options.out, (options.form, &options.recipients), |out| {
         Ok(operations::export::run(&services, &reference, out, dry_run)?)
     })?;
     let body = &report.body;

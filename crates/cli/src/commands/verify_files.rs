@@ -1,5 +1,6 @@
 //! `verify PATH…`: dump files of any tool, PASS or FAIL a file, with the reason.
 
+use crate::age_options::Identities;
 use crate::errors::{Failure, exit};
 use crate::json::Finished;
 use crate::opening;
@@ -43,6 +44,9 @@ pub(crate) struct FileOptions {
     /// Pass dumps that hold nothing at all
     #[arg(long)]
     allow_empty: bool,
+
+    #[command(flatten)]
+    identities: Identities,
 
     /// Unpack what has to be unpacked in this folder
     #[arg(long, value_name = "DIR", visible_alias = "sqlite-tmp")]
@@ -96,6 +100,7 @@ impl FileOptions {
             ("--max-size", self.limits().max_size_bytes.is_some()),
             ("--quick", self.quick),
             ("--allow-empty", self.allow_empty),
+            ("--age-identity", self.identities.is_given()),
             ("--scratch", self.scratch.is_some()),
             ("--time-zone", self.time_zone.is_some()),
         ];
@@ -152,6 +157,7 @@ pub(super) fn run(
         limits: options.limits(),
         quick: options.quick,
         allow_empty: options.allow_empty,
+        keys: options.identities.keys(session)?,
         dry_run,
     };
     let report = operations::verify_files::run(&services, &verify)?;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod archives;
+mod encrypted;
 mod lies;
 mod rules;
 mod sqlite;

@@ -3,6 +3,7 @@
 //! Every decoder reads to the end of the last frame and holds its checksums against what came; a file that ends before
 //! that, or goes on behind it, is an error, never a shorter dump. The file is opened for reading and read once.
 
+use crate::encryption::{AgeKeys, Encryption, is_encrypted};
 use crate::plain_file::Compression;
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -17,6 +18,8 @@ const BUFFER_BYTES: usize = 1 << 18;
 pub(crate) struct Unpacked {
     /// How it is packed.
     pub(crate) compression: Compression,
+    /// How it is encrypted.
+    pub(crate) encryption: Encryption,
     /// The first bytes, unpacked.
     pub(crate) head: Vec<u8>,
     rest: Box<dyn Read + Send>,
@@ -40,11 +43,27 @@ pub(crate) struct Fingerprint {
 }
 
 impl Unpacked {
-    /// Begins with a file from its first byte on.
+    /// Begins with a file from its first byte on. One that is encrypted is taken as it is.
     pub(crate) fn begin(file: File) -> io::Result<Self> {
+        Self::begin_with(file, &AgeKeys::default())
+    }
+
+    /// Begins with a file that may be encrypted. Where no key fits, the error's kind is
+    /// [`io::ErrorKind::PermissionDenied`]; without any key it is taken as it is.
+    pub(crate) fn begin_with(file: File, keys: &AgeKeys) -> io::Result<Self> {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let hashed = Hashed { file: file.try_clone()?, seen: Arc::clone(&seen) };
-        let mut raw = BufReader::with_capacity(BUFFER_BYTES, hashed);
+        let mut file_bytes = BufReader::with_capacity(BUFFER_BYTES, hashed);
+        let encryption = match is_encrypted(file_bytes.fill_buf()?) {
+            true => Encryption::Age,
+            false => Encryption::None,
+        };
+        let mut raw: Box<dyn BufRead + Send> = match encryption {
+            Encryption::Age if !keys.is_empty() => {
+                Box::new(BufReader::with_capacity(BUFFER_BYTES, keys.open(file_bytes)?))
+            }
+            _ => Box::new(file_bytes),
+        };
         let compression = detect(raw.fill_buf()?);
         let mut rest: Box<dyn Read + Send> = match compression {
             Compression::None => Box::new(raw),
@@ -56,7 +75,7 @@ impl Unpacked {
         };
         let mut head = Vec::new();
         rest.by_ref().take(HEAD_BYTES).read_to_end(&mut head)?;
-        Ok(Self { compression, head, rest, file, seen })
+        Ok(Self { compression, encryption, head, rest, file, seen })
     }
 
     /// Returns all unpacked bytes, from the first one on.
@@ -69,7 +88,8 @@ impl Unpacked {
         drop(self.rest);
         // A clone shares the position: this goes on where the decoder stopped.
         let mut hashed = Hashed { file: self.file, seen: Arc::clone(&self.seen) };
-        if self.compression != Compression::None && hashed.read(&mut [0; 512])? > 0 {
+        let is_packed = self.compression != Compression::None || self.encryption != Encryption::None;
+        if is_packed && hashed.read(&mut [0; 512])? > 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "something follows the packed bytes"));
         }
         io::copy(&mut hashed, &mut io::sink())?;

@@ -7,6 +7,7 @@ use super::VerifyFilesOptions;
 use super::beside::expected;
 use super::report::FileItem;
 use crate::dump_files::{DumpFile, Fingerprint, Unpacked, packing_of, recognise, unreadable};
+use crate::encryption::Encryption;
 use crate::import::scratch::ScratchFolder;
 use crate::import::{Look, no_scratch};
 use crate::plain_file::Compression;
@@ -18,6 +19,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+const WITHOUT_A_KEY: &str = "is encrypted by age: name an identity file by --age-identity, or the file of its passphrase by \
+    BACKSTAY_AGE_PASSPHRASE_FILE";
 
 /// The look at one file.
 pub(super) struct Looking<'a> {
@@ -74,29 +78,38 @@ impl Looking<'_> {
         let path = Path::new(&self.file.path);
         let opened = File::open(path).map_err(|error| unreadable(path, error))?;
         let before = Look::at(&opened, path)?;
-        let compression = packing_of(&opened).map_err(|error| unreadable(path, error))?;
-        item.compression = Some(compression);
-        let mut unpacked = match Unpacked::begin(opened) {
+        item.compression = Some(packing_of(&opened).map_err(|error| unreadable(path, error))?);
+        let mut unpacked = match Unpacked::begin_with(opened, &self.options.keys) {
             Ok(unpacked) => unpacked,
             Err(error) => return self.undecoded(item, &before, error),
         };
+        let compression = unpacked.compression;
+        let is_plain = compression == Compression::None && unpacked.encryption == Encryption::None;
+        (item.compression, item.encryption) = (Some(compression), Some(unpacked.encryption));
+        if unpacked.encryption == Encryption::Age {
+            if self.options.keys.is_empty() {
+                item.compression = None;
+                item.check("encryption", Err(WITHOUT_A_KEY.to_owned()));
+                return self.settled(item, &before);
+            }
+            item.check("encryption", Ok("a key that was given opens it".to_owned()));
+        }
         let recognised = recognise(&self.services.engines, &unpacked.head);
         let known = recognised.as_ref().ok().copied();
         (item.engine, item.format) =
             (known.map(|(engine, _)| engine), known.and_then(|(engine, form)| format_name(engine, form)));
-        let in_place =
-            compression == Compression::None && known.is_some_and(|(_, form)| form == ExportForm::Image);
+        let in_place = is_plain && known.is_some_and(|(_, form)| form == ExportForm::Image);
         let digest = expected(path);
         let mut failed = None;
         let examined = {
             let mut bytes = unpacked.bytes();
             let mut dump = Watched { inner: &mut bytes, failed: &mut failed };
             let examined = match recognised {
-                Ok(known) => self.examine(known, compression, &mut dump, scratch)?,
-                Err(reason) => Err(self.unknown(reason, compression)),
+                Ok(known) => self.examine(known, is_plain, &mut dump, scratch)?,
+                Err(reason) => Err(self.unknown(reason, is_plain)),
             };
             // What the format does not need is read too: the packing has its checksum at the end.
-            let is_over = in_place || compression == Compression::None && digest.is_none();
+            let is_over = in_place || is_plain && digest.is_none();
             if !is_over && dump.failed.is_none() {
                 let cancel = &self.services.context.cancel;
                 drop(io::copy(&mut Stopping { inner: &mut dump, cancel }, &mut io::sink()));
@@ -104,7 +117,7 @@ impl Looking<'_> {
             examined
         };
         self.services.context.cancel.check().map_err(|_| OperationError::Cancelled)?;
-        let fingerprint = self.packing(item, failed.as_ref(), compression, digest.is_some(), unpacked);
+        let fingerprint = self.packing(item, failed.as_ref(), digest.is_some(), unpacked);
         match failed {
             Some(_) => item.check("format", Err("could not be read to its end".to_owned())),
             None => self.format(item, examined)?,
@@ -126,7 +139,14 @@ impl Looking<'_> {
         if error.raw_os_error().is_some() {
             return Err(unreadable(Path::new(&self.file.path), error).into());
         }
-        item.check("compression", Err(decoding(&error)));
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                item.encryption = Some(Encryption::Age);
+                item.compression = None;
+                item.check("encryption", Err(error.to_string()));
+            }
+            _ => item.check("compression", Err(decoding(&error))),
+        }
         self.settled(item, before)
     }
 
@@ -135,24 +155,28 @@ impl Looking<'_> {
         &self,
         item: &mut FileItem,
         failed: Option<&io::Error>,
-        compression: Compression,
         wanted: bool,
         unpacked: Unpacked,
     ) -> Option<Fingerprint> {
+        let name = match (unpacked.compression, unpacked.encryption) {
+            (Compression::None, Encryption::None) => None,
+            (Compression::None, Encryption::Age) => Some("encryption"),
+            _ => Some("compression"),
+        };
         if let Some(error) = failed {
-            item.check("compression", Err(decoding(error)));
+            item.check(name.unwrap_or("file"), Err(decoding(error)));
             return None;
         }
-        if compression == Compression::None && !wanted {
+        if name.is_none() && !wanted {
             return None;
         }
         let finished = unpacked.finish();
-        if compression != Compression::None {
+        if let Some(name) = name {
             let outcome = match &finished {
                 Ok(_) => Ok("was read to its end, its checksums match".to_owned()),
                 Err(error) => Err(decoding(error)),
             };
-            item.check("compression", outcome);
+            item.check(name, outcome);
         }
         finished.ok()
     }
@@ -160,7 +184,7 @@ impl Looking<'_> {
     fn examine(
         &self,
         (engine, form): (EngineKind, ExportForm),
-        compression: Compression,
+        is_plain: bool,
         dump: &mut dyn Read,
         scratch: &mut Option<ScratchFolder>,
     ) -> Result<Result<Examined, SourceError>, OperationError> {
@@ -171,7 +195,7 @@ impl Looking<'_> {
             object: &self.file.path,
             form,
             dump,
-            file: (compression == Compression::None).then_some(path),
+            file: is_plain.then_some(path),
             quick: self.options.quick,
             folder: &mut folder,
         };
@@ -209,12 +233,12 @@ impl Looking<'_> {
     }
 
     /// Makes the error of what nobody knows; a name that promises another packing is said.
-    fn unknown(&self, reason: String, compression: Compression) -> SourceError {
+    fn unknown(&self, reason: String, is_plain: bool) -> SourceError {
         let name = self.file.path.to_ascii_lowercase();
         let endings = [".gz", ".zst", ".zstd", ".lz4", ".xz", ".bz2"];
         let promised = endings.iter().find(|ending| name.ends_with(*ending));
         let reason = match promised {
-            Some(ending) if compression == Compression::None => {
+            Some(ending) if is_plain => {
                 format!("{reason}; its name ends in {ending}, and it is not packed so")
             }
             _ => reason,

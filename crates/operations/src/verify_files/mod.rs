@@ -17,7 +17,7 @@ use crate::import::scratch::ScratchFolder;
 use crate::journaling;
 use crate::report::{Outcome, Report, elapsed_ms};
 use crate::verify::{VerifyPerformance, VerifySummary};
-use crate::{OperationError, Services};
+use crate::{AgeKeys, OperationError, Services};
 use flow::{Event, Phase, SourceErrorKind};
 use jiff::Timestamp;
 use look::Looking;
@@ -45,6 +45,8 @@ pub struct VerifyFilesOptions {
     pub quick: bool,
     /// Whether a dump may hold nothing at all.
     pub allow_empty: bool,
+    /// By what encrypted files are read.
+    pub keys: AgeKeys,
     /// Tells which files are meant, and reads none.
     pub dry_run: bool,
 }
@@ -78,6 +80,7 @@ pub(crate) fn problem(services: &Services, file: &DumpFile) -> Result<Option<Str
         limits: Limits::default(),
         quick: true,
         allow_empty: true,
+        keys: AgeKeys::default(),
         dry_run: false,
     };
     let bytes_read = AtomicU64::new(0);

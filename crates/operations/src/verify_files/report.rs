@@ -2,6 +2,7 @@
 
 use crate::OperationError;
 use crate::dump_files::{DumpFile, TimeSource};
+use crate::encryption::Encryption;
 use crate::journaling;
 use crate::plain_file::Compression;
 use crate::report::ErrorReport;
@@ -35,6 +36,8 @@ pub struct FileItem {
     pub format: Option<&'static str>,
     /// How it is packed; null where that is not known.
     pub compression: Option<Compression>,
+    /// How it is encrypted; null where that is not known.
+    pub encryption: Option<Encryption>,
     /// What was looked at.
     pub checks: Vec<Check>,
     /// What may be wrong with it although every check passed.
@@ -87,6 +90,7 @@ impl FileItem {
             engine: None,
             format: None,
             compression: None,
+            encryption: None,
             checks: vec![],
             doubts: vec![],
             tables: None,
@@ -110,6 +114,7 @@ impl FileItem {
             engine: None,
             format: None,
             compression: None,
+            encryption: None,
             checks: vec![Check { name: "file".to_owned(), passed: false, detail: message.clone() }],
             doubts: vec![],
             tables: None,
