@@ -20,7 +20,7 @@ use std::time::Duration;
 const SAMPLE: usize = 20;
 /// How often each phase is hit where all calls are tried, and how often it is tried for.
 const HITS: u32 = 5;
-const TRIES: usize = 20;
+const TRIES: usize = 60;
 const BACKUPS: u32 = 10;
 const KEPT: usize = 3;
 const PHASES: [&str; 7] =
@@ -180,6 +180,22 @@ fn kill(history: &History, point: &Point, arguments: &[&str], next: &[&str]) -> 
     Some(phase)
 }
 
+/// The calls, and those before and after them: on a busy machine a thread comes to its share of the work sooner or later.
+fn around(points: &[Point]) -> Vec<Point> {
+    let mut all: Vec<Point> = Vec::new();
+    for distance in [0i64, -1, 1, -2, 2, -3, 3] {
+        for point in points {
+            let number = i64::from(point.number) + distance;
+            let Ok(number @ 1..) = u32::try_from(number) else { continue };
+            let shifted = Point { name: point.name.clone(), number };
+            if !all.contains(&shifted) {
+                all.push(shifted);
+            }
+        }
+    }
+    all
+}
+
 fn killed(history: &History, arguments: &[&str], next: &[&str], sample: usize) {
     if !strace::present() {
         return;
@@ -193,12 +209,15 @@ fn killed(history: &History, arguments: &[&str], next: &[&str], sample: usize) {
     }
     // Threads share the work differently each time: what was hit too seldom is tried again; of a sample it is only told.
     for phase in PHASES.into_iter().filter(|_| long()) {
-        let mut again = all.iter().filter(|(of, _)| *of == phase).cycle().take(TRIES);
+        let of_phase: Vec<Point> =
+            all.iter().filter(|(of, _)| *of == phase).map(|(_, point)| point.clone()).collect();
+        let mut again = around(&of_phase).into_iter().cycle().take(TRIES);
         while histogram.get(phase).copied().unwrap_or(0) < HITS
-            && let Some((_, point)) = again.next()
+            && let Some(point) = again.next()
         {
-            *histogram.entry(kill(history, point, arguments, next).unwrap_or("ended before")).or_default() +=
-                1;
+            *histogram
+                .entry(kill(history, &point, arguments, next).unwrap_or("ended before"))
+                .or_default() += 1;
         }
     }
     println!("{arguments:?}: {} of {} calls", drawn.len(), all.len());

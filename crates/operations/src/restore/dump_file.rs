@@ -67,7 +67,7 @@ pub fn run_dump(
     let mut confirmed = false;
     loop {
         let error = match attempt(services, options, file, started, &mut confirmed, confirm) {
-            Err(error) if is_of_the_dump(&error) => error,
+            Err(error) if is_of_the_dump(&error, file) => error,
             outcome => return outcome,
         };
         match files.next() {
@@ -231,15 +231,22 @@ pub fn resume_dump(
     })
 }
 
-/// Tells whether a failure says that the dump is worth nothing, and not that the target cannot be written.
-fn is_of_the_dump(error: &OperationError) -> bool {
+/// Tells whether a failure says that the dump is worth nothing, and not that the target is busy, or no database.
+fn is_of_the_dump(error: &OperationError, file: &DumpFile) -> bool {
     use SourceErrorKind::{Busy, Damaged, NotADatabase};
     match error {
-        OperationError::Source(error) => matches!(error.kind, Damaged | NotADatabase | Busy),
+        OperationError::Source(error) => {
+            matches!(error.kind, Damaged | NotADatabase | Busy)
+                && Path::new(&error.object).starts_with(&file.path)
+        }
         OperationError::Backup(error) => {
             matches!(error.kind, ReadErrorKind::Damaged | ReadErrorKind::Missing)
         }
-        OperationError::Restore { source, attempt, .. } if attempt.rolled_back => is_of_the_dump(source),
+        // What was made of it was looked at, and was not in order.
+        OperationError::Restore { source, attempt, .. } if attempt.rolled_back => match &**source {
+            OperationError::Source(error) => error.kind == Damaged,
+            other => is_of_the_dump(other, file),
+        },
         _ => false,
     }
 }
@@ -267,4 +274,32 @@ fn tell_fallback(services: &Services, from: &DumpFile, to: &DumpFile, error: &Op
         message: format!("cannot be restored ({error}); taking {} of {} instead", to.path, to.time),
         hint: None,
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::dump_files::{Likeness, TimeSource};
+
+    #[test]
+    fn a_target_that_is_busy_or_no_database_says_nothing_of_the_dump() {
+        let file = DumpFile {
+            path: "/dumps/app-20260105.db".to_owned(),
+            name: "app".to_owned(),
+            time: Timestamp::UNIX_EPOCH,
+            time_source: TimeSource::Name,
+            size_bytes: 1,
+            modified: Timestamp::UNIX_EPOCH,
+            is_folder: false,
+            likeness: Likeness::Name,
+        };
+        let error = |kind, object: &str| OperationError::Source(SourceError::new(kind, object, "is so"));
+        for kind in [SourceErrorKind::Busy, SourceErrorKind::NotADatabase, SourceErrorKind::Damaged] {
+            assert!(is_of_the_dump(&error(kind, &file.path), &file), "{kind:?}");
+            assert!(is_of_the_dump(&error(kind, "/dumps/app-20260105.db/toc.dat"), &file), "{kind:?}");
+            assert!(!is_of_the_dump(&error(kind, "/srv/app.db"), &file), "{kind:?}");
+        }
+        assert!(!is_of_the_dump(&error(SourceErrorKind::Unwritable, &file.path), &file));
+    }
 }
