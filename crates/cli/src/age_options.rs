@@ -22,6 +22,23 @@ pub(crate) struct Recipients {
     age_recipient: Vec<String>,
 }
 
+/// Returns for whom the files of a repository are encrypted whose form says so: its recipients, else whoever knows the
+/// passphrase of the environment.
+pub(crate) fn lock(
+    session: &Session,
+    recipients: &[String],
+    is_wanted: bool,
+) -> Result<Option<AgeLock>, Failure> {
+    if !recipients.is_empty() {
+        return Ok(AgeLock::new(recipients, None)?);
+    }
+    if !is_wanted {
+        return Ok(None);
+    }
+    let passphrase = password::from_environment(VARIABLE, &session.context.environment)?;
+    Ok(AgeLock::new(&[], passphrase.as_ref())?)
+}
+
 impl Recipients {
     /// Returns the file that is written, encrypted where its ending or an option says so.
     pub(crate) fn file(&self, session: &Session, out: &Path) -> Result<FileOut<'static>, Failure> {
@@ -69,9 +86,21 @@ impl Identities {
         !self.age_identity.is_empty()
     }
 
-    /// Reads them.
-    pub(crate) fn keys(&self, session: &Session) -> Result<AgeKeys, Failure> {
-        let files: Vec<PathBuf> = self.age_identity.iter().map(|file| session.absolute(file)).collect();
+    /// What lies in a repository of the other layout is encrypted by its own key.
+    pub(crate) fn refuse_for_backups(&self) -> Result<(), Failure> {
+        match self.is_given() {
+            false => Ok(()),
+            true => Err(Failure::usage(
+                "`--age-identity` is for dump files, and the backup lies in a repository of layout `restic`",
+                "leave it out: the repository has a key of its own",
+            )),
+        }
+    }
+
+    /// Reads them, and those that the configuration names.
+    pub(crate) fn keys(&self, session: &Session, configured: &[PathBuf]) -> Result<AgeKeys, Failure> {
+        let mut files: Vec<PathBuf> = self.age_identity.iter().map(|file| session.absolute(file)).collect();
+        files.extend(configured.iter().filter(|file| !self.age_identity.contains(file)).cloned());
         let passphrase = password::from_environment(VARIABLE, &session.context.environment)?;
         Ok(AgeKeys::read(&files, passphrase.as_ref())?)
     }

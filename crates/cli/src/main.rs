@@ -11,6 +11,7 @@ mod confirm;
 mod console;
 mod doctor_repositories;
 mod errors;
+mod folder_backups;
 mod folder_scopes;
 mod globals;
 mod json;

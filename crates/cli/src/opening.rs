@@ -322,7 +322,7 @@ fn refuse_files(place: &RepositoryPlace) -> Result<(), Failure> {
             "{folder} is a folder of dump files (layout `files`), and this needs a repository of layout `restic`"
         ),
         format!(
-            "`backup`, `list` and `prune` work there as they are; or name the folder: backstay list {}",
+            "`backup`, `list`, `show`, `verify`, `restore`, `export` and `prune` work there: backstay list {}",
             quoted(&folder)
         ),
     ))

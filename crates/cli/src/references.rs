@@ -4,6 +4,7 @@ use crate::errors::Failure;
 use crate::session::Session;
 use crate::wording;
 use config::{BackupArgument, SourceArgument, Which};
+use engines::postgres::connection::with_database;
 use flow::{DatabaseName, DatabaseRef, EngineKind, TargetRef};
 use jiff::Timestamp;
 use operations::Services;
@@ -112,6 +113,21 @@ pub(crate) fn database(session: &Session, source: &SourceArgument<'_>) -> Result
         format!("{} has no database {only}", target.name),
         "give the path of the file as --target PATH",
     ))
+}
+
+/// Returns a new database of a server: of the one that a URL names, else of the one of another database.
+pub(crate) fn new_at_server(session: &Session, name: &str, near: &str) -> Result<String, Failure> {
+    if name.contains("://") {
+        let source = session.arguments().source(name)?;
+        if source.target.engine != EngineKind::Postgres {
+            return Err(Failure::usage(
+                format!("a backup of postgres cannot be restored to {name}"),
+                "name a database, or a postgres:// URL",
+            ));
+        }
+        return Ok(source.target.connection);
+    }
+    Ok(with_database(near, name))
 }
 
 /// Tells whether a target may have many databases: a folder, a glob, or a template.

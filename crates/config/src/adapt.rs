@@ -286,7 +286,7 @@ fn relative_paths(value: &Value, at: &mut Vec<String>, found: &mut Vec<(Vec<Stri
 fn is_path(at: &[String], text: &str) -> bool {
     let keys: Vec<&str> = at.iter().map(String::as_str).collect();
     match keys.as_slice() {
-        ["repositories", _, "path" | "password_file"]
+        ["repositories", _, "path" | "password_file" | "age_identity"]
         | ["targets", _, "source"]
         | ["targets", _, "restore", "safety_dir"] => true,
         ["repository"] | ["targets", _, "plans", _, "repository"] => text.contains('/'),

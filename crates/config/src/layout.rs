@@ -2,6 +2,7 @@
 
 use crate::problem::Problem;
 use flow::EngineKind;
+use std::path::PathBuf;
 
 /// How a repository keeps backups.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,6 +15,10 @@ pub enum RepositoryLayout {
         /// How the files are called: text with `{target}`, `{database}`, `{plan}`, `{timestamp}`, `{local_time}` and, at its
         /// end, `.{ext}`.
         names: String,
+        /// For whom its files are encrypted by `age`; where there are any, no other file is written.
+        age_recipients: Vec<String>,
+        /// The file of the identity that reads them; absolute.
+        age_identity: Option<PathBuf>,
     },
 }
 
@@ -22,29 +27,52 @@ pub const FILE_NAMES: &str = "{target}_backup_{database}_{timestamp}.{ext}";
 
 const FIELDS: [&str; 6] = ["target", "database", "plan", "timestamp", "local_time", "ext"];
 
+/// What a repository says of its files.
+pub(crate) struct OfFiles {
+    pub(crate) names: Option<String>,
+    pub(crate) age_recipients: Vec<String>,
+    pub(crate) age_identity: Option<PathBuf>,
+}
+
 pub(crate) fn layout(
     repository: &str,
     layout: Option<&str>,
-    names: Option<String>,
+    files: OfFiles,
 ) -> Result<RepositoryLayout, Problem> {
     let at = |key| ["repositories", repository, key];
-    match (layout, names) {
-        (None | Some("restic"), None) => Ok(RepositoryLayout::Restic),
-        (None | Some("restic"), Some(_)) => Err(Problem::new(
-            &at("names"),
-            "names are for the files of a folder",
-            "write layout = \"files\" too, or take the key out".to_owned(),
-        )),
-        (Some("files"), names) => {
-            let names = names.unwrap_or_else(|| FILE_NAMES.to_owned());
-            match problem_of(&names) {
-                None => Ok(RepositoryLayout::Files { names }),
-                Some(problem) => {
-                    Err(Problem::new(&at("names"), problem, format!("write it as in \"{FILE_NAMES}\"")))
-                }
+    let OfFiles { names, age_recipients, age_identity } = files;
+    match layout {
+        None | Some("restic") => {
+            let given = [
+                ("names", names.is_some()),
+                ("age_recipients", !age_recipients.is_empty()),
+                ("age_identity", age_identity.is_some()),
+            ];
+            match given.into_iter().find(|(_, given)| *given) {
+                None => Ok(RepositoryLayout::Restic),
+                Some((key, _)) => Err(Problem::new(
+                    &at(key),
+                    format!("`{key}` is for the files of a folder"),
+                    "write layout = \"files\" too, or take the key out".to_owned(),
+                )),
             }
         }
-        (Some(_), _) => Err(Problem::new(&at("layout"), "the layouts are `restic` and `files`", None)),
+        Some("files") => {
+            let names = names.unwrap_or_else(|| FILE_NAMES.to_owned());
+            if let Some(problem) = problem_of(&names) {
+                return Err(Problem::new(&at("names"), problem, format!("write it as in \"{FILE_NAMES}\"")));
+            }
+            // Somebody may have written the identity instead: it is not shown.
+            if age_recipients.iter().any(|recipient| !recipient.starts_with("age1")) {
+                return Err(Problem::new(
+                    &at("age_recipients"),
+                    "a recipient begins with `age1`",
+                    "`age-keygen -y FILE` tells that of an identity file".to_owned(),
+                ));
+            }
+            Ok(RepositoryLayout::Files { names, age_recipients, age_identity })
+        }
+        Some(_) => Err(Problem::new(&at("layout"), "the layouts are `restic` and `files`", None)),
     }
 }
 
@@ -71,8 +99,9 @@ fn problem_of(names: &str) -> Option<&'static str> {
 
 /// Checks the form of a plan's files: the endings that they have.
 pub(crate) fn form(text: String, engine: EngineKind, at: &[&str]) -> Result<String, Problem> {
+    let plain = text.strip_suffix(".age").unwrap_or(&text);
     let (form, packing) =
-        text.split_once('.').map_or((text.as_str(), None), |(form, packing)| (form, Some(packing)));
+        plain.split_once('.').map_or((plain, None), |(form, packing)| (form, Some(packing)));
     let forms: &[&str] = match engine {
         EngineKind::Sqlite => &["db", "sql"],
         _ => &["dump", "sql", "tar"],
@@ -83,7 +112,8 @@ pub(crate) fn form(text: String, engine: EngineKind, at: &[&str]) -> Result<Stri
     }
     let known: Vec<String> = forms.iter().map(|form| format!("`{form}`")).collect();
     let hint = format!(
-        "write {}, then .gz, .zst, .lz4, .xz or .bz2 where it shall be compressed, as in \"sql.gz\"",
+        "write {}, then .gz, .zst, .lz4, .xz or .bz2 where it shall be compressed, then .age where it shall be \
+         encrypted, as in \"sql.gz\"",
         known.join(" or ")
     );
     Err(Problem::new(at, "a database of this system has no such form", hint))

@@ -3,7 +3,7 @@
 use crate::error::did_you_mean;
 use crate::folder_tools::{FolderPruning, FolderRestoration, pruning, restoration};
 use crate::keep::rules;
-use crate::layout::{RepositoryLayout, form, layout};
+use crate::layout::{OfFiles, RepositoryLayout, form, layout};
 use crate::problem::Problem;
 use crate::source::{SourceTextError, normal, source};
 use crate::tenants::{TenantNames, names};
@@ -164,8 +164,19 @@ fn refuse_form_without_files(
     target: &Target,
     default: Option<&RepositoryPlace>,
 ) -> Result<(), Problem> {
-    for (plan_name, plan) in target.plans.iter().filter(|(_, plan)| plan.form.is_some()) {
+    for (plan_name, plan) in &target.plans {
+        let Some(form) = &plan.form else { continue };
         let place = plan.repository.as_ref().or(default);
+        if let Some(RepositoryLayout::Files { age_recipients, .. }) = place.map(|place| &place.layout)
+            && !age_recipients.is_empty()
+            && !form.ends_with(".age")
+        {
+            return Err(Problem::new(
+                &["targets", name, "plans", plan_name, "form"],
+                "the repository has `age_recipients`, and this form is not encrypted",
+                format!("write \"{form}.age\", or take the recipients out of the repository"),
+            ));
+        }
         if place.is_none_or(|place| place.layout == RepositoryLayout::Restic) {
             return Err(Problem::new(
                 &["targets", name, "plans", plan_name, "form"],
@@ -190,7 +201,10 @@ fn repository_place(
             None,
         ));
     }
-    let layout = layout(name, written.layout.as_deref(), written.names)?;
+    let age_identity =
+        written.age_identity.map(|path| local_path(&path, folder, &at("age_identity"))).transpose()?;
+    let files = OfFiles { names: written.names, age_recipients: written.age_recipients, age_identity };
+    let layout = layout(name, written.layout.as_deref(), files)?;
     let of_restic = [
         ("password_file", written.password_file.is_some()),
         ("password_command", written.password_command.is_some()),

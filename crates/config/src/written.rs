@@ -41,6 +41,9 @@ pub(crate) struct WrittenRepository {
     pub(crate) path: String,
     pub(crate) layout: Option<String>,
     pub(crate) names: Option<String>,
+    #[serde(default)]
+    pub(crate) age_recipients: Vec<String>,
+    pub(crate) age_identity: Option<String>,
     pub(crate) password_file: Option<String>,
     pub(crate) password_command: Option<Vec<String>>,
     pub(crate) compression_level: Option<i32>,

@@ -6,15 +6,17 @@
 
 mod names;
 
+pub use names::known_as;
+
 use crate::backup::{BackupBody, BackupItem, BackupResult, BackupTarget, stepping_back};
 use crate::dump_files::{self, Choice, FILE_SCHEMA, FileManifest, FolderLock, ReadBack};
 use crate::encryption::Encryption;
 use crate::hooks::{self, Hook};
-use crate::plain_file::{Compression, Partial, Wrote, form_of};
+use crate::plain_file::{self, Compression, Partial, Wrote, form_of};
 use crate::prune_folder::{self, FolderOptions, MadeBy};
 use crate::report::{ErrorReport, Outcome, Report, elapsed_ms};
 use crate::tenants::{self, Vanished};
-use crate::{OperationError, Pruned, Retention, Services, journaling};
+use crate::{AgeLock, OperationError, Pruned, Retention, Services, journaling};
 use engines::{Engine, ExportForm};
 use flow::{
     DatabaseName, DatabaseRef, DatabaseRequest, DumpOptions, DumpRequest, Event, Facts, Finding, Phase,
@@ -57,6 +59,10 @@ pub struct FolderBackup {
     pub names: String,
     /// The targets, one after the other.
     pub targets: Vec<FolderTarget>,
+    /// For whom files are encrypted whose form ends in `.age`.
+    pub lock: Option<AgeLock>,
+    /// Whether no other files may be written.
+    pub encrypts_all: bool,
     /// How the databases are read.
     pub dump: DumpOptions,
     /// Tells what would be backed up, and reads and writes nothing.
@@ -81,6 +87,9 @@ fn all_targets(
     options: &FolderBackup,
     started: Timestamp,
 ) -> Result<BackupResult, OperationError> {
+    if !options.dry_run {
+        plain_file::remove_leftovers(&options.folder);
+    }
     let mut run = Run { services, options, body: BackupBody::default(), errors: vec![] };
     run.body.dry_run = options.dry_run;
     for target in &options.targets {
@@ -190,19 +199,8 @@ impl Run<'_> {
                 "write {database} into it".to_owned(),
             ));
         }
-        let usual = match engine.forms().first() {
-            Some(ExportForm::Image) | None => "db.zst",
-            Some(_) => "dump.zst",
-        };
-        let ending = wanted.form.as_deref().unwrap_or(usual);
-        let (form, compression, encryption) = form_of(&format!("x.{ending}"))?;
-        if encryption != Encryption::None {
-            return Err(OperationError::usage(
-                format!("the form `{ending}` is encrypted, and a folder of dump files has no key"),
-                "take .age off; `backup --out FILE.age` writes one encrypted file".to_owned(),
-            ));
-        }
-        let one = One { services, options: self.options, wanted, engine, ending, form, compression };
+        let (ending, form, packing) = self.form(wanted, engine)?;
+        let one = One { services, options: self.options, wanted, engine, ending: &ending, form, packing };
         let workers = self.options.dump.jobs.clamp(1, 8).min(databases.len().max(1));
         let (next, made) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
         std::thread::scope(|scope| {
@@ -219,6 +217,40 @@ impl Run<'_> {
         });
         let made = made.into_inner().unwrap_or_else(PoisonError::into_inner).into_values();
         Ok(made.chain(gone).collect())
+    }
+
+    /// Returns the endings of a target's files, and what they mean.
+    fn form(
+        &self,
+        wanted: &FolderTarget,
+        engine: &dyn Engine,
+    ) -> Result<(String, ExportForm, Packing<'_>), OperationError> {
+        let usual = match engine.forms().first() {
+            Some(ExportForm::Image) | None => "db.zst",
+            Some(_) => "dump.zst",
+        };
+        let sealed = if self.options.encrypts_all { ".age" } else { "" };
+        let ending = wanted.form.clone().unwrap_or_else(|| format!("{usual}{sealed}"));
+        let (form, compression, encryption) = form_of(&format!("x.{ending}"))?;
+        let lock = match (encryption, &self.options.lock) {
+            (Encryption::None, _) if self.options.encrypts_all => {
+                return Err(OperationError::usage(
+                    format!("the files are to be encrypted, and the form `{ending}` is not"),
+                    format!("write form = \"{ending}.age\" in the plan"),
+                ));
+            }
+            (Encryption::Age, None) => {
+                return Err(OperationError::usage(
+                    format!("the form `{ending}` is encrypted, and nothing says for whom"),
+                    "write age_recipients = [\"age1…\"] in the repository, or name the file of a passphrase by \
+                     BACKSTAY_AGE_PASSPHRASE_FILE"
+                        .to_owned(),
+                ));
+            }
+            (Encryption::None, _) => None,
+            (Encryption::Age, Some(lock)) => Some(lock),
+        };
+        Ok((ending, form, Packing { compression, lock }))
     }
 
     /// Tells of databases that the folder has files of, and the target has no more.
@@ -304,7 +336,15 @@ struct One<'a> {
     engine: &'a dyn Engine,
     ending: &'a str,
     form: ExportForm,
+    packing: Packing<'a>,
+}
+
+/// How files are packed.
+#[derive(Clone, Copy)]
+struct Packing<'a> {
     compression: Compression,
+    /// For whom they are encrypted.
+    lock: Option<&'a AgeLock>,
 }
 
 impl One<'_> {
@@ -351,14 +391,15 @@ impl One<'_> {
             ending: self.ending,
         };
         let (mut facts, mut passed) = (None, None);
-        let partial =
-            Partial::write(&self.options.folder.join(names.text(1)), self.compression, &mut |sink| {
-                let mut hashing = Hashing { sink, hasher: Sha256::new() };
-                let written = self.engine.dump_file(&request, self.form, &mut hashing, context)?;
-                passed = Some(hashing.hasher.finalize().into());
-                facts = Some(written.facts);
-                Ok(Wrote { size_bytes: written.size_bytes, front: written.front })
-            })?;
+        let place = self.options.folder.join(names.text(1));
+        let Packing { compression, lock } = self.packing;
+        let partial = Partial::write(&place, (compression, lock), &mut |sink| {
+            let mut hashing = Hashing { sink, hasher: Sha256::new() };
+            let written = self.engine.dump_file(&request, self.form, &mut hashing, context)?;
+            passed = Some(hashing.hasher.finalize().into());
+            facts = Some(written.facts);
+            Ok(Wrote { size_bytes: written.size_bytes, front: written.front })
+        })?;
         context.cancel.check().map_err(|_| OperationError::Cancelled)?;
         let facts = facts.ok_or_else(|| {
             let message = "it was written without a verdict on it";
@@ -374,6 +415,7 @@ impl One<'_> {
         item.path = Some(path.display().to_string());
         let verified = Timestamp::now();
         (item.proof, item.proof_time) = (Some(ProofLevel::Stored), Some(verified));
+        let read = ReadBack { content_bytes: partial.size_bytes, ..read };
         self.describe(database, &path, (facts, read, verified))
     }
 
@@ -389,9 +431,15 @@ impl One<'_> {
             .map_err(|error| failed("what was written cannot be read back".to_owned(), Some(error)));
         self.services.context.cancel.check().map_err(|_| OperationError::Cancelled)?;
         let read = read?;
-        let same = partial.is_rewritten || passed == Some(read.content);
-        if !same || read.content_bytes != partial.size_bytes || read.file.size_bytes != partial.written_bytes
-        {
+        // Who encrypts for others cannot look inside: then the file is what was written, byte for byte.
+        let same = match partial.sealed {
+            Some(sealed) => read.content == sealed,
+            None => {
+                (partial.is_rewritten || passed == Some(read.content))
+                    && read.content_bytes == partial.size_bytes
+            }
+        };
+        if !same || read.file.size_bytes != partial.written_bytes {
             return Err(failed("what was read back is not what was written".to_owned(), None));
         }
         Ok(read)
@@ -430,7 +478,8 @@ impl One<'_> {
             connection: database.connection.clone(),
             engine: target.target.engine,
             form: self.form,
-            compression: self.compression,
+            compression: self.packing.compression,
+            encryption: self.packing.lock.map_or(Encryption::None, |_| Encryption::Age),
             time: facts.consistency.time,
             verified,
             size_bytes: read.content_bytes,
@@ -447,7 +496,12 @@ impl One<'_> {
             source: Some(source),
         };
         let text = serde_json::to_vec_pretty(&manifest).map_err(|error| failed(error.into()))?;
-        storage::atomic_write(&place, &text, 0o600).map_err(|error| failed(error.into()))
+        let partial = Partial::write(&place, (Compression::None, None), &mut |sink| {
+            sink.write_all(&text).map_err(|error| failed(error.into()))?;
+            Ok(Wrote { size_bytes: text.len() as u64, front: None })
+        });
+        // One that another tool left there is of a file that is gone.
+        partial.and_then(|partial| partial.put(&place)).map_err(|error| failed(error.into()))
     }
 }
 

@@ -7,17 +7,18 @@ use crate::OperationError;
 use age::secrecy::SecretString;
 use age::{DecryptError, Decryptor, Encryptor, Identity, IdentityFile, Recipient, x25519};
 use flow::Secret;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// How a file is encrypted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Encryption {
     /// Not at all.
+    #[default]
     None,
     /// `.age`
     Age,
@@ -110,6 +111,15 @@ impl AgeKeys {
             Err(DecryptError::Io(error)) => Err(error),
             Err(other) => Err(damaged(&other)),
         }
+    }
+}
+
+impl std::fmt::Debug for AgeLock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Recipients(_) => "Recipients",
+            Self::Passphrase(_) => "Passphrase",
+        })
     }
 }
 

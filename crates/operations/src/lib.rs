@@ -15,6 +15,7 @@ pub mod dump_files;
 mod encryption;
 mod error;
 pub mod export;
+pub mod export_file;
 mod hooks;
 pub mod import;
 mod journaling;

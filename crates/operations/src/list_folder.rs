@@ -1,63 +1,103 @@
 //! Lists the files of a folder of dumps: what their manifests say, else their names. Reads no dump, and changes nothing.
 
 use crate::dump_files::{self, Choice, DumpFile, FileManifest, TimeSource};
-use crate::list::{ListBody, ListItem};
-use crate::report::{Outcome, Report};
+use crate::list::ListItem;
 use crate::{OperationError, Services};
 use flow::{DatabaseName, NameError, TargetName};
-use jiff::Timestamp;
 use repository::{BackupId, ProofLevel};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Whose files are to be listed: those that say so in their manifests.
+/// Whose files are to be listed.
 #[derive(Debug, Clone)]
 pub struct FolderFilter {
-    /// The target.
+    /// The target, as manifests name it.
     pub target: TargetName,
     /// Its one database that is meant.
     pub database: Option<DatabaseName>,
+    /// Of which of its databases files without a manifest are, by the name that is in theirs.
+    pub known_as: BTreeMap<String, DatabaseName>,
 }
 
-/// Lists them, oldest first.
-pub fn run(
+/// A file of a folder, and whose it is.
+#[derive(Debug, Clone)]
+pub struct FolderFile {
+    /// The file, with the time of its manifest where it has one.
+    pub file: DumpFile,
+    /// What lies beside it.
+    pub manifest: Option<Box<FileManifest>>,
+    /// The target; of a file of which nobody says one, its folder.
+    pub target: TargetName,
+    /// The database.
+    pub database: DatabaseName,
+}
+
+/// Returns the files, oldest first.
+pub fn files(
     services: &Services,
     folder: &Path,
     choice: &Choice,
     filter: Option<&FolderFilter>,
-) -> Result<Report<ListBody>, OperationError> {
-    let started = Timestamp::now();
+) -> Result<Vec<FolderFile>, OperationError> {
     let found = dump_files::list(folder, choice, &services.engines)?;
-    let mut backups = Vec::with_capacity(found.files.len());
+    let mut files = Vec::with_capacity(found.files.len());
     for file in found.files {
         let manifest = FileManifest::beside(Path::new(&file.path));
-        let wanted = filter.is_none_or(|filter| {
-            manifest.as_ref().is_some_and(|manifest| {
-                manifest.target == filter.target
-                    && filter.database.as_ref().is_none_or(|database| manifest.database == *database)
-            })
-        });
-        if wanted {
-            let made = item(services, folder, file, manifest);
-            backups.push(made.map_err(|error| OperationError::usage(error.to_string(), None))?);
+        let named = owner(folder, &file, manifest.as_ref(), filter);
+        let named = named.map_err(|error| OperationError::usage(error.to_string(), None))?;
+        if let Some((target, database)) = named {
+            files.push(FolderFile::new(file, manifest, target, database));
         }
     }
-    backups.sort_by(|a: &ListItem, b: &ListItem| (a.time, &a.id).cmp(&(b.time, &b.id)));
-    Ok(Report::new("list", started, Outcome::Complete, ListBody { backups }))
+    files.sort_by(|a, b| (a.file.time, &a.file.path).cmp(&(b.file.time, &b.file.path)));
+    Ok(files)
 }
 
-fn item(
-    services: &Services,
+/// Returns whose a file is; `None` where it is not of those that are meant.
+fn owner(
     folder: &Path,
-    file: DumpFile,
-    manifest: Option<FileManifest>,
-) -> Result<ListItem, NameError> {
+    file: &DumpFile,
+    manifest: Option<&FileManifest>,
+    filter: Option<&FolderFilter>,
+) -> Result<Option<(TargetName, DatabaseName)>, NameError> {
+    let wanted = |filter: &FolderFilter, target: &TargetName, database: &DatabaseName| {
+        *target == filter.target && filter.database.as_ref().is_none_or(|only| only == database)
+    };
+    let (target, database) = match (manifest, filter) {
+        (Some(manifest), _) => (manifest.target.clone(), manifest.database.clone()),
+        (None, None) => (TargetName::new(folder.to_string_lossy())?, DatabaseName::new(file.name.as_str())?),
+        (None, Some(filter)) => match filter.known_as.get(&file.name) {
+            Some(database) => (filter.target.clone(), database.clone()),
+            None => return Ok(None),
+        },
+    };
+    let is_wanted = filter.is_none_or(|filter| wanted(filter, &target, &database));
+    Ok(is_wanted.then_some((target, database)))
+}
+
+impl FolderFile {
+    fn new(
+        mut file: DumpFile,
+        manifest: Option<FileManifest>,
+        target: TargetName,
+        database: DatabaseName,
+    ) -> Self {
+        if let Some(manifest) = &manifest {
+            (file.time, file.time_source) = (manifest.time, TimeSource::Name);
+        }
+        Self { file, manifest: manifest.map(Box::new), target, database }
+    }
+}
+
+/// Returns a file as lists show it.
+pub fn item(services: &Services, found: FolderFile) -> ListItem {
+    let FolderFile { file, manifest, target, database } = found;
     let id = Path::new(&file.path).file_name().map(|name| name.to_string_lossy().into_owned());
-    let id = BackupId(id.unwrap_or_default());
     let mut item = ListItem {
-        id,
+        id: BackupId(id.unwrap_or_default()),
         path: Some(file.path.clone()),
-        target: TargetName::new(folder.to_string_lossy())?,
-        database: DatabaseName::new(file.name)?,
+        target,
+        database,
         engine: None,
         time: file.time,
         time_source: Some(file.time_source),
@@ -76,10 +116,7 @@ fn item(
     if let Some(manifest) = manifest {
         // A file of another length is not the one that was read back.
         let same = manifest.file_bytes == file.size_bytes;
-        item.target = manifest.target;
-        item.database = manifest.database;
-        (item.engine, item.time) = (Some(manifest.engine), manifest.time);
-        item.time_source = Some(TimeSource::Name);
+        item.engine = Some(manifest.engine);
         item.size_bytes = manifest.size_bytes;
         (item.rows, item.selection) = (manifest.rows, manifest.selection.map(Box::new));
         (item.proof, item.proof_time) =
@@ -87,5 +124,5 @@ fn item(
         (item.tags, item.host) = (manifest.tags, manifest.host);
         item.connection = manifest.connection.into();
     }
-    Ok(item)
+    item
 }

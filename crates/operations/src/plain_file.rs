@@ -1,16 +1,19 @@
 //! One plain file: the form and the compression follow from the name's ending.
 //!
 //! The file appears under its name only when it is whole and synced; killed before, nothing is under that name, and what
-//! was written so far lies beside it, hidden and named `.NAME.PID.partial`, and is in nobody's way. A file that exists is
-//! never written over.
+//! was written so far lies beside it, hidden and named `.NAME.PID.partial`, and is in nobody's way. A process locks its own:
+//! what nobody has locked was left by one that is gone. A file that exists is never written over.
 
 use crate::OperationError;
 use crate::encryption::{AgeLock, Encryption};
 use engines::ExportForm;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -198,7 +201,7 @@ fn to_file(
     lock: Option<&AgeLock>,
     write: &mut WriteForm<'_>,
 ) -> Result<(u64, u64), OperationError> {
-    let partial = Partial::write_sealed(path, (compression, lock), write)?;
+    let partial = Partial::write(path, (compression, lock), write)?;
     let sizes = (partial.size_bytes, partial.written_bytes);
     match partial.name(path)? {
         true => Ok(sizes),
@@ -216,19 +219,15 @@ pub(crate) struct Partial {
     pub(crate) written_bytes: u64,
     /// Whether the beginning was written over at the end.
     pub(crate) is_rewritten: bool,
+    /// SHA-256 of the file, where it is encrypted: nothing else tells what is in it.
+    pub(crate) sealed: Option<[u8; 32]>,
+    /// Locked while it is open.
+    _locked: File,
 }
 
 impl Partial {
-    /// Writes it beside the place that it is for.
+    /// Writes it beside the place that it is for, encrypted where there is a lock.
     pub(crate) fn write(
-        place: &Path,
-        compression: Compression,
-        write: &mut WriteForm<'_>,
-    ) -> Result<Self, OperationError> {
-        Self::write_sealed(place, (compression, None), write)
-    }
-
-    fn write_sealed(
         place: &Path,
         (compression, lock): (Compression, Option<&AgeLock>),
         write: &mut WriteForm<'_>,
@@ -238,13 +237,15 @@ impl Partial {
         let (path, file) = new_partial(place, &name).map_err(|error| failed("cannot be made", error))?;
         let removal = RemoveOnDrop(path.clone());
         let refused = Refused::default();
+        let digest = lock.map(|_| Arc::new(Mutex::new(Sha256::new())));
         let mut is_rewritten = false;
         let mut noting = |sink: &mut (dyn Write + Send)| {
             let wrote = write(sink)?;
             is_rewritten = wrote.front.is_some() && compression == Compression::None && lock.is_none();
             Ok(wrote)
         };
-        let written = compress((file, Arc::clone(&refused)), (compression, lock), &mut noting, &failed);
+        let watched = (file, Arc::clone(&refused), digest.clone());
+        let written = compress(watched, (compression, lock), &mut noting, &failed);
         let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).take();
         let ((size_bytes, written_bytes), file) = match (written, refused) {
             // The database side is not to blame where the file took no more.
@@ -252,7 +253,11 @@ impl Partial {
             (written, _) => written?,
         };
         file.sync_all().map_err(|error| failed("cannot be synced", error))?;
-        Ok(Self { path, removal, size_bytes, written_bytes, is_rewritten })
+        let taken = |digest: &Mutex<Sha256>| {
+            std::mem::take(&mut *digest.lock().unwrap_or_else(PoisonError::into_inner)).finalize().into()
+        };
+        let sealed = digest.as_deref().map(taken);
+        Ok(Self { path, removal, size_bytes, written_bytes, is_rewritten, sealed, _locked: file })
     }
 
     /// Returns where it is.
@@ -272,11 +277,13 @@ impl Partial {
                 std::fs::rename(&self.path, path).map_err(|error| failed("cannot be named", error))?;
             }
         }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(|error| failed("cannot be synced", error))?;
-        Ok(true)
+        sync_folder(path).map(|()| true)
+    }
+
+    /// Gives it its name, durably, in place of what has that.
+    pub(crate) fn put(self, path: &Path) -> Result<(), OperationError> {
+        std::fs::rename(&self.path, path).map_err(|error| cannot(path, "cannot be named", error))?;
+        sync_folder(path)
     }
 
     fn name(self, path: &Path) -> Result<bool, OperationError> {
@@ -284,6 +291,12 @@ impl Partial {
         drop(self.removal);
         named
     }
+}
+
+fn sync_folder(path: &Path) -> Result<(), OperationError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|error| cannot(path, "cannot be synced", error))
 }
 
 fn cannot(path: &Path, message: &str, error: io::Error) -> OperationError {
@@ -305,9 +318,56 @@ fn new_partial(path: &Path, name: &str) -> io::Result<(PathBuf, File)> {
         let partial = path.with_file_name(format!(".{name}.{}{further}.partial", std::process::id()));
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < TRIED => number += 1,
-            made => return made.map(|file| (partial, file)),
+            Err(error) => return Err(error),
+            Ok(file) => {
+                // Between the two somebody may have taken it for one that was left: then it is made again.
+                if is_locked_as(&file, &partial)? || number >= TRIED {
+                    return Ok((partial, file));
+                }
+                number += 1;
+            }
         }
     }
+}
+
+/// Locks a file, and tells whether it still is what bears its name. Where a filesystem has no locks nobody can take it for
+/// one that was left.
+fn is_locked_as(file: &File, path: &Path) -> io::Result<bool> {
+    if let Err(Errno::WOULDBLOCK) = rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        return Ok(false);
+    }
+    let held = file.metadata()?;
+    let named = path.symlink_metadata();
+    Ok(named.is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino())))
+}
+
+/// Removes from a folder what processes left that are gone: hidden files named as [`Partial`] names them, which nobody has
+/// locked. Whatever fails is of no consequence.
+pub(crate) fn remove_leftovers(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if !is_file || !entry.file_name().to_str().is_some_and(is_partial) {
+            continue;
+        }
+        let path = entry.path();
+        if let Ok(file) = File::open(&path)
+            && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+            && is_locked_as(&file, &path).unwrap_or(false)
+        {
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+}
+
+/// Tells whether a name is `.NAME.PID.partial` or `.NAME.PID-NUMBER.partial`.
+fn is_partial(name: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let Some(rest) = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".partial")) else {
+        return false;
+    };
+    let Some((own, process)) = rest.rsplit_once('.') else { return false };
+    let (process, further) = process.split_once('-').unwrap_or((process, "0"));
+    !own.is_empty() && number(process) && number(further)
 }
 
 struct RemoveOnDrop(PathBuf);
@@ -320,7 +380,7 @@ impl Drop for RemoveOnDrop {
 }
 
 /// Counts what passes, and keeps the first error of the file: whoever writes into it may say it as its own.
-struct Counted<W>(W, u64, Refused);
+struct Counted<W>(W, u64, Refused, Option<Arc<Mutex<Sha256>>>);
 
 /// The first error of the file that is written.
 type Refused = Arc<Mutex<Option<io::Error>>>;
@@ -333,6 +393,9 @@ impl<W: Write> Write for Counted<W> {
             refused.get_or_insert(same);
         })?;
         self.1 += count as u64;
+        if let (Some(digest), Some(taken)) = (&self.3, buffer.get(..count)) {
+            digest.lock().unwrap_or_else(PoisonError::into_inner).update(taken);
+        }
         Ok(count)
     }
 
@@ -373,13 +436,13 @@ impl<W: Write> Write for Sealed<W> {
 }
 
 fn compress(
-    (file, refused): (File, Refused),
+    (file, refused, digest): (File, Refused, Option<Arc<Mutex<Sha256>>>),
     (compression, lock): (Compression, Option<&AgeLock>),
     write: &mut WriteForm<'_>,
     failed: &dyn Fn(&str, io::Error) -> OperationError,
 ) -> Result<((u64, u64), File), OperationError> {
     let cannot = |error| failed("cannot be written", error);
-    let counted = Counted(BufWriter::with_capacity(1 << 20, file), 0, refused);
+    let counted = Counted(BufWriter::with_capacity(1 << 20, file), 0, refused, digest);
     let counted = match lock {
         Some(lock) => Sealed::Age(Box::new(lock.wrap(counted).map_err(cannot)?)),
         None => Sealed::Open(counted),
@@ -443,6 +506,32 @@ mod tests {
         assert_eq!(std::fs::read(&path)?, b"whole");
         assert_eq!(std::fs::read(&left)?, b"half");
         assert_eq!(std::fs::read_dir(folder.path())?.count(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_left_of_dead_processes_goes_and_nothing_else() -> Result<(), io::Error> {
+        let folder = tempfile::tempdir()?;
+        let mut stays =
+            vec![".a.sql.partial", "a.sql.7.partial", ".a.sql.7x.partial", ".7.partial", ".a.7-.partial"];
+        for name in stays.iter().chain(&[".a.sql.7.partial", ".b.db.zst.4711-2.partial"]) {
+            std::fs::write(folder.path().join(name), "x")?;
+        }
+        let (living, file) = new_partial(&folder.path().join("c.db"), "c.db")?;
+        std::os::unix::fs::symlink(&living, folder.path().join(".l.db.1.partial"))?;
+        stays.push(".l.db.1.partial");
+        remove_leftovers(folder.path());
+        let mut left: Vec<String> = std::fs::read_dir(folder.path())?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
+        left.sort();
+        let name = living.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let mut wanted: Vec<String> = stays.iter().map(|name| (*name).to_owned()).chain([name]).collect();
+        wanted.sort();
+        assert_eq!(left, wanted);
+        drop(file);
+        remove_leftovers(folder.path());
+        assert!(!living.exists());
         Ok(())
     }
 

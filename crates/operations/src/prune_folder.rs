@@ -21,9 +21,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How far a clock may be ahead of another one.
 const SKEW_MAX: SignedDuration = SignedDuration::from_mins(10);
+
+/// How long the retention of a plan waits for others who work in the folder.
+const OTHERS_WAIT: Duration = Duration::from_secs(15);
 
 /// What to prune, and how.
 #[derive(Debug, Clone)]
@@ -79,7 +83,7 @@ pub(crate) fn after_backup(
     services: &Services,
     options: &FolderOptions,
 ) -> Result<FolderResult, OperationError> {
-    let _lock = FolderLock::exclusive(&options.folder)?;
+    let _lock = FolderLock::exclusive_within(&options.folder, OTHERS_WAIT, &services.context.cancel)?;
     prune(services, options, Timestamp::now())
 }
 

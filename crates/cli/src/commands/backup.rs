@@ -1,7 +1,7 @@
 //! `backup`: which targets go to which repository, one run of the verb for each repository, and what came of it.
 
 use super::backup_file::{self, FileOptions};
-use super::backup_folder::{self, Planned};
+use super::backup_folder::{self, Files, Planned};
 use crate::errors::{Failure, exit, exit_code};
 use crate::globals::DryRun;
 use crate::json::Finished;
@@ -265,8 +265,9 @@ fn run_job(
     dump: &DumpOptions,
     dry_run: bool,
 ) -> Result<operations::backup::BackupResult, Failure> {
-    if let RepositoryLayout::Files { names } = &job.place.repository.layout {
-        return backup_folder::run(session, &job.place, names, job.targets, dump.clone(), dry_run);
+    if let RepositoryLayout::Files { names, age_recipients, .. } = &job.place.repository.layout {
+        let files = Files { names, age_recipients };
+        return backup_folder::run(session, &job.place, files, job.targets, dump.clone(), dry_run);
     }
     let (services, key_file) = opening::for_backup(session, &job.place, dry_run)?;
     let configuration = configuration(session, &job.place, &services);

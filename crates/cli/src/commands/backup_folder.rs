@@ -1,5 +1,6 @@
 //! `backup` into a repository of layout `files`: a folder of plain dump files.
 
+use crate::age_options;
 use crate::errors::{Failure, exit};
 use crate::opening::{self, Place};
 use crate::session::Session;
@@ -16,11 +17,18 @@ pub(super) struct Planned {
     pub(super) zone: Option<TimeZone>,
 }
 
+/// How a folder's files are called, and for whom they are encrypted.
+#[derive(Clone, Copy)]
+pub(super) struct Files<'a> {
+    pub(super) names: &'a str,
+    pub(super) age_recipients: &'a [String],
+}
+
 /// Backs up into the folder, which must be there: the reason why it is not is often a disk that is not mounted.
 pub(super) fn run(
     session: &Session,
     place: &Place,
-    names: &str,
+    files: Files<'_>,
     targets: Vec<Planned>,
     dump: DumpOptions,
     dry_run: bool,
@@ -34,6 +42,8 @@ pub(super) fn run(
         );
     }
     let services = opening::without_repository(session)?;
+    let is_sealed = |planned: &Planned| planned.form.as_ref().is_some_and(|form| form.ends_with(".age"));
+    let lock = age_options::lock(session, files.age_recipients, targets.iter().any(is_sealed))?;
     let targets = targets.into_iter().map(|planned| FolderTarget {
         target: planned.target,
         form: planned.form,
@@ -41,8 +51,10 @@ pub(super) fn run(
     });
     let options = FolderBackup {
         folder: config::canonical_path(folder),
-        names: names.to_owned(),
+        names: files.names.to_owned(),
         targets: targets.collect(),
+        lock,
+        encrypts_all: !files.age_recipients.is_empty(),
         dump,
         dry_run,
     };

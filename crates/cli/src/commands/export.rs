@@ -1,7 +1,8 @@
 //! `export`: a stored backup as one plain file.
 
-use crate::age_options::Recipients;
+use crate::age_options::{Identities, Recipients};
 use crate::errors::Failure;
+use crate::folder_backups::{self, Meant};
 use crate::globals::DryRun;
 use crate::json::Finished;
 use crate::opening;
@@ -10,8 +11,11 @@ use crate::references::{find, reference};
 use crate::session::Session;
 use crate::wording::{duration, size};
 use clap::Args;
-use flow::quoted;
+use flow::{DatabaseRef, quoted};
+use operations::export::ExportBody;
+use operations::export_file::FileExport;
 use operations::reference::{Moment, Selector, short};
+use operations::report::Report;
 use std::path::PathBuf;
 
 /// Write a backup as one plain file
@@ -41,12 +45,19 @@ pub(crate) struct Options {
     recipients: Recipients,
 
     #[command(flatten)]
+    identities: Identities,
+
+    #[command(flatten)]
     pub(crate) dry_run: DryRun,
 }
 
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Failure> {
     let dry_run = options.dry_run.dry_run;
     plain_output::check(session, &options.out, options.form, dry_run)?;
+    if let Some(meant) = folder_backups::meant(session, &options.backup)? {
+        return export_file(session, options, &meant);
+    }
+    options.identities.refuse_for_backups()?;
     let mut reference = reference(session, &options.backup)?;
     let services = opening::for_backup_argument(session, &options.backup)?;
     if matches!(reference.moment, Moment::At(_)) {
@@ -60,9 +71,37 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     let report = plain_output::written(session, &options.out, (options.form, &options.recipients), |out| {
         Ok(operations::export::run(&services, &reference, out, dry_run)?)
     })?;
+    tell(session, &report);
+    Finished::new(&report)
+}
+
+/// Writes a file of a folder anew.
+fn export_file(session: &Session, options: &Options, meant: &Meant<'_>) -> Result<Finished, Failure> {
+    let keys = options.identities.keys(session, &meant.identities())?;
+    let chosen = meant.one(session)?;
+    let Some(file) = chosen.files.first() else { return Err(Failure::usage("there is no such file", "")) };
+    let connection = file.manifest.as_ref().map_or(file.file.path.clone(), |own| own.connection.clone());
+    let (target, name) = (chosen.target.clone(), chosen.database.clone());
+    let export = FileExport {
+        file: file.file.clone(),
+        database: DatabaseRef { target, name, connection },
+        keys,
+        dry_run: options.dry_run.dry_run,
+    };
+    let services = opening::without_repository(session)?;
+    let report = plain_output::written(session, &options.out, (options.form, &options.recipients), |out| {
+        Ok(operations::export_file::run(&services, &export, out)?)
+    })?;
+    tell(session, &report);
+    Finished::new(&report)
+}
+
+fn tell(session: &Session, report: &Report<ExportBody>) {
     let body = &report.body;
     let place = body.path.as_deref().map_or("standard output".to_owned(), quoted);
-    let (from, bytes) = (short(&body.backup.0), size(body.written_bytes));
+    let is_file = body.backup.0.starts_with('/');
+    let from = if is_file { body.backup.0.clone() } else { short(&body.backup.0) };
+    let bytes = size(body.written_bytes);
     if body.dry_run {
         session
             .console
@@ -71,5 +110,4 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
         let time = duration(report.elapsed_ms);
         session.console.say(&format!("Exported {from} to {place} ({bytes}) in {time}."));
     }
-    Finished::new(&report)
 }

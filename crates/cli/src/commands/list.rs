@@ -1,6 +1,6 @@
 //! `list`: the backups of a repository as a table, oldest first.
 
-use super::list_folder;
+use super::list_folder::{self, Listed};
 use crate::errors::Failure;
 use crate::json::Finished;
 use crate::opening;
@@ -30,8 +30,8 @@ pub(crate) struct Options {
 
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Failure> {
     let source = options.source.as_deref().map(|text| session.arguments().source(text)).transpose()?;
-    if let Some(folder) = list_folder::meant(session, source.as_ref())? {
-        return run_folder(session, &folder, source.as_ref());
+    if let Some(listed) = list_folder::meant(session, source.as_ref())? {
+        return run_folder(session, &listed, source.as_ref());
     }
     let services = opening::for_source(session, source.as_ref())?;
     let filter = match &source {
@@ -67,12 +67,12 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
 /// Lists the files of a folder.
 fn run_folder(
     session: &Session,
-    folder: &Path,
+    listed: &Listed,
     source: Option<&SourceArgument<'_>>,
 ) -> Result<Finished, Failure> {
-    let report = list_folder::run(session, folder, source)?;
+    let report = list_folder::run(session, listed, source)?;
     if report.body.backups.is_empty() {
-        session.console.say(&format!("{} holds no such file.", folder.display()));
+        session.console.say("There is no such file yet.");
     } else if !session.globals.json {
         let mut table = Rows::new(session);
         report.body.backups.iter().for_each(|item| table.add(item));

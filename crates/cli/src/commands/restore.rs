@@ -7,12 +7,12 @@ use super::restore_options::{hooks, ownership, refuse_without_effect, safety};
 use super::restore_telling::{ask, show_dry_run, show_plan, tell};
 use crate::commands::{restore_dump, restore_files};
 use crate::errors::Failure;
+use crate::folder_backups;
 use crate::json::Finished;
 use crate::opening;
-use crate::references::{announce, database, is_bare_path, reference};
+use crate::references::{announce, database, is_bare_path, new_at_server, reference};
 use crate::session::Session;
-use config::SourceArgument;
-use engines::postgres::connection::with_database;
+use config::{RepositoryLayout, RepositoryPlace, SourceArgument};
 use flow::{DatabaseRef, EngineKind};
 use operations::import;
 use operations::reference::{Moment, Reference, Selector, resolve_one, short};
@@ -20,8 +20,9 @@ use operations::report::Report;
 use operations::restore::{
     Destination, PendingOptions, Planned, RestoreBody, RestoreOptions, is_of_dump_file,
 };
-use operations::{OperationError, Services};
+use operations::{AgeKeys, OperationError, Services};
 use repository::BackupRecord;
+use std::path::PathBuf;
 
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Failure> {
     if options.resume || options.rollback {
@@ -34,6 +35,10 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     {
         return restore_dump::run(session, options, text, target);
     }
+    if let Some(meant) = folder_backups::meant(session, text)? {
+        return restore_dump::of_repository(session, options, &meant);
+    }
+    options.identities.refuse_for_backups()?;
     let reference = reference(session, text)?;
     let services = opening::for_backup_argument(session, text)?;
     let records = operations::candidates::load(&services, &reference)?;
@@ -175,7 +180,11 @@ fn destination(
 ) -> Result<Destination, Failure> {
     if let Some(path) = &options.to_new {
         if record.engine == Some(EngineKind::Postgres) {
-            return new_at_server(session, reference, record, &path.to_string_lossy());
+            let near = match origin(session, reference, record) {
+                Destination::Target(target, _) => target.connection,
+                _ => record.connection.to_string(),
+            };
+            return Ok(Destination::New(new_at_server(session, &path.to_string_lossy(), &near)?));
         }
         let path = config::canonical_path(&session.absolute(path));
         return Ok(Destination::New(path.to_string_lossy().into_owned()));
@@ -195,30 +204,6 @@ fn destination(
         target.name = record.database.clone();
     }
     Ok(Destination::Target(target, source.target.engine))
-}
-
-/// Returns a new database of a server: of the one that a URL names, else of the one that the backup came from.
-fn new_at_server(
-    session: &Session,
-    reference: &Reference,
-    record: &BackupRecord,
-    name: &str,
-) -> Result<Destination, Failure> {
-    if name.contains("://") {
-        let source = session.arguments().source(name)?;
-        if source.target.engine != EngineKind::Postgres {
-            return Err(Failure::usage(
-                format!("a backup of postgres cannot be restored to {name}"),
-                "name a database, or a postgres:// URL",
-            ));
-        }
-        return Ok(Destination::New(source.target.connection));
-    }
-    let near = match origin(session, reference, record) {
-        Destination::Target(target, _) => target.connection,
-        _ => record.connection.to_string(),
-    };
-    Ok(Destination::New(with_database(&near, name)))
 }
 
 /// Returns where a backup came from, or where its target is now: a configured one may have moved since.
@@ -272,7 +257,8 @@ fn take_up(session: &Session, options: &Options) -> Result<Finished, Failure> {
         hooks: hooks(options, None),
         dry_run: options.dry_run.dry_run,
     };
-    let outcome = finish_pending(session, &pending, options.resume);
+    let keys = options.identities.keys(session, &configured_identities(session))?;
+    let outcome = finish_pending(session, &pending, (options.resume, &keys));
     let report = outcome.map_err(|failure| {
         failure.knowing("target", pending.target.connection.clone()).knowing("dry_run", pending.dry_run)
     })?;
@@ -283,17 +269,27 @@ fn take_up(session: &Session, options: &Options) -> Result<Finished, Failure> {
     Finished::new(&report)
 }
 
+/// Returns the identity files of all folders that are configured: the record of a restore names only the file.
+fn configured_identities(session: &Session) -> Vec<PathBuf> {
+    let identity = |place: &RepositoryPlace| match &place.layout {
+        RepositoryLayout::Files { age_identity, .. } => age_identity.clone(),
+        RepositoryLayout::Restic => None,
+    };
+    let all = session.settings.repositories.values().filter_map(identity);
+    all.filter(|path| path.exists()).collect()
+}
+
 fn finish_pending(
     session: &Session,
     pending: &PendingOptions,
-    resume: bool,
+    (resume, keys): (bool, &AgeKeys),
 ) -> Result<Report<RestoreBody>, Failure> {
     if resume {
         let state = pending.state(&session.engines, &session.context)?;
         session.console.say(&format!("Going on with the restore of {}.", pending.target.connection));
         if is_of_dump_file(&state) {
             let services = opening::without_repository(session)?;
-            return Ok(operations::restore::resume_dump(&services, pending)?);
+            return Ok(operations::restore::resume_dump(&services, pending, keys)?);
         }
         let services = opening::at_location(session, &state.request.repository)?;
         Ok(operations::restore::resume(&services, pending)?)

@@ -1,21 +1,35 @@
-//! `restore FILE|FOLDER --target …`: which of the dump files is meant, and where it goes.
+//! `restore FILE|FOLDER --target …`, and `restore NAME` of a repository of layout `files`: which of the dump files is meant,
+//! and where it goes.
 
 use super::restore_options::{Options, hooks, ownership, safety};
 use super::restore_telling::{ask, show_dry_run, show_plan, tell};
 use crate::errors::{Failure, exit};
+use crate::folder_backups::{Chosen, Meant};
 use crate::json::Finished;
 use crate::opening;
-use crate::references::database;
+use crate::references::{database, has_many, new_at_server};
 use crate::session::Session;
 use crate::wording::moment;
-use config::SourceArgument;
+use config::{SourceArgument, Target};
+use flow::{DatabaseRef, EngineKind};
 use jiff::tz::TimeZone;
-use operations::OperationError;
 use operations::dump_files::{Choice, DumpFile, Pattern, TimeSource, find};
 use operations::restore::{DumpRestoreOptions, Planned};
+use operations::{AgeKeys, OperationError};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+/// What is restored where.
+struct Wanted<'a> {
+    /// The file, and behind it the older ones of the same database.
+    files: Vec<DumpFile>,
+    target: DatabaseRef,
+    engine: EngineKind,
+    configured: Option<&'a Target>,
+    keys: AgeKeys,
+}
+
+/// Restores a dump file that is named, or the newest of a folder.
 pub(super) fn run(
     session: &Session,
     options: &Options,
@@ -23,8 +37,114 @@ pub(super) fn run(
     target: &str,
 ) -> Result<Finished, Failure> {
     let source = session.arguments().source(target)?;
-    let files = files(session, options, text, &source)?;
-    let target = database(session, &source)?;
+    let wanted = Wanted {
+        files: files(session, options, text, &source)?,
+        target: database(session, &source)?,
+        engine: source.target.engine,
+        configured: source.configured,
+        keys: options.identities.keys(session, &[])?,
+    };
+    restore(session, options, wanted)
+}
+
+/// Restores a file of a repository of layout `files`.
+pub(super) fn of_repository(
+    session: &Session,
+    options: &Options,
+    meant: &Meant<'_>,
+) -> Result<Finished, Failure> {
+    if options.pattern.is_some() {
+        return Err(Failure::usage(
+            "`--pattern` is for a folder that is named by its path",
+            "leave it out: NAME@latest is the newest file of the target",
+        ));
+    }
+    let chosen = meant.one(session)?;
+    refuse_part_for_whole(options, chosen)?;
+    let (target, engine, configured) = destination(session, options, meant, chosen)?;
+    let came_from = chosen.files.first().and_then(|file| file.manifest.as_ref()).map(|own| &own.connection);
+    if let Some(origin) = came_from
+        && options.target.is_none()
+        && options.to_new.is_none()
+        && *origin != target.connection
+    {
+        session.console.say(&format!(
+            "The backup came from {origin}; the configuration has its target at {}.",
+            target.connection
+        ));
+    }
+    let files = chosen.files.iter().map(|file| file.file.clone()).collect();
+    let keys = options.identities.keys(session, &meant.identities())?;
+    restore(session, options, Wanted { files, target, engine, configured, keys })
+}
+
+/// What a part of a database leaves out would be gone where it takes the place of the whole.
+fn refuse_part_for_whole(options: &Options, chosen: &Chosen) -> Result<(), Failure> {
+    let part =
+        chosen.files.first().and_then(|file| Some((file, file.manifest.as_ref()?.selection.as_ref()?)));
+    let Some((file, part)) = part else { return Ok(()) };
+    if options.to_new.is_some() || !options.table.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::usage(
+        format!(
+            "{} holds a part of {} ({part}), and would take the place of the whole",
+            file.file.path, chosen.database
+        ),
+        "`--to-new NAME` restores it beside; `backstay list` shows files of the whole",
+    ))
+}
+
+/// Returns where a file of a repository goes: to a new database, to another one, or to where it came from, which is where
+/// its target is now.
+fn destination<'a>(
+    session: &'a Session,
+    options: &Options,
+    meant: &Meant<'a>,
+    chosen: &Chosen,
+) -> Result<(DatabaseRef, EngineKind, Option<&'a Target>), Failure> {
+    if let Some(text) = &options.target {
+        let source = session.arguments().source(text)?;
+        return Ok((database(session, &source)?, source.target.engine, source.configured));
+    }
+    let (origin, engine, configured) = origin(session, meant, chosen)?;
+    let Some(new) = &options.to_new else { return Ok((origin, engine, configured)) };
+    let connection = match engine {
+        EngineKind::Postgres => new_at_server(session, &new.to_string_lossy(), &origin.connection)?,
+        _ => config::canonical_path(&session.absolute(new)).to_string_lossy().into_owned(),
+    };
+    Ok((DatabaseRef { connection, ..origin }, engine, None))
+}
+
+fn origin<'a>(
+    session: &'a Session,
+    meant: &Meant<'a>,
+    chosen: &Chosen,
+) -> Result<(DatabaseRef, EngineKind, Option<&'a Target>), Failure> {
+    let by_name = || {
+        let configured = session.settings.targets.get(chosen.target.as_str())?;
+        let (text, target) = (chosen.target.to_string(), configured.target.clone());
+        Some(SourceArgument { text, target, configured: Some(configured), only: None, near: None })
+    };
+    if let Some(source) = meant.source.clone().or_else(by_name) {
+        let only = source.only.clone().or_else(|| has_many(&source.target).then(|| chosen.database.clone()));
+        let source = SourceArgument { only, ..source };
+        return Ok((database(session, &source)?, source.target.engine, source.configured));
+    }
+    let manifest = chosen.files.first().and_then(|file| file.manifest.as_ref()).ok_or_else(|| {
+        let path = chosen.files.first().map(|file| file.file.path.as_str()).unwrap_or_default();
+        Failure::usage(
+            format!("nothing says which database {path} came from"),
+            "say where it shall go: --target PATH",
+        )
+    })?;
+    let (target, name) = (manifest.target.clone(), manifest.database.clone());
+    let origin = DatabaseRef { target, name, connection: manifest.connection.clone() };
+    Ok((origin, manifest.engine, None))
+}
+
+fn restore(session: &Session, options: &Options, wanted: Wanted<'_>) -> Result<Finished, Failure> {
+    let Wanted { files, target, engine, configured, keys } = wanted;
     if files.iter().any(|file| file.path == target.connection) {
         return Err(Failure::usage(
             format!("{} would be restored to itself", target.connection),
@@ -38,16 +158,20 @@ pub(super) fn run(
         ));
     }
     let services = opening::without_repository(session)?;
+    let to_new = options.to_new.is_some();
+    let configured = configured.filter(|_| !to_new);
     let verb = DumpRestoreOptions {
         files,
         target,
-        engine: source.target.engine,
+        engine,
+        to_new,
         in_place: options.in_place,
-        safety: safety(session, options, source.configured),
+        safety: safety(session, options, configured),
         verify: options.verifies(session),
         ownership: ownership(options)?,
         tables: options.table.clone(),
-        hooks: hooks(options, source.configured),
+        hooks: hooks(options, configured),
+        keys,
         fallback: options.fallback,
         dry_run: options.dry_run.dry_run,
     };
@@ -63,7 +187,7 @@ pub(super) fn run(
     let mut refusal = None;
     let mut confirm = |planned: &Planned| {
         show_plan(session, options, planned);
-        if !options.table.is_empty() && !options.in_place {
+        if to_new || (!options.table.is_empty() && !options.in_place) {
             return Ok(());
         }
         ask(session, options, planned).map_err(|failure| {

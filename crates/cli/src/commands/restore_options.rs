@@ -1,5 +1,6 @@
 //! The options of `restore`, and what they say together with the configuration of a target.
 
+use crate::age_options::Identities;
 use crate::errors::Failure;
 use crate::globals::DryRun;
 use crate::session::Session;
@@ -13,6 +14,9 @@ use std::path::PathBuf;
 /// The backup is written beside the target, compared and checked there, and only then takes its place; what the
 /// target held is kept as a safety copy. Whatever fails, the target is as it was. The plan is shown first, and the
 /// target's name is to be typed. A dry run shows the plan and what would be refused as things are, and ends with 0.
+///
+/// Where the repository is a folder of dump files, the newest file of the target is meant, of all folders that its plans
+/// write to.
 ///
 /// With --target, a path is a dump file of any tool, told by its content and plain or packed: a SQLite database file or
 /// SQL text of SQLite, a custom or tar archive of pg_dump, or the folder of a directory archive. It is read to its end
@@ -113,6 +117,9 @@ pub(crate) struct Options {
     /// Take the next older backup where this one is damaged
     #[arg(long)]
     pub(super) fallback: bool,
+
+    #[command(flatten)]
+    pub(super) identities: Identities,
 
     /// Answer the question for the target's name
     #[arg(long, value_name = "NAME")]

@@ -1,8 +1,8 @@
 //! `verify`: reads back what is stored and says PASS or FAIL for each backup. Paths are dump files: `verify_files`.
 
-use super::list_folder;
 use super::verify_files::{self, FileOptions};
 use crate::errors::{Failure, exit};
+use crate::folder_backups;
 use crate::globals::DryRun;
 use crate::json::Finished;
 use crate::opening;
@@ -10,10 +10,10 @@ use crate::references::{is_bare_path, reference};
 use crate::session::Session;
 use crate::wording::{count, duration, size};
 use clap::Args;
-use config::BackupArgument;
 use flow::quoted;
 use operations::reference::short;
 use operations::verify::VerifyItem;
+use std::path::PathBuf;
 
 /// Read back what is stored, every byte; or dump files of any tool
 ///
@@ -67,11 +67,11 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
                 ),
             ));
         }
-        return verify_files::run(session, &options.files, &paths, options.dry_run.dry_run);
+        return verify_files::run(session, &options.files, (&paths, &[]), options.dry_run.dry_run);
     }
-    if let Some(files) = of_files(session, &options.backups)? {
+    if let Some((files, identities)) = of_files(session, &options.backups)? {
         let files: Vec<&str> = files.iter().map(String::as_str).collect();
-        return verify_files::run(session, &options.files, &files, options.dry_run.dry_run);
+        return verify_files::run(session, &options.files, (&files, &identities), options.dry_run.dry_run);
     }
     options.files.refuse_for_backups()?;
     let services = match options.backups.first() {
@@ -109,32 +109,36 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     Finished::failing(report, failure)
 }
 
+/// Paths, and the identity files by which encrypted ones are read.
+type FilesAndIdentities = (Vec<String>, Vec<PathBuf>);
+
 /// Returns the files that are meant where the repository is a folder of them: all, or those of what is named.
-fn of_files(session: &Session, backups: &[String]) -> Result<Option<Vec<String>>, Failure> {
-    let mut files = Vec::new();
-    let mut any = false;
+fn of_files(session: &Session, backups: &[String]) -> Result<Option<FilesAndIdentities>, Failure> {
     if backups.is_empty() {
-        return Ok(
-            list_folder::of_repository(session, None)?.map(|folder| vec![folder.display().to_string()])
-        );
+        let Some(folders) = folder_backups::folders(session, None)? else { return Ok(None) };
+        let identities = folders.iter().filter_map(|folder| folder.identity.clone());
+        let identities = identities.filter(|path| path.exists()).collect();
+        let paths = folders.iter().map(|folder| folder.path.display().to_string()).collect();
+        return Ok(Some((paths, identities)));
     }
+    let (mut files, mut identities, mut elsewhere) = (Vec::new(), Vec::new(), None);
     for text in backups {
-        let argument = session.arguments().backup(text)?;
-        let (source, which) = match &argument {
-            BackupArgument::Of { source, which } => (Some(source), *which),
-            _ => (None, None),
+        let Some(meant) = folder_backups::meant(session, text)? else {
+            elsewhere = Some(text);
+            continue;
         };
-        let Some(folder) = list_folder::of_repository(session, source)? else { continue };
-        let Some(source) = source else {
-            return Err(Failure::usage(
-                format!("`{text}` is an id, and the files of {} have none", folder.display()),
-                "name the file by its path, or a configured target",
-            ));
-        };
-        any = true;
-        files.extend(list_folder::chosen(session, &folder, source, which)?);
+        identities.extend(meant.identities());
+        let newest = meant.databases.iter().filter_map(|database| database.files.first());
+        files.extend(newest.map(|file| file.file.path.clone()));
     }
-    Ok(Some(files).filter(|_| any))
+    match (files.is_empty(), elsewhere) {
+        (true, _) => Ok(None),
+        (false, None) => Ok(Some((files, identities))),
+        (false, Some(text)) => Err(Failure::usage(
+            format!("the backups of `{text}` are in a repository, and others are files of a folder"),
+            "verify them apart",
+        )),
+    }
 }
 
 fn line(session: &Session, item: &VerifyItem, dry_run: bool) -> String {

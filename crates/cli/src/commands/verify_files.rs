@@ -143,7 +143,7 @@ impl FileOptions {
 pub(super) fn run(
     session: &Session,
     options: &FileOptions,
-    paths: &[&str],
+    (paths, identities): (&[&str], &[PathBuf]),
     dry_run: bool,
 ) -> Result<Finished, Failure> {
     let mut services = opening::without_repository(session)?;
@@ -157,7 +157,7 @@ pub(super) fn run(
         limits: options.limits(),
         quick: options.quick,
         allow_empty: options.allow_empty,
-        keys: options.identities.keys(session)?,
+        keys: options.identities.keys(session, identities)?,
         dry_run,
     };
     let report = operations::verify_files::run(&services, &verify)?;

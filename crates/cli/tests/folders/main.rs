@@ -2,9 +2,11 @@
 //! refuses; each beside the line of a script that it replaces.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
+mod faults;
 mod left_alone;
 mod postgres;
 mod repository;
+mod restoring;
 mod rules;
 mod scripts;
 #[path = "../support/mod.rs"]

@@ -39,6 +39,28 @@ fn plans_write_files_that_stock_tools_restore_and_old_archives_go() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(cluster.text("again"), cluster.text("shop_acme"));
         machine.done(&["verify"]);
+        // The plans ran in the order of their names: the newest is the text, before it the packed archive.
+        let run = |arguments: &[&str]| {
+            let path = format!("{}:/usr/local/bin:/usr/bin:/bin", cluster.programs().display());
+            let outcome = support::outcome(machine.command().env("PATH", path).args(arguments));
+            assert_eq!(outcome.code, 0, "{arguments:?}: {}", outcome.err);
+            outcome
+        };
+        run(&["restore", "shops/acme@latest~1", "--to-new", "look"]);
+        assert_eq!(cluster.text("look"), cluster.text("shop_acme"));
+        cluster.sql("shop_acme", "DELETE FROM t WHERE id > 100");
+        run(&["restore", "shops/acme@latest~2", "--confirm", "shops/acme"]);
+        assert_eq!(cluster.text("shop_acme"), cluster.text("look"));
+        run(&["export", "shops/acme@latest~1", "--out", "made.sql"]);
+        cluster.create("made");
+        let text = machine.text("made.sql");
+        let output =
+            cluster.command("psql").args(["-X", "-v", "ON_ERROR_STOP=1", "-d", "made", "-f", &text]).output();
+        assert!(output.unwrap().status.success());
+        assert_eq!(cluster.text("made"), cluster.text("look"));
+        run(&["export", "shops/acme@latest", "--out", "text.sql"]);
+        let refused = machine.run(&["export", "shops/acme@latest", "--out", "made.dump"]);
+        assert!(refused.code == 2 && refused.err.contains("only a server"), "{}", refused.err);
         // Directory archives of another tool, of which the older goes.
         for name in ["old-20250601", "old-20250602"] {
             let folder = machine.path("dumps").join(name).display().to_string();

@@ -2,6 +2,7 @@
 //!
 //! What a name cannot hold is written as `%2F`, so that two databases never have one name.
 
+use crate::dump_files::parse_name;
 use flow::{DatabaseName, TargetName};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -46,6 +47,21 @@ impl FileName<'_> {
         let number = if number > 1 { format!("-{number}") } else { String::new() };
         format!("{text}{number}.{}", self.ending)
     }
+}
+
+/// Returns how the names of the files of a database are read by whoever knows them by their names alone: their manifests may
+/// be gone.
+pub fn known_as(
+    template: &str,
+    target: &TargetName,
+    database: &DatabaseName,
+    plan: Option<&str>,
+) -> Option<String> {
+    let zone = TimeZone::UTC;
+    // Any moment does, as long as it is one that names have.
+    let time = Timestamp::from_second(1_767_225_600).ok()?;
+    let name = FileName { template, target, database, plan, time, zone: &zone, ending: "db" }.text(1);
+    parse_name(&name, &zone).database
 }
 
 /// A target that was named in place has a path or URL for a name.

@@ -32,9 +32,37 @@ impl FolderLock {
 
     /// Like [`FolderLock::shared`], and waits so long for a prune to end.
     pub fn shared_within(folder: &Path, wait: Duration, cancel: &Cancel) -> Result<Self, SourceError> {
+        Self::within(wait, cancel, || Self::shared(folder))
+    }
+
+    /// Locks the folder in which a file lies, as [`FolderLock::shared`] does. `None` where it cannot be locked: then nobody
+    /// else can lock it either.
+    pub(crate) fn beside(file: &Path) -> Result<Option<Self>, SourceError> {
+        match file.parent().map(Self::shared) {
+            Some(Err(error)) if error.kind == SourceErrorKind::InUse => Err(error),
+            other => Ok(other.and_then(Result::ok)),
+        }
+    }
+
+    /// Locks a folder against everybody: for whoever removes files. Fails as [`SourceErrorKind::InUse`] while a restore,
+    /// a verification, a backup or another prune works in it.
+    pub fn exclusive(folder: &Path) -> Result<Self, SourceError> {
+        Self::take(folder, true)
+    }
+
+    /// Like [`FolderLock::exclusive`], and waits so long for the others to end.
+    pub fn exclusive_within(folder: &Path, wait: Duration, cancel: &Cancel) -> Result<Self, SourceError> {
+        Self::within(wait, cancel, || Self::exclusive(folder))
+    }
+
+    fn within(
+        wait: Duration,
+        cancel: &Cancel,
+        take: impl Fn() -> Result<Self, SourceError>,
+    ) -> Result<Self, SourceError> {
         let until = Instant::now() + wait;
         loop {
-            match Self::shared(folder) {
+            match take() {
                 Err(error) if error.kind == SourceErrorKind::InUse && Instant::now() < until => {
                     if cancel.wait(TRIED_EVERY) {
                         return Err(error);
@@ -43,12 +71,6 @@ impl FolderLock {
                 done => return done,
             }
         }
-    }
-
-    /// Locks a folder against everybody: for whoever removes files. Fails as [`SourceErrorKind::InUse`] while a restore,
-    /// a verification, a backup or another prune works in it.
-    pub fn exclusive(folder: &Path) -> Result<Self, SourceError> {
-        Self::take(folder, true)
     }
 
     fn take(folder: &Path, alone: bool) -> Result<Self, SourceError> {

@@ -2,6 +2,7 @@
 //! without one; where it is gone or damaged, the name tells what it can.
 
 use super::folder::MANIFEST_ENDING;
+use crate::encryption::Encryption;
 use crate::plain_file::Compression;
 use engines::ExportForm;
 use flow::{DatabaseName, EngineKind, Facts, Selection, TargetName, Text};
@@ -39,6 +40,9 @@ pub struct FileManifest {
     pub form: ExportForm,
     /// How it is packed.
     pub compression: Compression,
+    /// How it is encrypted.
+    #[serde(default)]
+    pub encryption: Encryption,
     /// The consistency point.
     pub time: Timestamp,
     /// When the file was read back and found whole.

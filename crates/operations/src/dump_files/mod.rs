@@ -3,6 +3,7 @@
 //! Files are opened for reading and nothing else. What a file is follows from its content, its ending only says what
 //! somebody meant it to be.
 
+mod beside;
 mod file;
 mod find;
 mod folder;
@@ -14,6 +15,7 @@ mod pattern;
 mod sound;
 mod unpack;
 
+pub(crate) use beside::expected;
 pub use file::{Choice, DumpFile, Found, Likeness, TimeSource};
 pub(crate) use file::{recognise, unreadable};
 pub use find::find;
@@ -21,6 +23,7 @@ pub(crate) use folder::{LOGS, MANIFEST_ENDING, list};
 pub(crate) use in_use::OpenFiles;
 pub use lock::FolderLock;
 pub use manifest::{FILE_SCHEMA, FileManifest};
+pub(crate) use name::parse as parse_name;
 pub use pattern::{Pattern, expand};
 pub(crate) use sound::{ReadBack, beginning_problem, is_opaque, read_back};
 pub(crate) use unpack::{Fingerprint, Unpacked, fingerprint, packing_of};

@@ -7,12 +7,15 @@
 use super::pending::{PendingOptions, resume_from};
 use super::plan::{self, Planned, Subject, plan_request};
 use super::{Hooks, RestoreBody, execute};
-use crate::dump_files::{DumpFile, FolderLock, Unpacked, fingerprint, recognise, unreadable};
+use crate::dump_files::{
+    DumpFile, Fingerprint, FolderLock, Unpacked, expected, fingerprint, recognise, unreadable,
+};
+use crate::encryption::Encryption;
 use crate::import::scratch::ScratchFolder;
 use crate::import::{Look, enough_space, no_scratch, tell_future, undecodable};
 use crate::plain_file::Compression;
 use crate::report::{Outcome, Report};
-use crate::{OperationError, Services};
+use crate::{AgeKeys, OperationError, Services};
 use engines::{LoadRequest, Ownership, RestoreMode, RestoreRequest, RestoreState, Safety};
 use flow::{
     BackupReader, DatabaseRef, EngineKind, Event, Finding, Phase, ReadErrorKind, Severity, SourceError,
@@ -20,6 +23,7 @@ use flow::{
 };
 use jiff::Timestamp;
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -35,6 +39,8 @@ pub struct DumpRestoreOptions {
     pub target: DatabaseRef,
     /// The system of that database.
     pub engine: EngineKind,
+    /// Makes that database, which must not exist, and replaces nothing.
+    pub to_new: bool,
     /// Writes through the database system instead of renaming.
     pub in_place: bool,
     /// What becomes of the old database.
@@ -47,6 +53,8 @@ pub struct DumpRestoreOptions {
     pub tables: Vec<String>,
     /// Commands and checks around the swap.
     pub hooks: Hooks,
+    /// By what encrypted files are read.
+    pub keys: AgeKeys,
     /// Takes the next older file where this one is damaged.
     pub fallback: bool,
     /// Tells what would happen, and changes nothing.
@@ -89,13 +97,22 @@ fn attempt(
     confirmed: &mut bool,
     confirm: &mut dyn FnMut(&Planned) -> Result<(), OperationError>,
 ) -> Result<Report<RestoreBody>, OperationError> {
-    let _lock = lock(Path::new(&file.path))?;
+    let _lock = FolderLock::beside(Path::new(&file.path))?;
     let mut scratch = make_scratch(services)?;
     tell_future(&services.context, file);
-    let opened = open(services, &options.target, options.engine, Path::new(&file.path), &mut scratch)?;
+    let opened = read(
+        services,
+        (&options.target, options.engine),
+        (Path::new(&file.path), &options.keys),
+        &mut scratch,
+    )?;
     let request = RestoreRequest {
         target: options.target.clone(),
-        mode: if options.in_place { RestoreMode::InPlace } else { RestoreMode::Swap },
+        mode: match (options.to_new, options.in_place) {
+            (true, _) => RestoreMode::ToNew,
+            (false, true) => RestoreMode::InPlace,
+            (false, false) => RestoreMode::Swap,
+        },
         safety: options.safety.clone(),
         verify: options.verify,
         ownership: options.ownership.clone(),
@@ -123,25 +140,16 @@ struct Opened {
     sha256: String,
 }
 
-/// Keeps a prune out of the folder in which a file lies. Where the folder cannot be locked, nobody else can lock it either.
-fn lock(path: &Path) -> Result<Option<FolderLock>, OperationError> {
-    match path.parent().map(FolderLock::shared) {
-        Some(Err(error)) if error.kind == SourceErrorKind::InUse => Err(error.into()),
-        other => Ok(other.and_then(Result::ok)),
-    }
-}
-
 fn make_scratch(services: &Services) -> Result<ScratchFolder, OperationError> {
     let path = services.context.scratch.path();
     Ok(ScratchFolder::make(path).map_err(|error| no_scratch(path, error))?)
 }
 
 /// Reads a dump file to its end, as a backup of what it holds. The target says for which system it must be.
-fn open(
+fn read(
     services: &Services,
-    target: &DatabaseRef,
-    kind: EngineKind,
-    path: &Path,
+    (target, kind): (&DatabaseRef, EngineKind),
+    (path, keys): (&Path, &AgeKeys),
     scratch: &mut ScratchFolder,
 ) -> Result<Opened, OperationError> {
     if path.is_dir() {
@@ -153,7 +161,7 @@ fn open(
     let before = Look::at(&file, path)?;
     let phase = Phase { name: format!("reading {object}"), total_bytes: None };
     context.observer.event(Event::Phase(phase));
-    let mut unpacked = Unpacked::begin(file).map_err(|error| undecodable(&object, error))?;
+    let mut unpacked = unpack(&object, file, keys)?;
     let (engine, form) = recognise(&services.engines, &unpacked.head).map_err(|reason| {
         SourceError::new(SourceErrorKind::NotADatabase, object.as_str(), reason)
             .with_hint("name a dump file of a database, plain or packed")
@@ -166,13 +174,14 @@ fn open(
     }
     let folder = scratch.fresh().map_err(|error| no_scratch(context.scratch.path(), error))?;
     enough_space(context.scratch.path(), before.size_bytes, unpacked.compression, form)?;
-    let plain = unpacked.compression == Compression::None;
+    let plain = unpacked.compression == Compression::None && unpacked.encryption == Encryption::None;
     let mut bytes = unpacked.bytes();
     let request =
         LoadRequest { object: &object, form, dump: &mut bytes, file: plain.then_some(path), folder: &folder };
     let backup = services.engines.get(engine)?.open_dump(request, target, context)?;
     drop(bytes);
     let fingerprint = unpacked.finish().map_err(|error| undecodable(&object, error))?;
+    refuse_another_digest(path, &fingerprint)?;
     if before != Look::at(&File::open(path).map_err(|error| unreadable(path, error))?, path)? {
         let message = "changes while it is read: it is still being written";
         return Err(SourceError::new(SourceErrorKind::Busy, object, message)
@@ -180,6 +189,40 @@ fn open(
             .into());
     }
     Ok(Opened { backup, sha256: fingerprint.sha256 })
+}
+
+/// Begins with a file that may be encrypted. A key that is missing or wrong says nothing of the dump.
+pub(crate) fn unpack(object: &str, file: File, keys: &AgeKeys) -> Result<Unpacked, SourceError> {
+    let sealed = |message: String| {
+        SourceError::new(SourceErrorKind::Unreadable, object, message).with_hint(
+            "name the identity file by --age-identity, or as `age_identity` of the repository; of a passphrase the file, by \
+             BACKSTAY_AGE_PASSPHRASE_FILE",
+        )
+    };
+    let unpacked = Unpacked::begin_with(file, keys).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied if error.raw_os_error().is_none() => sealed(error.to_string()),
+        _ => undecodable(object, error),
+    })?;
+    match unpacked.encryption == Encryption::Age && keys.is_empty() {
+        true => Err(sealed("is encrypted by age, and no key was given".to_owned())),
+        false => Ok(unpacked),
+    }
+}
+
+/// What lies beside a file says which bytes it must have.
+pub(crate) fn refuse_another_digest(path: &Path, found: &Fingerprint) -> Result<(), SourceError> {
+    match expected(path) {
+        Some(expected) if expected.sha256 != found.sha256 => {
+            let place = expected.place.display();
+            let message = format!(
+                "is not what {place} says: its SHA-256 is {}, and not {}",
+                found.sha256, expected.sha256
+            );
+            Err(SourceError::new(SourceErrorKind::Damaged, path.display().to_string(), message)
+                .with_hint("the file changed since it was written: take another one"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reads a dump that is a folder to its end. It is known again by its table of contents.
@@ -214,13 +257,14 @@ pub fn is_of_dump_file(state: &RestoreState) -> bool {
 pub fn resume_dump(
     services: &Services,
     options: &PendingOptions,
+    keys: &AgeKeys,
 ) -> Result<Report<RestoreBody>, OperationError> {
     let mut scratch = make_scratch(services)?;
     let mut locks = Vec::new();
     resume_from(services, options, &mut |state| {
         let path = Path::new(&state.request.backup);
-        locks.extend(lock(path)?);
-        let opened = open(services, &options.target, options.engine, path, &mut scratch)?;
+        locks.extend(FolderLock::beside(path)?);
+        let opened = read(services, (&options.target, options.engine), (path, keys), &mut scratch)?;
         if state.request.repository.strip_prefix(LOCATION) == Some(&opened.sha256) {
             return Ok(opened.backup);
         }

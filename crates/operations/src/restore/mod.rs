@@ -1,7 +1,7 @@
 //! Restores: plans, asks, runs the engine's steps with hooks and health checks between them, and rolls back by itself
 //! where anything fails; from backups of a repository, or from dump files of any tool. After a crash [`resume`] and [`roll_back`] finish what lies beside the target.
 
-mod dump_file;
+pub(crate) mod dump_file;
 mod execute;
 mod files;
 mod pending;

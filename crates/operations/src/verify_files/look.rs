@@ -4,9 +4,8 @@
 //! was right as far as it could be unpacked.
 
 use super::VerifyFilesOptions;
-use super::beside::expected;
 use super::report::FileItem;
-use crate::dump_files::{DumpFile, Fingerprint, Unpacked, packing_of, recognise, unreadable};
+use crate::dump_files::{DumpFile, Fingerprint, Unpacked, expected, packing_of, recognise, unreadable};
 use crate::encryption::Encryption;
 use crate::import::scratch::ScratchFolder;
 use crate::import::{Look, no_scratch};

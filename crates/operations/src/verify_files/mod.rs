@@ -4,7 +4,6 @@
 //! Several files at once, one a core. Files are opened for reading and nothing else; a folder is locked against a prune
 //! meanwhile. A crash leaves a scratch folder, which the next run removes.
 
-mod beside;
 mod limits;
 mod look;
 mod report;

@@ -49,6 +49,21 @@ impl Generations {
         self.contents.insert(number, look(&stage.target()).unwrap());
     }
 
+    /// A restored database is one of the generations.
+    pub fn assert_one(&self, path: &std::path::Path, at: &str) -> u32 {
+        let number: u32 = Connection::open(path)
+            .unwrap()
+            .query_row("SELECT number FROM generation", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(
+            self.contents.get(&number),
+            Some(&digest(path)),
+            "{at}: {} is no generation",
+            path.display()
+        );
+        number
+    }
+
     /// Restores every backup that is listed to a new file and compares it with its generation. Returns the
     /// generations that are there.
     pub fn assert_listed(&self, stage: &Stage, at: &str) -> Vec<u32> {

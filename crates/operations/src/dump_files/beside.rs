@@ -12,15 +12,15 @@ const BYTES_MAX: u64 = 64 << 20;
 
 /// What is said of a file's digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Expected {
+pub(crate) struct Expected {
     /// SHA-256 in small hexadecimal digits.
-    pub(super) sha256: String,
+    pub(crate) sha256: String,
     /// Where it is said.
-    pub(super) place: PathBuf,
+    pub(crate) place: PathBuf,
 }
 
 /// Returns the digest that a file must have; `None` where nothing beside it says one.
-pub(super) fn expected(path: &Path) -> Option<Expected> {
+pub(crate) fn expected(path: &Path) -> Option<Expected> {
     let with = |ending: &str| {
         let mut name = path.as_os_str().to_owned();
         name.push(ending);
