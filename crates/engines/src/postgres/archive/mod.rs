@@ -10,6 +10,7 @@ mod blocks;
 mod entry;
 mod error;
 mod header;
+mod packing;
 mod scalar;
 mod toc;
 
@@ -17,4 +18,5 @@ pub use blocks::{Block, BlockKind, BlockReader, BlockSizes, BlockWriter, LargeOb
 pub use entry::{DataPlace, Entry, Section};
 pub use error::ArchiveError;
 pub use header::{ArchiveFormat, ArchiveVersion, Compression, CreationTime, Header};
+pub(super) use packing::{Packing, Unpacked};
 pub use toc::TableOfContents;

@@ -2,17 +2,19 @@
 //! unpacked, must be what its entry says.
 
 use super::lines::{CopyLines, columns_of};
-use super::unpack::{Packing, unpack};
 use super::{broken, damaged, unread};
 use crate::counting::counted;
 use crate::engine::{ExamineRequest, Examined};
-use crate::postgres::archive::{BlockKind, BlockReader, Compression, DataPlace, Entry, TableOfContents};
+use crate::postgres::archive::{
+    BlockKind, BlockReader, DataPlace, Entry, Packing, TableOfContents, Unpacked,
+};
 use flow::{Context, SourceError};
 use std::collections::HashSet;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read};
 
 /// What says where an entry's data are not, in an archive that knew its offsets.
 const NO_DATA: u8 = 3;
+const CHUNK_BYTES: usize = 64 << 10;
 
 /// Reads a custom archive to its end.
 pub(super) fn examine(request: ExamineRequest<'_>, context: &Context) -> Result<Examined, SourceError> {
@@ -20,7 +22,7 @@ pub(super) fn examine(request: ExamineRequest<'_>, context: &Context) -> Result<
     let reader = BufReader::with_capacity(256 << 10, request.dump);
     let mut blocks = BlockReader::begin(reader).map_err(|error| broken(object, error))?;
     let toc = blocks.toc().clone();
-    let packing = packing(&toc, object)?;
+    let packing = Packing::of_custom(toc.header.compression).map_err(|error| broken(object, error))?;
     let mut seen = HashSet::new();
     let mut totals = Totals::default();
     loop {
@@ -52,19 +54,6 @@ pub(super) fn examine(request: ExamineRequest<'_>, context: &Context) -> Result<
 
 fn has_data(entry: &Entry) -> bool {
     entry.had_dumper && !matches!(entry.place, DataPlace::Offset { state: NO_DATA, .. })
-}
-
-/// Tells how the data of a custom archive are packed.
-fn packing(toc: &TableOfContents, object: &str) -> Result<Packing, SourceError> {
-    match toc.header.compression {
-        Compression::Level(0) | Compression::Algorithm(0) => Ok(Packing::Plain),
-        Compression::Level(_) | Compression::Algorithm(1) => Ok(Packing::Zlib),
-        Compression::Algorithm(2) => Ok(Packing::Lz4),
-        Compression::Algorithm(3) => Ok(Packing::Zstd),
-        Compression::Algorithm(other) => {
-            Err(damaged(object, format!("its data are packed by the unknown algorithm {other}")))
-        }
-    }
 }
 
 /// Returns how an entry is called in messages.
@@ -105,7 +94,6 @@ impl Totals {
                 let taken = lines.take(piece);
                 more |= piece[taken..].iter().any(|byte| !byte.is_ascii_whitespace());
             }
-            Ok(())
         })
         .map_err(|error| unread_entry(object, &name(entry), error))?;
         self.bytes += bytes;
@@ -128,7 +116,7 @@ impl Totals {
         packing: Packing,
         packed: impl io::Read,
     ) -> Result<(), SourceError> {
-        let bytes = unpack(packing, packed, &mut |_| Ok(()));
+        let bytes = unpack(packing, packed, &mut |_| ());
         self.bytes += bytes.map_err(|error| unread_entry(object, name, error))?;
         self.objects += 1;
         Ok(())
@@ -165,4 +153,22 @@ impl Totals {
 fn unread_entry(object: &str, name: &str, error: io::Error) -> SourceError {
     let made = unread(object, error);
     SourceError { message: format!("{name}: {}", made.message), ..made }
+}
+
+/// Reads packed data to their end and hands on what they hold. Returns how many bytes that were.
+fn unpack(packing: Packing, packed: impl Read, take: &mut dyn FnMut(&[u8])) -> io::Result<u64> {
+    let mut unpacked = Unpacked::new(packed, packing)?;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut total = 0;
+    loop {
+        match unpacked.read(&mut chunk) {
+            Ok(0) => return Ok(total),
+            Ok(count) => {
+                take(&chunk[..count]);
+                total += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }

@@ -2,18 +2,13 @@
 
 use super::archive::{Totals, name};
 use super::tar::list;
-use super::unpack::Packing;
 use super::{broken, damaged, unread};
 use crate::engine::Examined;
-use crate::postgres::archive::{DataPlace, TableOfContents};
+use crate::postgres::archive::{DataPlace, Packing, TableOfContents, Unpacked};
 use flow::{Context, SourceError, SourceErrorKind};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
-
-/// By what the files end that have packed data.
-const ENDINGS: [(&str, Packing); 4] =
-    [("", Packing::Plain), (".gz", Packing::Gzip), (".lz4", Packing::Lz4), (".zst", Packing::Zstd)];
 
 /// Reads an archive in a folder to its end; `None` where the folder has no table of contents.
 pub(in crate::postgres) fn examine(
@@ -45,12 +40,7 @@ fn read(folder: &Path, context: &Context) -> Result<Examined, SourceError> {
             totals.data(&object, Some(entry), packing, reader)?;
             continue;
         }
-        let mut reader: Box<dyn Read> = match packing {
-            Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(reader)),
-            Packing::Zstd => Box::new(zstd::Decoder::new(reader).map_err(|error| unread(&object, error))?),
-            Packing::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(reader)),
-            Packing::Plain | Packing::Zlib => Box::new(reader),
-        };
+        let mut reader = Unpacked::new(reader, packing).map_err(|error| unread(&object, error))?;
         for member in list(&mut reader, u64::MAX).map_err(|error| unread(&object, error))? {
             let member = plain_name(&object, &member)?;
             let (reader, packing) = open(folder, &object, &member, &format!("the large object {member}"))?;
@@ -74,7 +64,7 @@ fn open(
     file: &str,
     what: &str,
 ) -> Result<(BufReader<File>, Packing), SourceError> {
-    for (ending, packing) in ENDINGS {
+    for (ending, packing) in Packing::ENDINGS {
         let path = folder.join(format!("{file}{ending}"));
         match path.symlink_metadata() {
             Ok(metadata) if metadata.is_file() => {

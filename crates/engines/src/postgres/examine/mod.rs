@@ -9,7 +9,6 @@ mod lines;
 mod recognise;
 mod script;
 mod tar;
-mod unpack;
 
 pub(super) use folder::examine as examine_folder;
 pub(super) use recognise::recognise;

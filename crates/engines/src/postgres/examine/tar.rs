@@ -2,10 +2,9 @@
 //! and a member for each entry that has data.
 
 use super::archive::{Totals, name};
-use super::unpack::Packing;
 use super::{broken, damaged, unread};
 use crate::engine::{ExamineRequest, Examined};
-use crate::postgres::archive::{DataPlace, TableOfContents};
+use crate::postgres::archive::{DataPlace, Packing, TableOfContents};
 use flow::{Context, SourceError};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, BufReader, Read};

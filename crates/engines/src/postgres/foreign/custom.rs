@@ -1,10 +1,10 @@
 //! A custom archive, read to its end. One that comes unpacked from something else is laid into scratch as it passes, since
 //! its data are read again.
 
-use super::super::archive::{ArchiveError, BlockKind, BlockReader, Compression, TableOfContents};
-use super::place::{Packing, Place, Unpacked};
+use super::super::archive::{ArchiveError, BlockKind, BlockReader, Packing, Unpacked};
+use super::broken;
+use super::place::Place;
 use super::survey::Survey;
-use super::{broken, damaged};
 use crate::engine::LoadRequest;
 use flow::{Context, SourceError, SourceErrorKind};
 use std::fs::{File, OpenOptions};
@@ -20,7 +20,8 @@ pub(super) fn read(request: LoadRequest<'_>, context: &Context) -> Result<Survey
     let (path, kept) = keep(&request)?;
     let reader = BufReader::with_capacity(BUFFER_BYTES, Kept { inner: request.dump, kept });
     let mut blocks = BlockReader::begin(reader).map_err(|error| broken(object, error))?;
-    let packing = packing(blocks.toc(), object)?;
+    let packing =
+        Packing::of_custom(blocks.toc().header.compression).map_err(|error| broken(object, error))?;
     let int_bytes = blocks.toc().header.int_bytes;
     let mut survey = Survey::begin(blocks.toc().clone(), object)?;
     let place = |offset| Place::Chunks { path: path.clone(), offset, int_bytes, packing };
@@ -41,19 +42,6 @@ pub(super) fn read(request: LoadRequest<'_>, context: &Context) -> Result<Survey
             survey.object(oid, &mut data, place(offset), context)?;
         }
         survey.end_objects(dump_id);
-    }
-}
-
-/// Tells how the data of a custom archive are packed.
-fn packing(toc: &TableOfContents, object: &str) -> Result<Packing, SourceError> {
-    match toc.header.compression {
-        Compression::Level(0) | Compression::Algorithm(0) => Ok(Packing::Plain),
-        Compression::Level(_) | Compression::Algorithm(1) => Ok(Packing::Zlib),
-        Compression::Algorithm(2) => Ok(Packing::Lz4),
-        Compression::Algorithm(3) => Ok(Packing::Zstd),
-        Compression::Algorithm(other) => {
-            Err(damaged(object, format!("its data are packed by the unknown algorithm {other}")))
-        }
     }
 }
 

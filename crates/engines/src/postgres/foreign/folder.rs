@@ -1,17 +1,13 @@
 //! An archive in a folder, read to its end. Its files stay where they are, and are read again from there.
 
-use super::super::archive::{DataPlace, Entry, TableOfContents};
-use super::place::{Packing, Place};
+use super::super::archive::{DataPlace, Entry, Packing, TableOfContents};
+use super::place::Place;
 use super::survey::{Survey, shown};
 use super::{broken, damaged};
 use flow::{Context, SourceError};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-
-/// By what the files end that hold packed data.
-const ENDINGS: [(&str, Packing); 4] =
-    [("", Packing::Plain), (".gz", Packing::Gzip), (".lz4", Packing::Lz4), (".zst", Packing::Zstd)];
 
 /// Reads an archive in a folder to its end.
 pub(super) fn read(folder: &Path, context: &Context) -> Result<Survey, SourceError> {
@@ -60,7 +56,7 @@ fn open(
     if name.contains('/') || name == ".." {
         return Err(damaged(object, format!("it names a file outside of its folder: {name}")));
     }
-    for (ending, packing) in ENDINGS {
+    for (ending, packing) in Packing::ENDINGS {
         let path = folder.join(format!("{name}{ending}"));
         let is_file = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
         if is_file {

@@ -1,23 +1,12 @@
 //! Where the data of an entry lie: in a file, from an offset on, in chunks or in one piece, packed or not. Files are read and
 //! nothing else.
 
+use super::super::archive::{Packing, Unpacked};
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 const BUFFER_BYTES: usize = 256 << 10;
-
-/// How data are packed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Packing {
-    Plain,
-    /// As custom archives have it.
-    Zlib,
-    /// As files have it.
-    Gzip,
-    Lz4,
-    Zstd,
-}
 
 /// Where data begin and end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,39 +41,6 @@ fn at(path: &Path, offset: u64) -> io::Result<BufReader<File>> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(offset))?;
     Ok(BufReader::with_capacity(BUFFER_BYTES, file))
-}
-
-/// What a reader gives, unpacked.
-pub(super) enum Unpacked<R: Read> {
-    Plain(R),
-    Zlib(flate2::read::ZlibDecoder<R>),
-    Gzip(flate2::read::MultiGzDecoder<R>),
-    Lz4(Box<lz4_flex::frame::FrameDecoder<R>>),
-    Zstd(zstd::Decoder<'static, BufReader<R>>),
-}
-
-impl<R: Read> Unpacked<R> {
-    pub(super) fn new(reader: R, packing: Packing) -> io::Result<Self> {
-        Ok(match packing {
-            Packing::Plain => Self::Plain(reader),
-            Packing::Zlib => Self::Zlib(flate2::read::ZlibDecoder::new(reader)),
-            Packing::Gzip => Self::Gzip(flate2::read::MultiGzDecoder::new(reader)),
-            Packing::Lz4 => Self::Lz4(Box::new(lz4_flex::frame::FrameDecoder::new(reader))),
-            Packing::Zstd => Self::Zstd(zstd::Decoder::new(reader)?),
-        })
-    }
-}
-
-impl<R: Read> Read for Unpacked<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(reader) => reader.read(buffer),
-            Self::Zlib(reader) => reader.read(buffer),
-            Self::Gzip(reader) => reader.read(buffer),
-            Self::Lz4(reader) => reader.read(buffer),
-            Self::Zstd(reader) => reader.read(buffer),
-        }
-    }
 }
 
 /// A row of chunks, joined.
