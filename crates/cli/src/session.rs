@@ -151,6 +151,17 @@ impl Session {
         }
     }
 
+    /// Returns the zone in which times in names are read: the one that an option names, else the local one.
+    pub(crate) fn named_zone(&self, name: Option<&str>) -> Result<TimeZone, Failure> {
+        let Some(name) = name else { return Ok(self.zone.clone()) };
+        TimeZone::get(name).map_err(|_| {
+            Failure::usage(
+                format!("there is no time zone `{name}`"),
+                "write a name of the time zone database, as in Europe/Berlin or UTC",
+            )
+        })
+    }
+
     /// Returns a path of the command line as an absolute one.
     pub(crate) fn absolute(&self, path: &Path) -> PathBuf {
         self.working_folder.join(path)

@@ -113,13 +113,8 @@ fn zone(
     options: &Options,
     source: Option<&SourceArgument<'_>>,
 ) -> Result<TimeZone, Failure> {
-    if let Some(name) = &options.time_zone {
-        return TimeZone::get(name).map_err(|_| {
-            Failure::usage(
-                format!("there is no time zone `{name}`"),
-                "write a name of the time zone database, as in Europe/Berlin or UTC",
-            )
-        });
+    if options.time_zone.is_some() {
+        return session.named_zone(options.time_zone.as_deref());
     }
     let plans =
         source.and_then(|source| source.configured).into_iter().flat_map(|target| target.plans.values());

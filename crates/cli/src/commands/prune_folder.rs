@@ -42,15 +42,7 @@ impl FolderArguments {
             given => given.iter().map(String::as_str).collect(),
         };
         let patterns = texts.into_iter().map(Pattern::parse).collect::<Result<Vec<_>, _>>()?;
-        let zone = match &self.time_zone {
-            None => session.zone.clone(),
-            Some(name) => TimeZone::get(name).map_err(|_| {
-                Failure::usage(
-                    format!("there is no time zone `{name}`"),
-                    "write a name of the time zone database, as in Europe/Berlin or UTC",
-                )
-            })?,
-        };
+        let zone = session.named_zone(self.time_zone.as_deref())?;
         Ok(Choice { zone, patterns })
     }
 }

@@ -7,7 +7,6 @@ use crate::opening;
 use crate::session::Session;
 use crate::wording::{count, duration, size};
 use clap::Args;
-use jiff::tz::TimeZone;
 use operations::dump_files::{Choice, Pattern};
 use operations::verify_files::{FileItem, Limits, VerifyFilesBody, VerifyFilesOptions};
 use repository::retention::{Span, parse_size};
@@ -124,15 +123,7 @@ impl FileOptions {
     }
 
     fn choice(&self, session: &Session) -> Result<Choice, Failure> {
-        let zone = match &self.time_zone {
-            None => session.zone.clone(),
-            Some(name) => TimeZone::get(name).map_err(|_| {
-                Failure::usage(
-                    format!("there is no time zone `{name}`"),
-                    "write a name of the time zone database, as in Europe/Berlin or UTC",
-                )
-            })?,
-        };
+        let zone = session.named_zone(self.time_zone.as_deref())?;
         let patterns: Result<Vec<Pattern>, _> =
             self.pattern.iter().map(|text| Pattern::parse(text)).collect();
         Ok(Choice { zone, patterns: patterns? })
