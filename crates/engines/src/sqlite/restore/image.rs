@@ -1,4 +1,4 @@
-//! The backup's image beside the target: written by two threads at once past the page cache, read back past it behind
+//! The backup's image beside the target: written by several threads at once past the page cache, read back past it behind
 //! them, and compared.
 //!
 //! Both may be begun again after a crash: writing starts over with an empty file, and comparing asks the backup again
@@ -24,7 +24,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use xxhash_rust::xxh3::Xxh3;
 
-const THREADS: usize = 2;
+/// While some wait for the disk others unpack.
+const THREADS: usize = 4;
 /// How many threads read back what was written, behind those that write and after them.
 const FOLLOWERS: usize = 2;
 /// Smaller images are read back once they are whole: it takes no time, and what changes them meanwhile shows.
