@@ -22,6 +22,14 @@ const LARGE: &str = "
   CREATE TABLE small (a int PRIMARY KEY REFERENCES big (id), b text);
   COMMENT ON CONSTRAINT small_pkey ON small IS 'another key';
   INSERT INTO small SELECT i, 'x' FROM generate_series(1, 100) AS i;
+  CREATE TABLE pointing (id int PRIMARY KEY, big int, small int, self int, body text,
+    CONSTRAINT to_big FOREIGN KEY (big) REFERENCES big (id) ON DELETE CASCADE,
+    CONSTRAINT to_small FOREIGN KEY (small) REFERENCES small (a) DEFERRABLE INITIALLY DEFERRED,
+    CONSTRAINT to_itself FOREIGN KEY (self) REFERENCES pointing (id));
+  INSERT INTO pointing SELECT i, i, 1 + i % 100, i / 2 + 1, repeat(md5(i::text), 3) FROM generate_series(1, 90000) AS i;
+  COMMENT ON CONSTRAINT to_big ON pointing IS 'from one large table to another';
+  ALTER TABLE big ADD COLUMN points int;
+  ALTER TABLE big ADD CONSTRAINT back FOREIGN KEY (points) REFERENCES pointing (id) NOT VALID;
   CREATE VIEW grouped AS SELECT id, body FROM big GROUP BY id;
   CREATE TABLE parted (id int, body text, PRIMARY KEY (id)) PARTITION BY RANGE (id);
   CREATE TABLE part_1 PARTITION OF parted FOR VALUES FROM (1) TO (100000);
@@ -42,6 +50,10 @@ fn what_is_made_early_is_made_once_and_whole() {
         assert_eq!(cluster.text("source"), cluster.text("copy"), "{major}");
         let invalid = "SELECT count(*) FROM pg_index WHERE NOT (indisvalid AND indisready)";
         assert_eq!(cluster.sql("copy", invalid), "0");
+        let statistics = "SELECT count(DISTINCT tablename) FROM pg_stats WHERE schemaname = 'public'
+          AND tablename IN ('big', 'pointing', 'small', 'part_1', 'once', 'by it''s start')";
+        assert_eq!(cluster.sql("copy", statistics), "5", "{major}");
+        assert_eq!(cluster.sql("copy", "SELECT count(*) FROM pg_statistic_ext_data"), "1", "{major}");
         assert_eq!(cluster.sessions_left(), Vec::<String>::new());
     }
 }

@@ -5,7 +5,7 @@
 //! Triggers, rules of row security and foreign keys come after the rows, so none of them acts on those. Begun again after
 //! a crash it makes a new database, which takes the record over from the one before: no moment is without it.
 
-use super::early::Early;
+use super::early::{Early, Made};
 use super::ground::Ground;
 use super::job::Job;
 use super::names::quoted;
@@ -17,6 +17,7 @@ use crate::postgres::archive::TableOfContents;
 use crate::postgres::tools::Access;
 use crate::restore::RestoreError;
 use flow::{BackupReader, Severity};
+use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
@@ -68,11 +69,11 @@ pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), Restor
     let back = job.state.request.verify.then(|| ReadBack::new(&ground, &tables, major));
     let early = Early::new(&toc, &tables, &programs);
     load::rows(&ground, &tables, &early, back.as_ref(), backup, &job.context)?;
-    let rest = early.rest();
+    let made_early = early.made();
     load::objects(&ground, backup, &job.context)?;
     let made = std::thread::scope(|scope| {
         let reading = back.as_ref().map(|back| scope.spawn(|| back.run()));
-        let made = post_data(job, rest.as_ref().unwrap_or(&toc), &ground, &programs, lent);
+        let made = post_data(job, &toc, &made_early, &ground, (&programs, lent));
         if made.is_err() {
             back.iter().for_each(ReadBack::stop);
         }
@@ -109,11 +110,12 @@ fn definitions(
 fn post_data(
     job: &mut Job,
     toc: &TableOfContents,
+    early: &Made,
     ground: &Ground,
-    programs: &Programs<'_>,
-    lent: Lent,
+    (programs, lent): (&Programs<'_>, Lent),
 ) -> Result<(), RestoreError> {
     job.phase("indexing", None);
+    let toc = early.rest.as_ref().unwrap_or(toc);
     let sections = ["--section=post-data".to_owned(), format!("--jobs={}", ground.jobs)];
     programs.run(toc, &sections, &job.context.cancel)?;
     let mut session = ground.session()?;
@@ -121,7 +123,7 @@ fn post_data(
     job.work.unlogged_since = swap::unlogged(&mut session)?;
     drop(session);
     job.phase("analysing", None);
-    if let Err(error) = analyze(ground) {
+    if let Err(error) = analyze(ground, &early.analysed) {
         job.check_cancel()?;
         let message = format!("the planner has no statistics of it yet: {error}");
         job.tell(Severity::Warning, message, Some("run ANALYZE in it".to_owned()));
@@ -129,17 +131,19 @@ fn post_data(
     Ok(())
 }
 
-/// Gathers statistics of all tables, the largest first.
-fn analyze(ground: &Ground) -> Result<(), RestoreError> {
+/// Gathers statistics of all tables that have none yet, the largest first.
+fn analyze(ground: &Ground, done: &BTreeSet<u32>) -> Result<(), RestoreError> {
     let mut session = ground.session()?;
     let sql = "SELECT '\"' || replace(n.nspname::text, '\"', '\"\"') || '\".\"' ||
-                 replace(c.relname::text, '\"', '\"\"') || '\"'
+                 replace(c.relname::text, '\"', '\"\"') || '\"', c.oid
                FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                WHERE c.relkind IN ('r', 'm') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
                ORDER BY pg_catalog.pg_relation_size(c.oid) DESC, c.oid";
     let mut names: Vec<String> = Vec::new();
     for row in session.query(sql, &[])? {
-        names.push(session.field(&row, 0)?);
+        if !done.contains(&session.field(&row, 1)?) {
+            names.push(session.field(&row, 0)?);
+        }
     }
     drop(session);
     ground.each(&names, |session, name| {

@@ -19,7 +19,6 @@ use flow::{
 };
 use std::io::Read;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How much is read and sent at once.
 const CHUNK_BYTES: usize = 512 << 10;
@@ -86,24 +85,22 @@ pub(super) fn rows(
         own.iter().try_for_each(|part| load(&mut session, part))?;
     }
     let to_be_read = |part: &Part<'_>| back.filter(|_| is_own(part.of));
-    for part in beside.iter().filter(|part| is_own(part.of)) {
-        early.expect(part.number);
-        back.into_iter().for_each(|back| back.expect(part.number));
+    let own_table = |part: &Part<'_>| is_own(part.of).then_some(part.number);
+    for part in &beside {
+        early.expect(own_table(part));
+        to_be_read(part).into_iter().for_each(|back| back.expect(part.number));
     }
-    let left = AtomicUsize::new(beside.len());
     let one = |session: &mut Session, part: &Part<'_>| {
         session.execute("SET synchronous_commit = off")?;
         load(session, part)?;
         to_be_read(part).map_or(Ok(()), |back| back.loaded(session, part.number))?;
-        if is_own(part.of) {
-            early.loaded(part.number, session.cancel())?;
-        }
-        left.fetch_sub(1, Ordering::Relaxed);
+        early.loaded(own_table(part));
+        while early.make_one(session)? {}
         Ok(())
     };
     ground.each_then(&beside, one, |session| {
-        let Some(back) = back else { return Ok(()) };
-        while left.load(Ordering::Relaxed) > 0 && back.read_one(session)? {}
+        let read = |session: &mut Session| back.map_or(Ok(false), |back| back.read_one(session));
+        while early.make_one(session)? || read(session)? || early.wait(session.cancel()) {}
         Ok(())
     })
 }
