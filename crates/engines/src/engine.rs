@@ -8,7 +8,7 @@ use flow::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -159,7 +159,12 @@ pub struct LoadRequest<'a> {
     pub file: Option<&'a Path>,
     /// An empty folder for this call alone. Whatever is made is made there.
     pub folder: &'a Path,
+    /// Gives its bytes again, for as long as what is made of it is used; `None` where they come only once.
+    pub again: Option<Again>,
 }
+
+/// Gives the bytes of a dump once more, unpacked, from the first one on.
+pub type Again = Arc<dyn Fn() -> io::Result<Box<dyn Read + Send>> + Send + Sync>;
 
 /// A dump that some tool made, to be read to its end.
 pub struct ExamineRequest<'a> {

@@ -9,7 +9,7 @@ mod restore;
 pub mod sqlite;
 
 pub use engine::{
-    Answer, DatabaseInfo, Engine, Enumeration, ExamineRequest, Examined, ExportForm, ExportSummary,
+    Again, Answer, DatabaseInfo, Engine, Enumeration, ExamineRequest, Examined, ExportForm, ExportSummary,
     FactsDepth, FileDump, LoadRequest, Query, RoleAction, RoleReport, RoleRequest, SafetyCopy, Skipped,
 };
 pub use restore::{

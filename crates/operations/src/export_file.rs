@@ -10,7 +10,7 @@ use crate::import::scratch::ScratchFolder;
 use crate::import::{enough_space, no_scratch, undecodable};
 use crate::plain_file::{self, Compression, FileOut, Place, Wrote};
 use crate::report::{Outcome, Report};
-use crate::restore::dump_file::{refuse_another_digest, unpack};
+use crate::restore::dump_file::{again, refuse_another_digest, unpack};
 use crate::{AgeKeys, Encryption, OperationError, Services};
 use engines::{ExportForm, LoadRequest};
 use flow::{BackupReader, DatabaseRef, EngineKind, Event, Phase, SourceError, SourceErrorKind};
@@ -94,8 +94,14 @@ fn of_file(services: &Services, export: &FileExport, out: FileOut<'_>) -> Result
         enough_space(scratch, export.file.size_bytes, unpacked.compression, form)?;
         let plain = unpacked.compression == Compression::None && unpacked.encryption == Encryption::None;
         let mut bytes = unpacked.bytes();
-        let request =
-            LoadRequest { object, form, dump: &mut bytes, file: plain.then_some(path), folder: &fresh };
+        let request = LoadRequest {
+            object,
+            form,
+            dump: &mut bytes,
+            file: plain.then_some(path),
+            folder: &fresh,
+            again: Some(again(path, &export.keys)),
+        };
         let engine = services.engines.get(engine)?;
         let backup = engine.open_dump(request, &export.database, &services.context)?;
         drop(bytes);

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 /// write to.
 ///
 /// With --target, a path is a dump file of any tool, told by its content and plain or packed: a SQLite database file or
-/// SQL text of SQLite, a custom or tar archive of pg_dump, or the folder of a directory archive. It is read to its end
+/// SQL text of SQLite, SQL text of pg_dump, a custom or tar archive of it, or the folder of a directory archive. It is read to its end
 /// before anything else happens, in a dry run too. The database need not exist. A newest file of a folder that is not whole stops the restore, and the next older one is named.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -34,6 +34,7 @@ Examples:
   backstay restore /srv/dumps/shop-20260105.sql.gz --target /srv/shop/shop.db
   backstay restore /srv/dumps --pattern 'shop-*' --target /srv/shop/shop.db
   backstay restore erp-20260105.dump --target postgres:///erp --table sales.orders
+  backstay restore erp-20260105.sql.gz --target postgres:///erp
   backstay restore --continue --target /srv/shop/shop.db
   backstay restore --rollback --target /srv/shop/shop.db")]
 pub(crate) struct Options {

@@ -7,6 +7,7 @@ mod postgres;
 mod sqlite;
 #[path = "../support/mod.rs"]
 mod support;
+mod text;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

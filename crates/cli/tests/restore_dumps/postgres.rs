@@ -6,16 +6,16 @@ use super::{clean, pack};
 use std::path::PathBuf;
 use testkit::{Cluster, POSTGRES_VERSIONS, postgres_programs};
 
-const EVERYTHING: &str = include_str!("../../../engines/tests/postgres_dump/everything.sql");
-const CHINOOK: &str = include_str!("../../../../testdata/chinook/chinook.postgres.sql");
+pub(super) const EVERYTHING: &str = include_str!("../../../engines/tests/postgres_dump/everything.sql");
+pub(super) const CHINOOK: &str = include_str!("../../../../testdata/chinook/chinook.postgres.sql");
 
-struct Stage {
-    cluster: Cluster,
-    machine: Machine,
+pub(super) struct Stage {
+    pub(super) cluster: Cluster,
+    pub(super) machine: Machine,
 }
 
 impl Stage {
-    fn new(major: u32, script: &str) -> Self {
+    pub(super) fn new(major: u32, script: &str) -> Self {
         let stage = Self { cluster: Cluster::start(major), machine: Machine::new() };
         stage.cluster.create("source");
         let script = script.split_once("\\c chinook;").map_or(script, |(_, rest)| rest);
@@ -26,7 +26,7 @@ impl Stage {
         stage
     }
 
-    fn run(&self, arguments: &[&str]) -> Outcome {
+    pub(super) fn run(&self, arguments: &[&str]) -> Outcome {
         let mut command = self.machine.command();
         let programs = POSTGRES_VERSIONS.map(|major| postgres_programs(major).display().to_string());
         command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", programs.join(":")));
@@ -34,14 +34,14 @@ impl Stage {
     }
 
     #[track_caller]
-    fn done(&self, arguments: &[&str]) -> Outcome {
+    pub(super) fn done(&self, arguments: &[&str]) -> Outcome {
         let outcome = self.run(arguments);
         assert_eq!(outcome.code, 0, "{arguments:?}: {} {}", outcome.out, outcome.err);
         outcome
     }
 
     /// Has stock `pg_dump` write a dump.
-    fn dump(&self, name: &str, options: &[&str]) -> PathBuf {
+    pub(super) fn dump(&self, name: &str, options: &[&str]) -> PathBuf {
         let path = self.machine.path("dumps").join(name);
         let mut command = self.cluster.command("pg_dump");
         let output = command.args(options).arg("-f").arg(&path).args(["-d", "source"]).output().unwrap();
@@ -49,7 +49,7 @@ impl Stage {
         path
     }
 
-    fn databases(&self) -> String {
+    pub(super) fn databases(&self) -> String {
         let sql = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname NOT IN ('postgres', 'template0', 'template1')";
         self.cluster.sql("postgres", sql)
     }

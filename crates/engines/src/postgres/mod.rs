@@ -24,6 +24,7 @@ mod probe;
 mod restore;
 mod rights;
 mod role;
+mod script;
 mod session;
 mod snapshot;
 mod statements;

@@ -210,6 +210,27 @@ pub(super) fn for_database(statement: &str, name: &str) -> Option<String> {
     Some(text)
 }
 
+/// Returns the database that a statement is about; `None` where it names none at its usual place.
+pub(super) fn database_of(statement: &str) -> Option<String> {
+    let all = tokens(statement);
+    let at = all.iter().position(|token| token.depth == 0 && token.is_word("DATABASE"))?;
+    let rest = &all[at + 1..];
+    match rest {
+        [first, second, named, ..] if first.is_word("IF") && second.is_word("EXISTS") => named.name(),
+        [named, ..] => named.name(),
+        [] => None,
+    }
+}
+
+/// Returns the role that a statement gives an object to, with its place: `ALTER … OWNER TO role`.
+pub(super) fn owner(statement: &str) -> Option<(Range<usize>, String)> {
+    let all = tokens(statement);
+    let [first, .., owner, to, named] = &all[..] else { return None };
+    let gives = first.is_word("ALTER") && owner.is_word("OWNER") && to.is_word("TO");
+    let is_self = ["CURRENT_USER", "CURRENT_ROLE", "SESSION_USER"].iter().any(|word| named.is_word(word));
+    named.name().filter(|_| gives && !is_self).map(|name| (named.span.clone(), name))
+}
+
 /// Returns a statement with another name for a relation, wherever it stands with its schema.
 pub(super) fn with_relation(statement: &str, schema: &str, relation: &str, new: &str) -> String {
     let all = tokens(statement);

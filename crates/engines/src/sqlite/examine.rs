@@ -59,8 +59,14 @@ fn image(request: ExamineRequest<'_>, context: &Context) -> Result<Examined, Sou
     let (object, file, quick) = (request.object, request.file, request.quick);
     let folder = (request.folder)()?;
     let database = folder.join("database.sqlite");
-    let load =
-        LoadRequest { object, form: ExportForm::Image, dump: request.dump, file, folder: folder.as_path() };
+    let load = LoadRequest {
+        object,
+        form: ExportForm::Image,
+        dump: request.dump,
+        file,
+        folder: folder.as_path(),
+        again: None,
+    };
     copy_image(load, &database, context)?;
     let mut examined = {
         let opened = open(&database, LOCK_WAIT, context)?;

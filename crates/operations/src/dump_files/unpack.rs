@@ -83,6 +83,11 @@ impl Unpacked {
         Cursor::new(&self.head).chain(&mut self.rest)
     }
 
+    /// Turns into all unpacked bytes, from the first one on.
+    pub(crate) fn into_bytes(self) -> Box<dyn Read + Send> {
+        Box::new(Cursor::new(self.head).chain(self.rest))
+    }
+
     /// Reads what is left of the file, unpacked or not, and returns what it was as a whole.
     pub(crate) fn finish(self) -> io::Result<Fingerprint> {
         drop(self.rest);

@@ -344,6 +344,7 @@ impl Import<'_> {
             dump: &mut bytes,
             file: plain.then(|| Path::new(path)),
             folder,
+            again: None,
         };
         Ok(self.services.engines.get(engine)?.load(request, &self.services.context)?)
     }

@@ -16,7 +16,7 @@ use crate::import::{Look, enough_space, no_scratch, tell_future, undecodable};
 use crate::plain_file::Compression;
 use crate::report::{Outcome, Report};
 use crate::{AgeKeys, OperationError, Services};
-use engines::{LoadRequest, Ownership, RestoreMode, RestoreRequest, RestoreState, Safety};
+use engines::{Again, ExportForm, LoadRequest, Ownership, RestoreMode, RestoreRequest, RestoreState, Safety};
 use flow::{
     BackupReader, DatabaseRef, EngineKind, Event, Finding, Phase, ReadErrorKind, Severity, SourceError,
     SourceErrorKind,
@@ -173,11 +173,20 @@ fn read(
         ));
     }
     let folder = scratch.fresh().map_err(|error| no_scratch(context.scratch.path(), error))?;
-    enough_space(context.scratch.path(), before.size_bytes, unpacked.compression, form)?;
+    // SQL text of PostgreSQL is read again where it lies.
+    if (engine, form) != (EngineKind::Postgres, ExportForm::Sql) {
+        enough_space(context.scratch.path(), before.size_bytes, unpacked.compression, form)?;
+    }
     let plain = unpacked.compression == Compression::None && unpacked.encryption == Encryption::None;
     let mut bytes = unpacked.bytes();
-    let request =
-        LoadRequest { object: &object, form, dump: &mut bytes, file: plain.then_some(path), folder: &folder };
+    let request = LoadRequest {
+        object: &object,
+        form,
+        dump: &mut bytes,
+        file: plain.then_some(path),
+        folder: &folder,
+        again: Some(again(path, keys)),
+    };
     let backup = services.engines.get(engine)?.open_dump(request, target, context)?;
     drop(bytes);
     let fingerprint = unpacked.finish().map_err(|error| undecodable(&object, error))?;
@@ -223,6 +232,12 @@ pub(crate) fn refuse_another_digest(path: &Path, found: &Fingerprint) -> Result<
         }
         _ => Ok(()),
     }
+}
+
+/// Returns what gives the bytes of a dump file once more.
+pub(crate) fn again(path: &Path, keys: &AgeKeys) -> Again {
+    let (path, keys) = (path.to_owned(), keys.clone());
+    Arc::new(move || Ok(Unpacked::begin_with(File::open(&path)?, &keys)?.into_bytes()))
 }
 
 /// Reads a dump that is a folder to its end. It is known again by its table of contents.

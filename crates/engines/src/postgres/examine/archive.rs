@@ -1,13 +1,13 @@
 //! A custom archive, read to its end: every entry that has data must have its block, each block must be whole, and its data,
 //! unpacked, must be what its entry says.
 
-use super::lines::{CopyLines, columns_of};
 use super::{broken, damaged, unread};
 use crate::counting::counted;
 use crate::engine::{ExamineRequest, Examined};
 use crate::postgres::archive::{
     BlockKind, BlockReader, DataPlace, Entry, Packing, TableOfContents, Unpacked,
 };
+use crate::postgres::script::{CopyLines, columns_of};
 use flow::{Context, SourceError};
 use std::collections::HashSet;
 use std::io::{self, BufReader, Read};

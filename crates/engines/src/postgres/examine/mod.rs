@@ -5,7 +5,6 @@
 
 mod archive;
 mod folder;
-mod lines;
 mod recognise;
 mod script;
 mod tar;

@@ -1,5 +1,5 @@
-//! Archives that `pg_dump` wrote for somebody else, as backups to restore from: custom archives, tar archives and folders,
-//! with data packed in whatever way.
+//! Dumps that `pg_dump` wrote for somebody else, as backups to restore from: custom archives, tar archives and folders, with
+//! data packed in whatever way, and SQL text.
 //!
 //! An archive is read to its end once, and all of its rows are counted: what is cut or damaged shows before anything else
 //! happens. Afterwards its data are read where they lie, entry by entry. Only an archive that was packed as a whole is laid
@@ -10,6 +10,7 @@ mod folder;
 mod place;
 mod survey;
 mod tar;
+mod text;
 
 use super::archive::ArchiveError;
 use crate::engine::{ExportForm, LoadRequest};
@@ -27,11 +28,10 @@ pub(super) fn open(
     let survey = match request.form {
         ExportForm::Custom => custom::read(request, context)?,
         ExportForm::Tar => tar::read(request, context)?,
-        ExportForm::Sql | ExportForm::Image => {
-            let message = "this version restores no PostgreSQL dumps of this form";
-            return Err(SourceError::new(SourceErrorKind::Unsupported, object, message).with_hint(
-                "`psql` loads SQL text; archives, as `pg_dump -Fc` writes them, are restored by `backstay restore`",
-            ));
+        ExportForm::Sql => return Ok(Arc::new(text::read(request, database, context)?)),
+        ExportForm::Image => {
+            let message = "PostgreSQL has no dumps of this form";
+            return Err(SourceError::new(SourceErrorKind::Unsupported, object, message));
         }
     };
     Ok(Arc::new(survey.into_backup(&object, database)?))

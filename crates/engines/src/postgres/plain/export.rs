@@ -5,8 +5,9 @@ use super::custom::CHUNK_BYTES;
 use super::{DataSink, Made, write};
 use crate::engine::{ExportForm, ExportSummary};
 use crate::postgres::archive::{ArchiveError, BlockSizes, DataPlace, Entry, TableOfContents};
+use crate::postgres::script::{SCRIPT_ENTRY, is_script};
 use crate::restore::RestoreError;
-use flow::{BackupReader, Context, EntryName, ReadError, ReadErrorKind, SourceError};
+use flow::{BackupReader, Context, EntryName, ReadError, ReadErrorKind, SourceError, SourceErrorKind};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 
@@ -23,6 +24,9 @@ pub(in crate::postgres) fn export(
     context: &Context,
 ) -> Result<ExportSummary, RestoreError> {
     let facts = &backup.manifest().facts;
+    if is_script(backup.manifest()) {
+        return text(backup, form, out);
+    }
     let toc =
         TableOfContents::read(BufReader::new(open(backup, TOC_ENTRY)?)).map_err(|error| match error {
             ArchiveError::Io(error) => ReadError::from_io(error, TOC_ENTRY),
@@ -43,6 +47,31 @@ pub(in crate::postgres) fn export(
     };
     let written = write(made, out, context, |sink| feed(backup, &data, sink, context))?;
     Ok(ExportSummary { size_bytes: written.size_bytes })
+}
+
+/// Writes SQL text as it is: what it makes, only a server knows.
+fn text(
+    backup: &dyn BackupReader,
+    form: ExportForm,
+    out: &mut (dyn Write + Send),
+) -> Result<ExportSummary, RestoreError> {
+    let object = backup.manifest().connection.as_str();
+    if form != ExportForm::Sql {
+        let message = "it is SQL text, of which only a server makes an archive";
+        return Err(SourceError::new(SourceErrorKind::Unsupported, object, message)
+            .with_hint("name a file that ends in .sql; or restore it, and let `backstay backup --out` write the archive")
+            .into());
+    }
+    let mut bytes = open(backup, SCRIPT_ENTRY)?;
+    let (mut buffer, mut size_bytes) = (vec![0; BUFFER_BYTES], 0);
+    loop {
+        let count = bytes.read(&mut buffer).map_err(|error| ReadError::from_io(error, SCRIPT_ENTRY))?;
+        if count == 0 {
+            return Ok(ExportSummary { size_bytes });
+        }
+        out.write_all(&buffer[..count]).map_err(|error| super::refused(object, error))?;
+        size_bytes += count as u64;
+    }
 }
 
 /// The major version of the `pg_dump` that wrote the table of contents: an older `pg_restore` may not read it.

@@ -1,6 +1,6 @@
 //! The new database, made beside the target: definitions by `pg_restore`, rows and large objects by our own sessions,
 //! then indexes, constraints and all else by `pg_restore` again, in parallel; statistics at the end. Meanwhile the rows are
-//! read back, for the comparison that follows.
+//! read back, for the comparison that follows. SQL text has its own way (`script`).
 //!
 //! Triggers, rules of row security and foreign keys come after the rows, so none of them acts on those. Begun again after
 //! a crash it makes a new database, which takes the record over from the one before: no moment is without it.
@@ -10,19 +10,16 @@ use super::ground::Ground;
 use super::job::Job;
 use super::names::quoted;
 use super::owners::{self, Lent};
-use super::programs::{self, Programs};
+use super::programs::{self, JIT_SINCE, Programs};
 use super::read_back::ReadBack;
-use super::{archive, load, preflight, scratch, swap, tables};
+use super::{archive, load, preflight, scratch, script, statistics, swap, tables};
 use crate::postgres::archive::TableOfContents;
+use crate::postgres::script::is_script;
 use crate::postgres::tools::Access;
 use crate::restore::RestoreError;
 use flow::{BackupReader, Severity};
-use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-
-/// The version since when servers compile queries.
-const JIT_SINCE: i32 = 110_000;
 
 /// Fills the new database.
 pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), RestoreError> {
@@ -43,6 +40,9 @@ pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), Restor
     let missing = preflight::missing_roles(job, &toc)?;
     let (adapted, left_out) = archive::adapted(&toc, &job.state.request.ownership, &missing);
     let toc = adapted.map_or(toc, Arc::new);
+    if is_script(backup.manifest()) {
+        return script::fill(job, &toc, &missing, backup);
+    }
     if left_out > 0 {
         let roles: Vec<&str> = missing.iter().map(String::as_str).collect();
         let message =
@@ -122,32 +122,5 @@ fn post_data(
     lent.take_back(&mut session)?;
     job.work.unlogged_since = swap::unlogged(&mut session)?;
     drop(session);
-    job.phase("analysing", None);
-    if let Err(error) = analyze(ground, &early.analysed) {
-        job.check_cancel()?;
-        let message = format!("the planner has no statistics of it yet: {error}");
-        job.tell(Severity::Warning, message, Some("run ANALYZE in it".to_owned()));
-    }
-    Ok(())
-}
-
-/// Gathers statistics of all tables that have none yet, the largest first.
-fn analyze(ground: &Ground, done: &BTreeSet<u32>) -> Result<(), RestoreError> {
-    let mut session = ground.session()?;
-    let sql = "SELECT '\"' || replace(n.nspname::text, '\"', '\"\"') || '\".\"' ||
-                 replace(c.relname::text, '\"', '\"\"') || '\"', c.oid
-               FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-               WHERE c.relkind IN ('r', 'm') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-               ORDER BY pg_catalog.pg_relation_size(c.oid) DESC, c.oid";
-    let mut names: Vec<String> = Vec::new();
-    for row in session.query(sql, &[])? {
-        if !done.contains(&session.field(&row, 1)?) {
-            names.push(session.field(&row, 0)?);
-        }
-    }
-    drop(session);
-    ground.each(&names, |session, name| {
-        session.execute("SET synchronous_commit = off")?;
-        Ok(session.execute(&format!("ANALYZE {name}"))?)
-    })
+    statistics::gather(job, ground, &early.analysed)
 }

@@ -30,11 +30,14 @@ mod roles;
 mod rollback;
 pub(super) mod safety;
 mod scratch;
+mod script;
 mod sessions;
+mod statistics;
 mod swap;
 mod tables;
 mod verify;
 
+use crate::postgres::script::{ScriptFacts, is_script};
 use crate::restore::{
     Restore, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreState, RestoreStep, Safety,
     Standing,
@@ -64,6 +67,14 @@ pub(super) fn begin(
     if matches!(request.safety, Safety::Folder(_)) {
         let message = "its safety copy stays at the server, and cannot be kept in a folder".to_owned();
         return refuse(message, "leave `--safety-dir` out");
+    }
+    if is_script(manifest) && (!request.tables.is_empty() || request.mode == RestoreMode::InPlace) {
+        let option = if request.tables.is_empty() { "--in-place" } else { "--table" };
+        let message =
+            format!("SQL text is restored as a whole and by a swap: `{option}` cannot be had of it");
+        let hint = "restore it to a new database first and take the table from there, or use an archive, as `pg_dump -Fc` \
+                    writes it";
+        return refuse(message, hint);
     }
     if !request.tables.is_empty() {
         return chosen::begin(request, manifest, context);
@@ -209,7 +220,10 @@ impl Restore for PostgresRestore {
         match step {
             RestoreStep::Preflight => {}
             RestoreStep::Beside => beside::run(job, backup)?,
-            RestoreStep::Verify => verify::run(job, backup)?,
+            RestoreStep::Verify => match ScriptFacts::of(backup.manifest()) {
+                Some(facts) => script::verify(job, &facts, backup)?,
+                None => verify::run(job, backup)?,
+            },
             RestoreStep::Quiesce => swap::quiesce(job)?,
             RestoreStep::Swap => swap::run(job, backup)?,
             RestoreStep::Finish => {

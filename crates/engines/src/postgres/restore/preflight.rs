@@ -14,6 +14,7 @@ use super::{limits, programs, record, scratch, sessions};
 use crate::postgres::archive::TableOfContents;
 use crate::postgres::connection::Settings;
 use crate::postgres::needs::{self, Needs};
+use crate::postgres::script::is_script;
 use crate::postgres::session::{self, Session};
 use crate::restore::{
     Ownership, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreStep, Safety,
@@ -67,7 +68,13 @@ pub(super) fn plan(
     told.extend(stay.map(|one| format!("{} may not be ended by this role; end it by hand", one.holder.name)));
     Ok(RestorePlan {
         steps: steps(request),
-        actions: actions(request, keeper, old.as_ref(), is_empty, safety_copy.as_deref())?,
+        actions: actions(
+            request,
+            keeper,
+            (old.as_ref(), is_empty),
+            safety_copy.as_deref(),
+            is_script(manifest),
+        )?,
         write_bytes,
         needed_bytes,
         free_bytes,
@@ -81,15 +88,18 @@ pub(super) fn plan(
 fn actions(
     request: &RestoreRequest,
     keeper: &mut Keeper,
-    old: Option<&Listed>,
-    is_empty: bool,
+    (old, is_empty): (Option<&Listed>, bool),
     safety_copy: Option<&str>,
+    is_text: bool,
 ) -> Result<Vec<String>, SourceError> {
     let target = keeper.target.clone();
     let scratch = beside(&target, record::SCRATCH, request.started);
     let mut actions = vec![format!("Make the database {scratch} beside it, and load the backup into that.")];
     if request.verify {
-        actions.push("Read all rows back, and compare them with the backup.".to_owned());
+        actions.push(match is_text {
+            true => "Count the rows of all tables, and compare that with the text.".to_owned(),
+            false => "Read all rows back, and compare them with the backup.".to_owned(),
+        });
     }
     if request.ownership.create_roles {
         actions[0].push_str(" Roles that are missing are made first; they stay.");
@@ -320,7 +330,10 @@ fn with_lock(job: &mut Job, toc: &TableOfContents, backup: &dyn BackupReader) ->
     if let Some(other) = found.iter().find(|other| other.oid != job.work.scratch_oid) {
         return Err(record::in_use(&mut job.keeper, Some(&other.state)).into());
     }
-    programs::program(toc, job.keeper.session.major(), &job.keeper.object, &job.context)?;
+    // SQL text is run by our own sessions.
+    if !is_script(backup.manifest()) {
+        programs::program(toc, job.keeper.session.major(), &job.keeper.object, &job.context)?;
+    }
     check(job, toc, backup)?;
     if !job.recorded {
         scratch::drop_unrecorded(job)?;

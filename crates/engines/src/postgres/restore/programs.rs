@@ -13,6 +13,8 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use tempfile::TempDir;
 
+/// The version since when servers compile queries.
+pub(super) const JIT_SINCE: i32 = 110_000;
 /// What index builds of one session may use at least and at most, where it is for us to say.
 const MEMORY_KIB: (i64, i64) = (64 << 10, 1 << 20);
 

@@ -3,11 +3,12 @@
 //! A crash between its making and its record leaves one that nobody ever could connect to; the next restore drops it.
 
 use super::job::Job;
-use super::names::{beside, quoted};
+use super::names::{beside, literal, quoted};
 use super::record;
 use super::tables::decoded;
 use crate::postgres::archive::TableOfContents;
 use crate::postgres::failure;
+use crate::postgres::session::Session;
 use crate::postgres::statements::{after_word, before_word, name_after, statements};
 use flow::{SourceError, SourceErrorKind};
 
@@ -22,9 +23,12 @@ pub(super) fn make(job: &mut Job, toc: &TableOfContents) -> Result<(), SourceErr
     let texts = definition.into_iter().collect();
     let definition = decoded(&mut job.keeper.session, texts, &encoding)?.pop().unwrap_or_default();
     let create = statements(&definition).first().copied().unwrap_or_default();
-    let mut options = match after_word(create, "WITH") {
-        Some(options) => before_word(options, "TABLESPACE").to_owned(),
-        None => format!("TEMPLATE = template0 ENCODING = {}", super::names::literal(&encoding)),
+    let mut options = match (after_word(create, "WITH"), &old) {
+        (Some(options), _) => before_word(options, "TABLESPACE").to_owned(),
+        // SQL text does not say what its database was like.
+        (None, Some(old)) if create.is_empty() => like(&mut job.keeper.session, old.oid)?,
+        (None, None) if create.is_empty() && encoding != "UTF8" => "TEMPLATE = template0".to_owned(),
+        (None, _) => format!("TEMPLATE = template0 ENCODING = {}", literal(&encoding)),
     };
     let own = name_after(create, "TABLESPACE").filter(|_| after_word(create, "TABLESPACE").is_some());
     let tablespace = old.map(|old| old.tablespace).or(own).filter(|name| name != "pg_default");
@@ -46,6 +50,36 @@ pub(super) fn make(job: &mut Job, toc: &TableOfContents) -> Result<(), SourceErr
     let oid = job.keeper.oid(&name)?.ok_or_else(|| job.error(SourceErrorKind::Failed, "was not made"))?;
     (job.work.scratch, job.work.scratch_oid, job.work.loading) = (name, oid, false);
     Ok(())
+}
+
+/// Returns the options that make a database with the encoding and the locale of another one.
+fn like(session: &mut Session, oid: u32) -> Result<String, SourceError> {
+    // Which columns there are differs between versions.
+    let sql = "SELECT pg_catalog.pg_encoding_to_char(d.encoding)::text, d.datcollate::text, d.datctype::text,
+                 pg_catalog.to_jsonb(d) ->> 'datlocprovider',
+                 coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale'),
+                 pg_catalog.to_jsonb(d) ->> 'daticurules'
+               FROM pg_catalog.pg_database d WHERE d.oid = $1";
+    let row = session.query_one(sql, &[&oid])?;
+    let mut options = "TEMPLATE = template0".to_owned();
+    for (name, at) in [("ENCODING", 0), ("LC_COLLATE", 1), ("LC_CTYPE", 2)] {
+        let value: String = session.field(&row, at)?;
+        options.push_str(&format!(" {name} = {}", literal(&value)));
+    }
+    let provider: Option<String> = session.field(&row, 3)?;
+    let locale: Option<String> = session.field(&row, 4)?;
+    let rules: Option<String> = session.field(&row, 5)?;
+    let named = match provider.as_deref() {
+        Some("i") => Some(("icu", "ICU_LOCALE")),
+        Some("b") => Some(("builtin", "BUILTIN_LOCALE")),
+        _ => None,
+    };
+    if let Some((provider, key)) = named {
+        options.push_str(&format!(" LOCALE_PROVIDER = {provider}"));
+        options.extend(locale.map(|locale| format!(" {key} = {}", literal(&locale))));
+        options.extend(rules.map(|rules| format!(" ICU_RULES = {}", literal(&rules))));
+    }
+    Ok(options)
 }
 
 /// Returns the encoding that an archive says its texts have.

@@ -74,7 +74,7 @@ pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), Restor
 }
 
 /// Returns the tables whose policies bind their owner too, where they bind this role: it lifts that while it reads.
-fn forced(session: &mut Session) -> Result<BTreeSet<u32>, SourceError> {
+pub(super) fn forced(session: &mut Session) -> Result<BTreeSet<u32>, SourceError> {
     let sql = "SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relkind = 'r' AND c.relrowsecurity AND c.relforcerowsecurity
                AND NOT (SELECT rolsuper OR rolbypassrls FROM pg_catalog.pg_roles WHERE rolname = current_user)";
     session.query(sql, &[])?.iter().map(|row| session.field(row, 0)).collect()

@@ -4,7 +4,7 @@
 use memchr::{memchr, memchr_iter};
 
 /// What is read of the rows of one table.
-pub(super) struct CopyLines {
+pub(in crate::postgres) struct CopyLines {
     /// How many columns each row must have; `None` where that is not known.
     columns: Option<usize>,
     /// The beginning of the line that is read.
@@ -19,12 +19,12 @@ pub(super) struct CopyLines {
 
 impl CopyLines {
     /// Begins with a table whose rows have so many columns.
-    pub(super) fn new(columns: Option<usize>) -> Self {
+    pub(in crate::postgres) fn new(columns: Option<usize>) -> Self {
         Self { columns, head: [0; 3], length: 0, tabs: 0, rows: 0, ended: false, wrong: None }
     }
 
     /// Takes what comes next, up to the line that ends the rows; returns how many bytes that were.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
+    pub(in crate::postgres) fn take(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() && !self.ended {
             let rest = &bytes[at..];
@@ -64,30 +64,25 @@ impl CopyLines {
         (self.length, self.tabs) = (0, 0);
     }
 
-    /// Tells whether the line that ends the rows came.
-    pub(super) fn has_ended(&self) -> bool {
-        self.ended
-    }
-
     /// Returns how many rows came.
-    pub(super) fn rows(&self) -> u64 {
+    pub(in crate::postgres) fn rows(&self) -> u64 {
         self.rows
     }
 
     /// Returns what is wrong with a row.
-    pub(super) fn wrong(&self) -> Option<&str> {
+    pub(in crate::postgres) fn wrong(&self) -> Option<&str> {
         self.wrong.as_deref()
     }
 
     /// Tells whether the last line has no end.
-    pub(super) fn is_within_line(&self) -> bool {
+    pub(in crate::postgres) fn is_within_line(&self) -> bool {
         self.length > 0
     }
 }
 
 /// Returns the number of columns of a `COPY table (a, b) FROM stdin` statement; `None` where it says no list, or has
 /// another format than the usual one, and `Err` where it is no such statement.
-pub(super) fn columns_of(statement: &[u8]) -> Result<Option<usize>, ()> {
+pub(in crate::postgres) fn columns_of(statement: &[u8]) -> Result<Option<usize>, ()> {
     let text = statement.trim_ascii_end();
     let text = text.strip_suffix(b";").unwrap_or(text).trim_ascii_end();
     if !starts_with_word(text, b"COPY") {
@@ -137,7 +132,7 @@ mod tests {
             for piece in text.chunks(chunk) {
                 taken += lines.take(piece);
             }
-            assert!(lines.has_ended() && lines.wrong().is_none(), "{chunk}: {:?}", lines.wrong());
+            assert!(lines.ended && lines.wrong().is_none(), "{chunk}: {:?}", lines.wrong());
             assert_eq!((lines.rows(), taken), (3, text.len() - 6), "{chunk}");
         }
     }
