@@ -2,7 +2,7 @@
 
 use crate::commands::{
     accept, adopt, backup, check, completions, demo, doctor, export, import, init, key, list, man, prune,
-    restore, role, show, stats, unlock, verify,
+    restore, role, show, stats, takeover, unlock, verify,
 };
 use crate::globals::Globals;
 use clap::{Parser, Subcommand};
@@ -61,6 +61,7 @@ pub(crate) enum Command {
     Unlock(unlock::Options),
     Stats(stats::Options),
     Adopt(adopt::Options),
+    Takeover(takeover::Options),
     Completions(completions::Options),
     Man(man::Options),
 }
@@ -87,6 +88,7 @@ impl Command {
             Self::Unlock(_) => "unlock",
             Self::Stats(_) => "stats",
             Self::Adopt(_) => "adopt",
+            Self::Takeover(_) => "takeover",
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",
         }
@@ -98,6 +100,7 @@ impl Command {
             Self::Backup(options) => options.dry_run.dry_run,
             Self::Role(options) => options.dry_run.dry_run,
             Self::Adopt(options) => options.dry_run.dry_run,
+            Self::Takeover(options) => options.dry_run.dry_run,
             Self::Accept(options) => options.dry_run.dry_run,
             Self::Verify(options) => options.dry_run.dry_run,
             Self::Restore(options) => options.dry_run.dry_run,
@@ -111,8 +114,17 @@ impl Command {
         }
     }
 
-    /// Tells whether the command reads the configuration. `init` looks for one by itself, and `adopt` writes it.
+    /// Tells whether the command reads the configuration. `init` looks for one by itself, `adopt` and
+    /// `takeover` write it.
     pub(crate) fn wants_settings(&self) -> bool {
-        !matches!(self, Self::Demo(_) | Self::Init(_) | Self::Adopt(_) | Self::Completions(_) | Self::Man(_))
+        !matches!(
+            self,
+            Self::Demo(_)
+                | Self::Init(_)
+                | Self::Adopt(_)
+                | Self::Takeover(_)
+                | Self::Completions(_)
+                | Self::Man(_)
+        )
     }
 }

@@ -126,6 +126,7 @@ fn run(mut session: Session, command: Command) -> Result<Option<Finished>, Failu
         Command::Restore(options) => commands::restore::run(&session, &options).map(Some),
         Command::Export(options) => commands::export::run(&session, &options).map(Some),
         Command::Adopt(options) => commands::adopt::run(&session, &options).map(Some),
+        Command::Takeover(options) => commands::takeover::run(&session, &options).map(Some),
         Command::Import(options) => commands::import::run(&session, &options).map(Some),
         Command::Accept(options) => commands::accept::run(&session, &options).map(Some),
         Command::Prune(options) => commands::prune::run(&session, &options).map(Some),

@@ -9,7 +9,7 @@ mod support;
 use std::path::Path;
 use support::Machine;
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 21] = [
     "demo",
     "init",
     "doctor",
@@ -28,6 +28,7 @@ const COMMANDS: [&str; 20] = [
     "unlock",
     "stats",
     "adopt",
+    "takeover",
     "completions",
     "man",
 ];
@@ -108,7 +109,7 @@ fn commands_of_later_versions_do_not_exist() {
     let machine = Machine::new();
     let later = [
         "open", "drill", "diff", "recover", "rescue", "status", "copy", "schedule", "serve", "wal",
-        "runbook", "incident", "takeover", "notify", "storage", "audit",
+        "runbook", "incident", "notify", "storage", "audit",
     ];
     for command in later {
         let outcome = machine.run(&[command]);

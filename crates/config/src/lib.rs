@@ -17,6 +17,7 @@ mod problem;
 mod read;
 mod settings;
 mod source;
+pub mod takeover;
 mod tenants;
 mod written;
 

@@ -26,6 +26,7 @@ mod restore_telling;
 pub(crate) mod role;
 pub(crate) mod show;
 pub(crate) mod stats;
+pub(crate) mod takeover;
 pub(crate) mod unlock;
 pub(crate) mod verify;
 mod verify_files;
