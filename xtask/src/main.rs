@@ -16,7 +16,7 @@ chores:
                         (--long: the slow ones too; ARGS go to cargo test)
   tidy                  hold the sources against the house rules
   bench [NAME]          measure ours beside stock restic, in turn (rows, sqlite, many, postgres; postgres=100 for
-                        a database of 100 MB)
+                        a database of 100 MB), or beside gzip and zstd (files)
   coverage [ARGS]       measure which lines the tests reach (ARGS go to cargo test)";
 
 /// A chore ended badly, with what a person needs to know.

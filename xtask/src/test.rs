@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
 
-const TOOLS: [Tool; 6] = [
+const TOOLS: [Tool; 7] = [
     Tool { program: "restic", package: "restic" },
     Tool { program: "sqlite3", package: "sqlite3" },
+    Tool { program: "jq", package: "jq" },
     Tool { program: "sqldiff", package: "sqlite3-tools" },
     Tool { program: "strace", package: "strace" },
     Tool { program: "/usr/lib/postgresql/15/bin/postgres", package: "postgresql-15" },

@@ -2,16 +2,17 @@
 //! that went away (`| head`) ends the program quietly.
 
 use crate::globals::{Color, Globals};
+use crate::log::Log;
 use crate::progress::Progress;
-use flow::{Finding, Severity};
+use config::{FolderLogging, LogLevel, LogProblem};
+use flow::{Environment, Finding, Severity};
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
 /// How the program speaks.
 #[derive(Clone)]
 pub(crate) struct Console {
-    quiet: bool,
-    verbose: bool,
+    log: Arc<Log>,
     json: bool,
     color_out: bool,
     color_err: bool,
@@ -27,13 +28,13 @@ impl Console {
             Color::Auto => terminal && !plain,
         };
         let on_terminal = io::stderr().is_terminal();
+        let log = Arc::new(Log::new(globals));
         Self {
-            quiet: globals.quiet,
-            verbose: globals.verbose,
+            log: Arc::clone(&log),
             json: globals.json,
             color_out: choose(io::stdout().is_terminal()),
             color_err: choose(on_terminal),
-            progress: Arc::new(Progress::new(globals.quiet, on_terminal)),
+            progress: Arc::new(Progress::new(log, on_terminal)),
         }
     }
 
@@ -58,30 +59,53 @@ impl Console {
         out.flush()
     }
 
+    /// Takes what variables and the configuration say about the lines on standard error, and returns the least level
+    /// that is said.
+    pub(crate) fn settle(
+        &self,
+        environment: &Environment,
+        settings: &FolderLogging,
+    ) -> Result<LogLevel, LogProblem> {
+        self.log.settle(environment, settings)?;
+        Ok(self.log.level())
+    }
+
     /// Says a status sentence on standard error, unless the person wants quiet.
     pub(crate) fn say(&self, sentence: &str) {
-        if !self.quiet {
-            self.note(sentence);
-        }
+        self.line(LogLevel::Info, "", sentence);
     }
 
     /// Says what only a person who asked for more wants to know.
     pub(crate) fn detail(&self, sentence: &str) {
-        if self.verbose {
-            self.note(sentence);
-        }
+        self.line(LogLevel::Debug, "", sentence);
     }
 
     /// Says a warning; also where the person wants quiet.
     pub(crate) fn warn(&self, message: &str, hint: Option<&str>) {
-        self.note(&format!("{} {message}", self.yellow("warning:")));
+        self.line(LogLevel::Warning, &self.yellow("warning:"), message);
         if let Some(hint) = hint {
-            self.note(&format!("hint: {hint}"));
+            self.line(LogLevel::Warning, "hint:", hint);
         }
     }
 
-    /// Writes a line to standard error. Where that is closed there is nobody left to tell.
+    /// Says what belongs to an error.
+    pub(crate) fn error(&self, word: &str, message: &str) {
+        self.line(LogLevel::Error, word, message);
+    }
+
+    fn line(&self, level: LogLevel, word: &str, text: &str) {
+        if self.log.says(level) {
+            self.write(&self.log.line(level, word, text));
+        }
+    }
+
+    /// Says what has to be said even where the person wants quiet.
     pub(crate) fn note(&self, line: &str) {
+        self.write(&self.log.line(LogLevel::Info, "", line));
+    }
+
+    /// Writes a line to standard error. Where that is closed there is nobody left to tell.
+    fn write(&self, line: &str) {
         self.progress.clear();
         let _ = writeln!(io::stderr().lock(), "{line}");
     }

@@ -89,12 +89,12 @@ impl Failure {
         if self.exit_code == 0 {
             return;
         }
-        console.note(&format!("{} {}", console.red("error:"), self.message));
+        console.error(&console.red("error:"), &self.message);
         for cause in &self.causes {
-            console.note(&format!("caused by: {cause}"));
+            console.error("caused by:", cause);
         }
         if let Some(hint) = &self.hint {
-            console.note(&format!("hint: {hint}"));
+            console.error("hint:", hint);
         }
     }
 }

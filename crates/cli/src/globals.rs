@@ -69,6 +69,21 @@ impl Globals {
         self.repository = self.repository.filter(|text| !text.is_empty());
         self
     }
+
+    /// Returns what holds where nothing is given.
+    #[cfg(test)]
+    pub(crate) fn plain() -> Self {
+        Self {
+            config: None,
+            repository: None,
+            json: false,
+            report: None,
+            quiet: false,
+            verbose: false,
+            yes: false,
+            color: Color::Never,
+        }
+    }
 }
 
 /// The option of every command that changes something.

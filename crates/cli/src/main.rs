@@ -15,6 +15,7 @@ mod folder_backups;
 mod folder_scopes;
 mod globals;
 mod json;
+mod log;
 mod made_configuration;
 mod new_password;
 mod opening;
@@ -113,6 +114,7 @@ fn run(mut session: Session, command: Command) -> Result<Option<Finished>, Failu
     session.dry_run = command.is_dry_run();
     if command.wants_settings() {
         session.read_settings()?;
+        session.warn_of_variables()?;
     }
     match command {
         Command::Demo(options) => commands::demo::run(&session, &options).map(Some),

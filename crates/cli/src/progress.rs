@@ -1,13 +1,15 @@
 //! Progress: a bar with bytes, rate and time left on a terminal; elsewhere a plain line at most every few seconds;
 //! nothing where the person wants quiet. Findings are always shown, and the same one once.
 
+use crate::log::Log;
 use crate::wording::{duration, size};
+use config::LogLevel;
 use flow::{Event, Finding, Observer, Phase, Severity, Stall};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::HashSet;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How far apart plain lines are.
@@ -29,7 +31,7 @@ struct State {
 
 /// Takes the events of the work and shows them on standard error.
 pub(crate) struct Progress {
-    quiet: bool,
+    log: Arc<Log>,
     on_terminal: bool,
     bytes: AtomicU64,
     findings: AtomicU64,
@@ -37,7 +39,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn new(quiet: bool, on_terminal: bool) -> Self {
+    pub(crate) fn new(log: Arc<Log>, on_terminal: bool) -> Self {
         let now = Instant::now();
         let state = State {
             bar: None,
@@ -48,7 +50,7 @@ impl Progress {
             told: HashSet::new(),
         };
         Self {
-            quiet,
+            log,
             on_terminal,
             bytes: AtomicU64::new(0),
             findings: AtomicU64::new(0),
@@ -77,14 +79,14 @@ impl Progress {
         state.total_bytes = phase.total_bytes;
         state.began = Instant::now();
         state.last_line = state.began;
-        if !self.quiet && self.on_terminal {
+        if self.log.says(LogLevel::Info) && self.on_terminal {
             state.bar = Some(bar(&state.phase, phase.total_bytes));
         }
     }
 
     fn advance(&self, bytes: u64) {
         let sum = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if self.quiet {
+        if !self.log.says(LogLevel::Info) {
             return;
         }
         // Whoever finds the lock taken leaves the drawing to the one that has it: the work is not to wait.
@@ -100,14 +102,18 @@ impl Progress {
             let rate = sum as f64 / state.began.elapsed().as_secs_f64().max(0.001);
             let line =
                 format!("{}: {}, {}/s.", state.phase, how_far(sum, state.total_bytes), size(rate as u64));
-            let _ = writeln!(std::io::stderr().lock(), "{line}");
+            let _ = writeln!(std::io::stderr().lock(), "{}", self.log.line(LogLevel::Info, "", &line));
         }
     }
 
     /// Also said where the person wants quiet: without it nobody knows why nothing happens.
     fn stall(&self, stall: &Stall) {
+        if !self.log.says(LogLevel::Warning) {
+            return;
+        }
         let state = self.lock();
-        let show = || drop(writeln!(std::io::stderr().lock(), "{}", told(stall)));
+        let line = self.log.line(LogLevel::Warning, "", &told(stall));
+        let show = || drop(writeln!(std::io::stderr().lock(), "{line}"));
         match &state.bar {
             Some(bar) => bar.suspend(show),
             None => show(),
@@ -121,16 +127,19 @@ impl Progress {
         }
         self.findings.fetch_add(1, Ordering::Relaxed);
         let show = || {
-            let word = match finding.severity {
-                Severity::Notice if self.quiet => return,
-                Severity::Notice => "notice",
-                Severity::Warning => "warning",
-                Severity::Problem => "problem",
+            let (level, word) = match finding.severity {
+                Severity::Notice => (LogLevel::Info, "notice:"),
+                Severity::Warning => (LogLevel::Warning, "warning:"),
+                Severity::Problem => (LogLevel::Error, "problem:"),
             };
+            if !self.log.says(level) {
+                return;
+            }
+            let text = format!("{}: {}", finding.object, finding.message);
             let mut err = std::io::stderr().lock();
-            let _ = writeln!(err, "{word}: {}: {}", finding.object, finding.message);
+            let _ = writeln!(err, "{}", self.log.line(level, word, &text));
             if let Some(hint) = &finding.hint {
-                let _ = writeln!(err, "hint: {hint}");
+                let _ = writeln!(err, "{}", self.log.line(level, "hint:", hint));
             }
         };
         match &state.bar {
@@ -208,7 +217,8 @@ mod tests {
         assert_eq!(how_far(512, Some(1024)), "512 B of 1.0 KiB");
         assert_eq!(how_far(2048, Some(1024)), "2.0 KiB, and it had 1.0 KiB at first");
         assert_eq!(how_far(512, None), "512 B");
-        let progress = Progress::new(false, true);
+        let globals = crate::globals::Globals::plain();
+        let progress = Progress::new(Arc::new(Log::new(&globals)), true);
         progress.phase(Phase { name: "reading".to_owned(), total_bytes: Some(1000) });
         progress.advance(600);
         progress.advance(600);

@@ -4,7 +4,7 @@ use crate::console::Console;
 use crate::errors::{Failure, exit};
 use crate::globals::Globals;
 use crate::places::Places;
-use config::{Arguments, Settings, SourceArgument};
+use config::{Arguments, LogLevel, Settings, SourceArgument};
 use flow::{Cancel, Context, EngineKind, Environment, NoSecrets, ScratchDir};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -81,9 +81,42 @@ impl Session {
     pub(crate) fn read_settings(&mut self) -> Result<(), Failure> {
         if let Some(file) = config::find(&self.config_places())? {
             self.settings = config::read(&file)?;
+            self.settle_lines()?;
             self.console.detail(&format!("Using the configuration {}.", file.display()));
         }
+        self.settle_lines()
+    }
+
+    /// Has lines on standard error look as variables and the configuration say.
+    fn settle_lines(&mut self) -> Result<(), Failure> {
+        let settled = self.console.settle(&self.context.environment, &self.settings.logging);
+        let level = settled.map_err(|problem| Failure::usage(problem.message, problem.hint))?;
+        (self.globals.quiet, self.globals.verbose) = (level >= LogLevel::Warning, level == LogLevel::Debug);
         Ok(())
+    }
+
+    /// Warns of a variable that asks for what is never done.
+    pub(crate) fn warn_of_variables(&self) -> Result<(), Failure> {
+        if self.switch("BACKUP_SAFETY_CHECKS")? == Some(false) {
+            self.console.warn(
+                "BACKUP_SAFETY_CHECKS says that checks are to be left out, and they are not",
+                Some("take the variable away: what the checks guard is never given up"),
+            );
+        }
+        Ok(())
+    }
+
+    /// Returns what a variable says that is true or false; `None` where it is not set.
+    pub(crate) fn switch(&self, name: &str) -> Result<Option<bool>, Failure> {
+        let Some(text) = self.context.environment.get(name) else { return Ok(None) };
+        match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Ok(Some(true)),
+            "false" | "0" | "no" | "off" => Ok(Some(false)),
+            _ => Err(Failure::usage(
+                format!("the variable {name} says neither yes nor no"),
+                "write true or false, or take it away",
+            )),
+        }
     }
 
     /// Returns what the meaning of arguments depends on.

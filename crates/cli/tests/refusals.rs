@@ -125,12 +125,12 @@ fn configurations_that_are_wrong() {
         "later.toml",
         "[targets.erp]\nsource = \"app.db\"\n[targets.erp.plans.n]\nschedule = \"0 2 * * *\"\n",
     );
-    machine.write("tools.json", "{\n  \"logging\": { \"level\": \"INFO\" }\n}\n");
+    machine.write("tools.json", "{\n  \"logging\": { \"levl\": \"INFO\" }\n}\n");
     let cases: &[Case<'_>] = &[
         ("a typo", &["list", "--config", "typo.toml"], 2, "typo.toml:3:1"),
         ("a password", &["list", "--config", "secret.toml"], 2, "secret.toml:2:1"),
         ("a later feature", &["list", "--config", "later.toml"], 2, "later.toml:4:1"),
-        ("folder tools", &["list", "--config", "tools.json"], 2, "tools.json:2:3"),
+        ("folder tools", &["list", "--config", "tools.json"], 2, "tools.json:2:16"),
         ("a missing file", &["list", "--config", "nowhere.toml"], 2, "nowhere.toml"),
     ];
     let mut told = said(&machine, cases);

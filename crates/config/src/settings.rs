@@ -1,7 +1,10 @@
 //! Settings resolved: names looked up, paths made absolute, commands and references checked.
 
 use crate::error::did_you_mean;
-use crate::folder_tools::{FolderPruning, FolderRestoration, pruning, restoration};
+use crate::folder_tools::{
+    FolderLogging, FolderPruning, FolderRestoration, FolderValidation, logging, pruning, restoration,
+    validation,
+};
 use crate::keep::rules;
 use crate::layout::{OfFiles, RepositoryLayout, form, layout};
 use crate::problem::Problem;
@@ -34,6 +37,10 @@ pub struct Settings {
     pub pruning: FolderPruning,
     /// What stands for the options of `restore` that are not given.
     pub restoration: FolderRestoration,
+    /// What stands for the options of `verify` of dump files that are not given.
+    pub validation: FolderValidation,
+    /// How status lines, warnings and errors are said.
+    pub logging: FolderLogging,
 }
 
 /// Where a repository is and how it is opened.
@@ -154,8 +161,9 @@ pub(crate) fn resolve(file: &Path, folder: &Path, written: Written) -> Result<Se
     }
     let pruning = pruning(&written.pruning)?;
     let restoration = restoration(&written.restoration)?;
+    let (validation, logging) = (validation(&written.validation)?, logging(&written.logging)?);
     let (file, text) = (Some(file.to_owned()), String::new());
-    Ok(Settings { file, text, repository, repositories, targets, pruning, restoration })
+    Ok(Settings { file, text, repository, repositories, targets, pruning, restoration, validation, logging })
 }
 
 /// A form is for plans that write files.

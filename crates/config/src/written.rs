@@ -15,6 +15,10 @@ pub(crate) struct Written {
     pub(crate) pruning: WrittenPruning,
     #[serde(default)]
     pub(crate) restoration: WrittenRestoration,
+    #[serde(default)]
+    pub(crate) validation: WrittenValidation,
+    #[serde(default)]
+    pub(crate) logging: WrittenLogging,
 }
 
 /// The section of folder tools, with their names.
@@ -33,6 +37,25 @@ pub(crate) struct WrittenRestoration {
     pub(crate) verify_integrity: Option<bool>,
     pub(crate) create_safety_backup: Option<bool>,
     pub(crate) safety_backup_suffix: Option<String>,
+}
+
+/// Another one.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenValidation {
+    pub(crate) max_age_days: Option<u32>,
+    pub(crate) min_size_mb: Option<f64>,
+    pub(crate) max_size_gb: Option<f64>,
+    #[serde(default)]
+    pub(crate) file_patterns: Vec<String>,
+}
+
+/// The last one.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenLogging {
+    pub(crate) level: Option<String>,
+    pub(crate) format: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -133,8 +156,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("objectives", "watch objectives"),
     ("checks", "run checks of your own"),
     ("notify", "send messages"),
-    ("validation", "read the settings of folder tools"),
-    ("logging", "read the settings of folder tools"),
 ];
 
 /// Returns what this version does not do yet, where a key stands for such a thing.

@@ -218,11 +218,26 @@ fn errors_of_json_name_line_key_and_remedy() {
             "did you mean `password_file`?".to_owned()
         )
     );
-    let (message, _) = refusal("c.json", "{\n\"validation\": {\"max_age_days\": 30}}");
-    assert_eq!(
-        message,
-        "c.json:2:1: `validation`: this version does not read the settings of folder tools yet"
-    );
+    let (message, hint) = refusal("c.json", "{\n\"validation\": {\n\"max_age_day\": 30}}");
+    assert_eq!(message, "c.json:3:1: `validation.max_age_day`: unknown key");
+    assert_eq!(hint, "did you mean `max_age_days`?");
+    for (text, words) in [
+        (
+            "{\n\"validation\": {\n\"max_age_days\": 0}}",
+            "`validation.max_age_days`: the number is out of range",
+        ),
+        (
+            "{\n\"validation\": {\n\"min_size_mb\": -1}}",
+            "`validation.min_size_mb`: the number is out of range",
+        ),
+        ("{\n\"validation\": {\n\"file_patterns\": [\"a/*.db\"]}}", "is no pattern of names"),
+        ("{\n\"logging\": {\n\"level\": \"loud\"}}", "`logging.level`: there is no level \"loud\""),
+        ("{\n\"logging\": {\n\"format\": \"%(thread)s %(message)s\"}}", "%(thread)s, which nobody knows"),
+        ("{\n\"logging\": {\n\"format\": \"%(asctime)s\"}}", "no %(message)s"),
+    ] {
+        let (message, _) = refusal("c.json", text);
+        assert!(message.starts_with("c.json:3:1: ") && message.contains(words), "{message}");
+    }
     let (message, _) =
         refusal("c.json", "{\n\"targets\": {\"erp\": {\n\"source\": \"postgres://u:geheim@db/x\"}}}");
     assert!(message.starts_with("c.json:3:1: `targets.erp.source`: the URL holds a password"), "{message}");

@@ -197,6 +197,22 @@ pub struct Examined {
     pub doubts: Vec<String>,
 }
 
+/// A database in scratch that a dump was loaded into, for questions. Its files are its maker's to remove, once this is dropped.
+pub struct Loaded {
+    /// How it was loaded, and what it holds, as one sentence.
+    pub detail: String,
+    /// The database.
+    pub database: DatabaseRef,
+    /// How many tables it has; `None` where that is not known.
+    pub tables: Option<u64>,
+    /// How many rows it holds; `None` where that is not known.
+    pub rows: Option<u64>,
+    /// The surroundings in which it is asked.
+    pub context: Context,
+    /// What serves it, ended when this is dropped.
+    pub served_by: Option<Box<dyn Send>>,
+}
+
 /// What a restore kept of the database that it replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SafetyCopy {
@@ -380,6 +396,32 @@ pub trait Engine: Send + Sync {
 
     /// Like [`Engine::examine`], for a dump that is a folder. `None` where it is none of this system.
     fn examine_folder(&self, _folder: &Path, _context: &Context) -> Option<Result<Examined, SourceError>> {
+        None
+    }
+
+    /// Returns the folder in which [`Engine::try_out`] can make what it makes, where nobody named one. It may have to be made.
+    fn trial_place(&self, context: &Context) -> Result<PathBuf, SourceError> {
+        Ok(context.scratch.path().to_owned())
+    }
+
+    /// Loads a dump that some tool made into a database in scratch, as a restore would, for [`Engine::query`]. Fails where the
+    /// dump is not whole and sound; where it cannot be tried here, which says nothing of the dump, the kind is
+    /// [`SourceErrorKind::Unsupported`]. What the dump says has no effect outside of the request's folder, as far as the
+    /// database system keeps it there.
+    fn try_out(&self, request: LoadRequest<'_>, _context: &Context) -> Result<Loaded, SourceError> {
+        let message = "cannot be loaded: this version loads no dump files of this system";
+        Err(SourceError::new(SourceErrorKind::Unsupported, request.object, message)
+            .with_hint("leave `--deep` out"))
+    }
+
+    /// Like [`Engine::try_out`], for a dump that is a folder; `folder` is where the database is made. `None` where it is none
+    /// of this system.
+    fn try_out_folder(
+        &self,
+        _dump: &Path,
+        _folder: &Path,
+        _context: &Context,
+    ) -> Option<Result<Loaded, SourceError>> {
         None
     }
 

@@ -10,7 +10,8 @@ pub mod sqlite;
 
 pub use engine::{
     Again, Answer, DatabaseInfo, Engine, Enumeration, ExamineRequest, Examined, ExportForm, ExportSummary,
-    FactsDepth, FileDump, LoadRequest, Query, RoleAction, RoleReport, RoleRequest, SafetyCopy, Skipped,
+    FactsDepth, FileDump, LoadRequest, Loaded, Query, RoleAction, RoleReport, RoleRequest, SafetyCopy,
+    Skipped,
 };
 pub use restore::{
     Holder, Ownership, Restore, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreState,

@@ -4,6 +4,7 @@
 //! repositories on the same disk with fsync on, both find their input in the page cache, and each derives its key.
 
 mod contender;
+mod files;
 mod many;
 mod orders;
 mod postgres;
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     let mut names: Vec<&str> = arguments.iter().map(String::as_str).collect();
     if names.is_empty() {
-        names.extend(["rows", "sqlite", "many", "postgres"]);
+        names.extend(["rows", "sqlite", "many", "postgres", "files"]);
     }
     let folder = folder(root)?;
     let mut missed = Vec::new();
@@ -29,9 +30,12 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
             "rows" => rows::run(root, &folder),
             "many" => many::run(root, &folder),
             "sqlite" => sqlite::run(root, &folder),
+            "files" => files::run(root, &folder),
             "postgres" => postgres::run(root, &folder, size),
             other => {
-                return Err(format!("there is no bench `{other}`; there are: rows, sqlite, many, postgres"));
+                return Err(format!(
+                    "there is no bench `{other}`; there are: rows, sqlite, many, postgres, files"
+                ));
             }
         };
         // The other benches are still worth a look.

@@ -29,4 +29,5 @@ pub(crate) mod stats;
 pub(crate) mod takeover;
 pub(crate) mod unlock;
 pub(crate) mod verify;
+mod verify_defaults;
 mod verify_files;

@@ -56,17 +56,6 @@ pub(crate) fn run(
     (rules, dry_run): (&Rules, bool),
 ) -> Result<(PruneBody, Option<Failure>), Failure> {
     folders.iter().try_for_each(|folder| known.refuse(session, folder))?;
-    if session
-        .context
-        .environment
-        .get("BACKUP_SAFETY_CHECKS")
-        .is_some_and(|value| ["false", "0", "no", "off"].iter().any(|off| value.eq_ignore_ascii_case(off)))
-    {
-        session.console.warn(
-            "BACKUP_SAFETY_CHECKS says that checks are to be left out, and they are not",
-            Some("take the variable away: the newest valid backup of a database is never removed"),
-        );
-    }
     let services = opening::without_repository(session)?;
     let mut whole = PruneBody { dry_run, ..PruneBody::default() };
     for folder in folders {

@@ -105,7 +105,7 @@ fn database_restore(
         destination,
         in_place: options.in_place,
         safety: safety(session, options, configured),
-        verify: options.verifies(session),
+        verify: options.verifies(session)?,
         ownership: ownership(options)?,
         tables: options.table.clone(),
         hooks: hooks(options, configured),

@@ -167,7 +167,7 @@ fn restore(session: &Session, options: &Options, wanted: Wanted<'_>) -> Result<F
         to_new,
         in_place: options.in_place,
         safety: safety(session, options, configured),
-        verify: options.verifies(session),
+        verify: options.verifies(session)?,
         ownership: ownership(options)?,
         tables: options.table.clone(),
         hooks: hooks(options, configured),
@@ -223,7 +223,10 @@ fn files(
             "leave it out, or name the folder",
         ));
     }
-    let patterns = options.pattern.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?;
+    let default =
+        session.context.environment.get("BACKUP_DEFAULT_PATTERN").filter(|_| path.is_dir() && !is_one);
+    let pattern = options.pattern.as_deref().or(default);
+    let patterns = pattern.into_iter().map(Pattern::parse).collect::<Result<_, _>>()?;
     let choice = Choice { zone: zone(session, source), patterns };
     let found = find(std::slice::from_ref(&path), &choice, &session.engines);
     // What cannot even be looked at may be the newest of all.

@@ -203,11 +203,9 @@ pub(super) fn hooks(options: &Options, configured: Option<&config::Target>) -> H
 
 impl Options {
     /// Tells whether what is written is compared and checked.
-    pub(super) fn verifies(&self, session: &Session) -> bool {
-        let by_variable = session.context.environment.get("BACKUP_VERIFY_RESTORE");
-        let is_off =
-            by_variable.is_some_and(|value| ["false", "0", "no"].contains(&value.to_lowercase().as_str()));
-        !self.no_verify && !is_off && session.settings.restoration.verify
+    pub(super) fn verifies(&self, session: &Session) -> Result<bool, Failure> {
+        let by_variable = session.switch("BACKUP_VERIFY_RESTORE")?;
+        Ok(!self.no_verify && by_variable.unwrap_or(session.settings.restoration.verify))
     }
 
     /// Returns what is to be restored, as it was written.

@@ -1,5 +1,6 @@
 //! `verify PATH…`: dump files of any tool, PASS or FAIL a file, with the reason.
 
+use super::verify_defaults::{self, gibibytes, mebibytes};
 use crate::age_options::Identities;
 use crate::errors::{Failure, exit};
 use crate::json::Finished;
@@ -8,7 +9,9 @@ use crate::session::Session;
 use crate::wording::{count, duration, size};
 use clap::Args;
 use operations::dump_files::{Choice, Pattern};
-use operations::verify_files::{FileItem, Limits, VerifyFilesBody, VerifyFilesOptions};
+use operations::verify_files::{
+    Expectation, FileItem, Limits, Question, VerifyFilesBody, VerifyFilesOptions,
+};
 use repository::retention::{Span, parse_size};
 use std::path::{Path, PathBuf};
 
@@ -47,9 +50,30 @@ pub(crate) struct FileOptions {
     #[command(flatten)]
     identities: Identities,
 
-    /// Unpack what has to be unpacked in this folder
-    #[arg(long, value_name = "DIR", visible_alias = "sqlite-tmp")]
+    /// Load each dump that passes into scratch, as a restore would
+    ///
+    /// SQLite dumps into a temporary database, PostgreSQL dumps into a server that is started for it from installed programs
+    /// and ended again. A dump is a program: load only what you would restore.
+    #[arg(long, conflicts_with = "quick")]
+    deep: bool,
+
+    /// Ask what was loaded (implies --deep; may be repeated)
+    ///
+    /// One SELECT. Without --expect the first value of its answer must be there, and be neither 0, false nor empty.
+    #[arg(long, value_name = "SQL", conflicts_with = "quick")]
+    query: Vec<String>,
+
+    /// What the first value must be: '> 0', '= 12', '10..20', 'no rows'; one for each --query, in their order
+    #[arg(long, value_name = "EXPECTATION", requires = "query", allow_hyphen_values = true, value_parser = Expectation::parse)]
+    expect: Vec<Expectation>,
+
+    /// Unpack and load in this folder, which is removed again where it was not there
+    #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
+
+    /// The same as --deep --scratch DIR
+    #[arg(long, value_name = "DIR", hide = true, conflicts_with_all = ["scratch", "quick"])]
+    sqlite_tmp: Option<PathBuf>,
 
     /// The zone of the times in names that say none [default: the local one]
     #[arg(long, value_name = "ZONE")]
@@ -72,22 +96,6 @@ pub(crate) struct FileOptions {
     max_size_gb: Option<u64>,
 }
 
-/// Folder tools count an MB as 2²⁰ bytes and a GB as 2³⁰, take fractions, and 0 for no limit.
-fn mebibytes(text: &str) -> Result<u64, String> {
-    of_unit(text, "MiB")
-}
-
-fn gibibytes(text: &str) -> Result<u64, String> {
-    of_unit(text, "GiB")
-}
-
-fn of_unit(text: &str, unit: &str) -> Result<u64, String> {
-    if text.trim() == "0" {
-        return Ok(0);
-    }
-    parse_size(&format!("{text}{unit}")).map_err(|_| "write a number, as in 50 or 0.5".to_owned())
-}
-
 impl FileOptions {
     /// Of backups in a repository none of these is asked.
     pub(super) fn refuse_for_backups(&self) -> Result<(), Failure> {
@@ -100,7 +108,10 @@ impl FileOptions {
             ("--quick", self.quick),
             ("--allow-empty", self.allow_empty),
             ("--age-identity", self.identities.is_given()),
+            ("--deep", self.deep),
+            ("--query", !self.query.is_empty()),
             ("--scratch", self.scratch.is_some()),
+            ("--sqlite-tmp", self.sqlite_tmp.is_some()),
             ("--time-zone", self.time_zone.is_some()),
         ];
         match given.iter().find(|(_, given)| *given) {
@@ -112,20 +123,54 @@ impl FileOptions {
         }
     }
 
+    /// Returns the limits that are given; a size of 0 is none.
     fn limits(&self) -> Limits {
         let hours = |hours| Span { hours, ..Span::default() };
-        let given = |size: Option<u64>| size.filter(|size| *size > 0);
         Limits {
-            min_size_bytes: given(self.min_size.or(self.min_size_mb)),
-            max_size_bytes: given(self.max_size.or(self.max_size_gb)),
+            min_size_bytes: self.min_size.or(self.min_size_mb),
+            max_size_bytes: self.max_size.or(self.max_size_gb),
             max_age: self.max_age.or(self.max_age_days.map(Span::of_days)).or(self.max_age_hours.map(hours)),
         }
     }
 
+    /// Returns the folder that is named for scratch.
+    fn scratch(&self, session: &Session) -> Result<Option<PathBuf>, Failure> {
+        let named = self.scratch.as_ref().map(|path| ("--scratch", path));
+        let named = named.or(self.sqlite_tmp.as_ref().map(|path| ("--sqlite-tmp", path)));
+        let Some((option, path)) = named else { return Ok(None) };
+        let path = session.absolute(path);
+        if path.exists() && !path.is_dir() {
+            return Err(Failure::usage(
+                format!("`{option}` names {}, which is there and no folder", path.display()),
+                "name a folder, or one that is not there yet: it is removed again",
+            ));
+        }
+        Ok(Some(path))
+    }
+
+    fn questions(&self) -> Result<Vec<Question>, Failure> {
+        let (queries, expectations) = (self.query.len(), self.expect.len());
+        if expectations > 0 && expectations != queries {
+            return Err(Failure::usage(
+                format!(
+                    "there are {} and {}",
+                    count(queries as u64, "--query", "--query"),
+                    count(expectations as u64, "--expect", "--expect")
+                ),
+                "write one --expect for each --query, in the same order, or none",
+            ));
+        }
+        let expected = self.expect.iter().cloned().chain(std::iter::repeat(Expectation::Something));
+        let questions = self.query.iter().zip(expected);
+        Ok(questions.map(|(sql, expected)| Question { sql: sql.clone(), expected }).collect())
+    }
+
     fn choice(&self, session: &Session) -> Result<Choice, Failure> {
         let zone = session.named_zone(self.time_zone.as_deref())?;
-        let patterns: Result<Vec<Pattern>, _> =
-            self.pattern.iter().map(|text| Pattern::parse(text)).collect();
+        let patterns: Result<Vec<Pattern>, _> = verify_defaults::patterns(session, &self.pattern)
+            .iter()
+            .map(|text| Pattern::parse(text))
+            .collect();
         Ok(Choice { zone, patterns: patterns? })
     }
 }
@@ -138,16 +183,20 @@ pub(super) fn run(
     dry_run: bool,
 ) -> Result<Finished, Failure> {
     let mut services = opening::without_repository(session)?;
-    if let Some(scratch) = &options.scratch {
-        services.context.scratch = flow::ScratchDir::new(session.absolute(scratch));
+    let scratch = options.scratch(session)?;
+    if let Some(scratch) = &scratch {
+        services.context.scratch = flow::ScratchDir::new(scratch);
     }
     let verify = VerifyFilesOptions {
         paths: paths.iter().map(|path| full(session, Path::new(path))).collect(),
         choice: options.choice(session)?,
         latest: options.latest,
-        limits: options.limits(),
+        limits: verify_defaults::limits(session, &options.limits())?,
         quick: options.quick,
         allow_empty: options.allow_empty,
+        deep: options.deep || !options.query.is_empty() || options.sqlite_tmp.is_some(),
+        questions: options.questions()?,
+        scratch_given: scratch.is_some(),
         keys: options.identities.keys(session, identities)?,
         dry_run,
     };
@@ -167,10 +216,28 @@ pub(super) fn run(
     if summary.all_valid {
         return Finished::new(&report);
     }
+    if let Some(failure) = untried(&report.body) {
+        return Finished::failing(report, failure);
+    }
     let message = format!("{} of {} failed", summary.invalid, count(summary.total_files, "file", "files"));
     let failure = Failure::new(exit::NOT_VALID, message)
         .with_hint("do not restore from these; look at what writes them, and make a new backup now");
     Finished::failing(report, failure)
+}
+
+/// Returns the failure of a run in which nothing is wrong but that dumps could not be loaded here.
+fn untried(body: &VerifyFilesBody) -> Option<Failure> {
+    let failed: Vec<&FileItem> = body.files.iter().filter(|item| !item.valid).collect();
+    let first = failed.first()?;
+    let hint = first.untried.clone()?;
+    if failed.iter().any(|item| item.untried.is_none()) {
+        return None;
+    }
+    let files = count(failed.len() as u64, "file", "files");
+    let why = first.error.as_deref().unwrap_or_default();
+    let message =
+        format!("{files} could not be loaded here, which says nothing against them: {}: {why}", first.path);
+    Some(Failure::new(exit::DATABASE, message).with_hint(hint))
 }
 
 /// Returns a path from the root, with the name that the file was given.

@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod archives;
+mod deep;
+mod deep_postgres;
 mod encrypted;
 mod lies;
+mod memory;
 mod rules;
+mod settings;
 mod sqlite;
 #[path = "../support/mod.rs"]
 mod support;

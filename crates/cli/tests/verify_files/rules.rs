@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use std::fs;
 
 /// A name of so many hours ago.
-fn aged(prefix: &str, hours: i64) -> String {
+pub(crate) fn aged(prefix: &str, hours: i64) -> String {
     let time = Timestamp::now() - SignedDuration::from_hours(hours);
     format!("{prefix}-{}.db", time.strftime("%Y%m%dT%H%M%SZ"))
 }
@@ -167,10 +167,12 @@ fn scratch_is_where_it_is_said() {
     let machine = Machine::new();
     let path = machine.database("dumps/app-20260101.db", 50);
     crate::pack("gzip", ".gz", &path);
-    for option in ["--scratch", "--sqlite-tmp"] {
-        verify(&machine, 0, &["dumps", option, &machine.text("work")]);
-        assert_eq!(fs::read_dir(machine.path("work")).unwrap().count(), 0);
+    fs::create_dir(machine.path("work")).unwrap();
+    for place in ["work", "new"] {
+        verify(&machine, 0, &["dumps", "--scratch", &machine.text(place)]);
     }
+    assert_eq!(fs::read_dir(machine.path("work")).unwrap().count(), 0);
+    assert!(!machine.path("new").exists());
     machine.write("file", "");
     let outcome = machine.run(&["verify", "dumps", "--scratch", &machine.text("file/below")]);
     assert_eq!(outcome.code, 21, "{}", text(&outcome));

@@ -29,12 +29,14 @@ mod session;
 mod snapshot;
 mod statements;
 mod targets;
+mod throwaway;
 mod tools;
+mod trial;
 
 use crate::restore::{Restore, RestoreError, RestoreRequest, RestoreState};
 use crate::{
     Answer, DatabaseInfo, Engine, Enumeration, ExamineRequest, Examined, ExportForm, ExportSummary,
-    FactsDepth, FileDump, LoadRequest, Query, SafetyCopy,
+    FactsDepth, FileDump, LoadRequest, Loaded, Query, SafetyCopy,
 };
 use crate::{RoleReport, RoleRequest};
 pub use discover::{DiscoverLimits, FoundCluster, InstalledServer, discover, installed_server};
@@ -45,6 +47,7 @@ use flow::{
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+pub use throwaway::ThrowawayServer;
 
 /// The engine for PostgreSQL servers. Holds no state: calls may come from any thread.
 #[derive(Debug, Clone, Copy, Default)]
@@ -166,6 +169,23 @@ impl Engine for PostgresEngine {
 
     fn examine_folder(&self, folder: &Path, context: &Context) -> Option<Result<Examined, SourceError>> {
         examine::examine_folder(folder, context)
+    }
+
+    fn trial_place(&self, context: &Context) -> Result<PathBuf, SourceError> {
+        trial::place(context)
+    }
+
+    fn try_out(&self, request: LoadRequest<'_>, context: &Context) -> Result<Loaded, SourceError> {
+        trial::load(request, context)
+    }
+
+    fn try_out_folder(
+        &self,
+        dump: &Path,
+        folder: &Path,
+        context: &Context,
+    ) -> Option<Result<Loaded, SourceError>> {
+        trial::load_folder(dump, folder, context)
     }
 
     fn open_dump(

@@ -31,6 +31,7 @@ mod sql_text;
 mod stage;
 mod statements;
 mod targets;
+mod trial;
 mod uri;
 mod walk;
 
@@ -40,7 +41,7 @@ pub use discover::{DiscoverLimits, discover};
 use crate::restore::{Restore, RestoreError, RestoreRequest, RestoreState};
 use crate::{
     Answer, DatabaseInfo, Engine, Enumeration, ExamineRequest, Examined, ExportForm, ExportSummary,
-    FactsDepth, FileDump, LoadRequest, Query, SafetyCopy,
+    FactsDepth, FileDump, LoadRequest, Loaded, Query, SafetyCopy,
 };
 use flow::{
     BackupReader, Context, DatabaseName, DatabaseRef, Dump, DumpRequest, EngineKind, Facts, Manifest,
@@ -181,6 +182,10 @@ impl Engine for SqliteEngine {
 
     fn examine(&self, request: ExamineRequest<'_>, context: &Context) -> Result<Examined, SourceError> {
         examine::examine(request, context)
+    }
+
+    fn try_out(&self, request: LoadRequest<'_>, context: &Context) -> Result<Loaded, SourceError> {
+        trial::load(request, context)
     }
 
     fn open_dump(

@@ -55,6 +55,12 @@ impl Looking<'_> {
                 Err(error) => return Err(error),
             }
         }
+        if self.options.deep && item.checks.iter().all(|check| check.passed) {
+            match self.try_out(&mut item) {
+                Err(OperationError::Source(error)) => item.check("load", Err(words(&error))),
+                other => other?,
+            }
+        }
         self.services.context.observer.event(Event::Bytes(self.file.size_bytes));
         self.bytes_read.fetch_add(self.file.size_bytes, Ordering::Relaxed);
         Ok(item.judged())
@@ -280,7 +286,7 @@ fn format_name(engine: EngineKind, form: ExportForm) -> Option<&'static str> {
 }
 
 /// Returns an error's own words, with its cause.
-fn words(error: &SourceError) -> String {
+pub(super) fn words(error: &SourceError) -> String {
     match &error.source {
         Some(cause) if !error.message.contains(&cause.to_string()) => format!("{}: {cause}", error.message),
         _ => error.message.clone(),

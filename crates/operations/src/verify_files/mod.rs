@@ -4,10 +4,13 @@
 //! Several files at once, one a core. Files are opened for reading and nothing else; a folder is locked against a prune
 //! meanwhile. A crash leaves a scratch folder, which the next run removes.
 
+mod deep;
+mod expectation;
 mod limits;
 mod look;
 mod report;
 
+pub use expectation::{Comparison, Expectation, Question};
 pub use limits::Limits;
 pub use report::{FileItem, VerifyFilesBody};
 
@@ -44,6 +47,12 @@ pub struct VerifyFilesOptions {
     pub quick: bool,
     /// Whether a dump may hold nothing at all.
     pub allow_empty: bool,
+    /// Loads what passed into scratch.
+    pub deep: bool,
+    /// What is asked of what was loaded.
+    pub questions: Vec<Question>,
+    /// Whether somebody named the folder for scratch: then it is taken, and removed where it was not there.
+    pub scratch_given: bool,
     /// By what encrypted files are read.
     pub keys: AgeKeys,
     /// Tells which files are meant, and reads none.
@@ -79,6 +88,9 @@ pub(crate) fn problem(services: &Services, file: &DumpFile) -> Result<Option<Str
         limits: Limits::default(),
         quick: true,
         allow_empty: true,
+        deep: false,
+        questions: vec![],
+        scratch_given: false,
         keys: AgeKeys::default(),
         dry_run: false,
     };
@@ -107,6 +119,8 @@ fn verify_all(
         return Err(error);
     }
     let _locks = lock(services, &found.files)?;
+    let scratch = services.context.scratch.path();
+    let _made = (options.scratch_given && !options.dry_run && !scratch.exists()).then(|| Made(scratch));
     let mut body = VerifyFilesBody::default();
     let bytes_read = AtomicU64::new(0);
     if options.dry_run {
@@ -121,6 +135,16 @@ fn verify_all(
     close(&mut body, started, bytes_read.into_inner());
     let all = body.summary.all_valid || options.dry_run;
     Ok(Report::new("verify", started, if all { Outcome::Complete } else { Outcome::Failed }, body))
+}
+
+/// A folder that is made for this run alone.
+struct Made<'a>(&'a Path);
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        // It may not have been needed, or somebody else is at work in it.
+        let _ = std::fs::remove_dir(self.0);
+    }
 }
 
 /// Holds the folders against a prune. What cannot be locked is read nevertheless.

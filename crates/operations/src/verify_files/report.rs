@@ -48,6 +48,9 @@ pub struct FileItem {
     pub rows: Option<u64>,
     /// What is wrong with it: the first check that failed.
     pub error: Option<String>,
+    /// What to do about it where it could not be loaded here, which says nothing against it.
+    #[serde(skip)]
+    pub untried: Option<String>,
 }
 
 /// The report's own part.
@@ -96,6 +99,7 @@ impl FileItem {
             tables: None,
             rows: None,
             error: None,
+            untried: None,
         }
     }
 
@@ -120,6 +124,7 @@ impl FileItem {
             tables: None,
             rows: None,
             error: Some(message),
+            untried: None,
         }
     }
 

@@ -4,7 +4,6 @@
 //! started for it, from installed programs, and ends with it.
 
 mod postgres;
-mod server;
 mod shop;
 
 use crate::errors::{Failure, exit};

@@ -1,7 +1,6 @@
 //! The demonstration with PostgreSQL: a sample shop on a server that is started for it, backed up while it runs, damaged,
 //! restored and compared row by row.
 
-use super::server::Server;
 use super::{
     DemoBody, Engine, Steps, back_up, compared, finished, id, indented, own_session, restore_newest,
 };
@@ -11,7 +10,7 @@ use crate::opening;
 use crate::session::Session;
 use crate::wording::{count, duration, grouped, moment, size};
 use config::RepositoryPlace;
-use engines::postgres::{InstalledServer, PostgresEngine, installed_server};
+use engines::postgres::{InstalledServer, PostgresEngine, ThrowawayServer, installed_server};
 use engines::{Engine as _, FactsDepth};
 use flow::{DatabaseName, DatabaseRef, Facts, quoted};
 use operations::Services;
@@ -99,7 +98,7 @@ pub(super) fn run(session: &Session, root: &Path, keep: bool) -> Result<Finished
 struct Demo {
     session: Session,
     services: Services,
-    server: Server,
+    server: ThrowawayServer,
     repository: PathBuf,
     key_file: Option<PathBuf>,
     steps: Steps,
@@ -112,8 +111,9 @@ impl Demo {
         let path = ("PATH".to_owned(), format!("{}:/usr/bin:/bin", installed.folder.display()));
         own.context.environment = flow::Environment::new([path]);
         let mut steps = Steps::default();
-        let server =
-            steps.step(&own, "start a server", || Server::start(installed, root, &own.context.cancel))?;
+        let server = steps.step(&own, "start a server", || {
+            ThrowawayServer::start(installed, root, &own.context.cancel).map_err(Failure::from)
+        })?;
         let repository = root.join("repository");
         let made = opening::create(&own, &RepositoryPlace::at(repository.clone()))?;
         let services = opening::services(&own, made.repository)?;
@@ -156,7 +156,7 @@ impl Demo {
         })?;
         let second = self.step("back it up again", Self::backup)?;
         self.tell_second(&first, &second, &before)?;
-        let deleted = self.step("damage it", |demo| demo.server.sql(DATABASE, ACCIDENT))?;
+        let deleted = self.step("damage it", |demo| Ok(demo.server.sql(DATABASE, ACCIDENT)?))?;
         self.tell_damage(&deleted)?;
         let restored =
             self.step("restore it", |demo| restore_newest(&demo.services, &demo.server.url(DATABASE)))?;

@@ -1,0 +1,183 @@
+//! A dump loaded into a throwaway server, as a restore loads it: every row that comes is counted against the dump.
+//!
+//! Roles and tablespaces that the dump names are made there first, so that owners and rights are tried too. All of it lies in
+//! the folder that was given; the server ends with what is returned, and where the program is killed.
+
+use super::throwaway::{self, ThrowawayServer};
+use super::{InstalledServer, PostgresEngine, installed_server, restore};
+use crate::counting::counted;
+use crate::engine::{Engine, LoadRequest, Loaded};
+use crate::restore::{Ownership, RestoreError, RestoreMode, RestoreRequest, Safety};
+use flow::{
+    BackupReader, Context, DatabaseName, DatabaseRef, Environment, Manifest, ScratchDir, Silent, SourceError,
+    SourceErrorKind, TargetName,
+};
+use jiff::Timestamp;
+use std::collections::BTreeSet;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const DATABASE: &str = "dump";
+
+/// Gives a dump as a backup: of that database, unpacked into that folder where it has to be.
+type Open<'a> =
+    &'a mut dyn FnMut(&DatabaseRef, &Path, &Context) -> Result<Arc<dyn BackupReader>, SourceError>;
+
+/// Returns where a throwaway server can be made.
+pub(super) fn place(context: &Context) -> Result<PathBuf, SourceError> {
+    throwaway::place(context.scratch.path(), context.environment.get("TMPDIR"))
+}
+
+/// Loads a dump that is one file.
+pub(super) fn load(request: LoadRequest<'_>, context: &Context) -> Result<Loaded, SourceError> {
+    let LoadRequest { object, form, dump, file, folder, again } = request;
+    run(object, folder, context, &mut |database, folder, context| {
+        let request = LoadRequest { object, form, dump: &mut *dump, file, folder, again: again.clone() };
+        PostgresEngine.open_dump(request, database, context)
+    })
+}
+
+/// Loads a dump that is a folder; `None` where it is none.
+pub(super) fn load_folder(
+    dump: &Path,
+    folder: &Path,
+    context: &Context,
+) -> Option<Result<Loaded, SourceError>> {
+    if !dump.join("toc.dat").is_file() {
+        return None;
+    }
+    let object = dump.display().to_string();
+    Some(run(&object, folder, context, &mut |database, _, context| {
+        PostgresEngine.open_dump_folder(dump, database, context).unwrap_or_else(|| {
+            let message = "is a folder, and no dump of PostgreSQL";
+            Err(SourceError::new(SourceErrorKind::NotADatabase, object.as_str(), message))
+        })
+    }))
+}
+
+fn run(object: &str, folder: &Path, context: &Context, open: Open<'_>) -> Result<Loaded, SourceError> {
+    // What is wrong is told of the dump, not of a server that nobody knows.
+    let of_dump = |error: SourceError| match error.object.as_str() {
+        known if known == object => error,
+        place if Path::new(place).is_absolute() => error,
+        _ => SourceError { object: object.to_owned(), ..error },
+    };
+    let installed = installed_server(context).ok_or_else(|| {
+        let message =
+            "cannot be loaded: no PostgreSQL server is installed here whose programs could be started";
+        SourceError::new(SourceErrorKind::Unsupported, object, message)
+            .with_hint("install one (Debian: apt-get install postgresql), or leave `--deep` out")
+    })?;
+    let work = folder.join("work");
+    DirBuilder::new().mode(0o700).create(&work).map_err(|error| {
+        SourceError::new(SourceErrorKind::Failed, work.display().to_string(), "cannot be made")
+            .with_source(error)
+    })?;
+    let server = ThrowawayServer::start(&installed, folder, &context.cancel)?;
+    let context = surroundings(&installed, &work, context);
+    let name = |error: String| SourceError::new(SourceErrorKind::Failed, object, error);
+    let database = DatabaseRef {
+        target: TargetName::new(DATABASE).map_err(|error| name(error.to_string()))?,
+        name: DatabaseName::new(DATABASE).map_err(|error| name(error.to_string()))?,
+        connection: server.url(DATABASE),
+    };
+    let backup = open(&database, &work, &context)?;
+    let manifest = backup.manifest();
+    provide(&server, manifest).map_err(of_dump)?;
+    fill(object, &database, backup.as_ref(), &context).map_err(|error| match error {
+        RestoreError::Backup(error) => {
+            SourceError::new(SourceErrorKind::Damaged, object, error.to_string()).with_source(error)
+        }
+        RestoreError::Database(error) => of_dump(error),
+    })?;
+    let tables = manifest.facts.tables.len() as u64;
+    let rows = manifest.facts.tables.iter().map(|table| table.rows).sum::<Option<u64>>();
+    let version = installed.version.split(' ').next().unwrap_or_default();
+    let counted_rows = rows.map(|rows| format!(", {}", counted(rows, "row", "rows"))).unwrap_or_default();
+    Ok(Loaded {
+        detail: format!(
+            "loaded into PostgreSQL {version}: {}{counted_rows}",
+            counted(tables, "table", "tables")
+        ),
+        database,
+        tables: Some(tables),
+        rows,
+        context,
+        served_by: Some(Box::new(server)),
+    })
+}
+
+/// Returns the surroundings of the server's own programs, and nothing else of the user's: a variable for another server would
+/// lead there.
+fn surroundings(installed: &InstalledServer, work: &Path, context: &Context) -> Context {
+    let path = ("PATH".to_owned(), format!("{}:/usr/bin:/bin", installed.folder.display()));
+    Context {
+        observer: Arc::new(Silent),
+        environment: Environment::new([path]),
+        scratch: ScratchDir::new(work),
+        ..context.clone()
+    }
+}
+
+/// Makes the roles and tablespaces that a dump names.
+fn provide(server: &ThrowawayServer, manifest: &Manifest) -> Result<(), SourceError> {
+    let needs = manifest.facts.properties.get("needs");
+    let named = |key: &str| -> BTreeSet<&str> {
+        let list = needs.and_then(|needs| needs.get(key)?.as_array());
+        list.into_iter().flatten().filter_map(serde_json::Value::as_str).collect()
+    };
+    let mut sql = String::new();
+    let roles: BTreeSet<&str> =
+        ["owners", "object_owners", "granted", "bound"].into_iter().flat_map(named).collect();
+    // The system's own are there already.
+    for role in roles.into_iter().filter(|role| *role != "postgres" && !role.starts_with("pg_")) {
+        sql.push_str(&format!("CREATE ROLE {} SUPERUSER;\n", quoted(role)));
+    }
+    for (number, tablespace) in named("tablespaces").into_iter().enumerate() {
+        if tablespace.starts_with("pg_") {
+            continue;
+        }
+        let place = server.folder_for(&format!("tablespace-{number}"))?.display().to_string();
+        let place = place.replace('\'', "''");
+        sql.push_str(&format!("CREATE TABLESPACE {} LOCATION '{place}';\n", quoted(tablespace)));
+    }
+    if sql.is_empty() { Ok(()) } else { server.sql("postgres", &sql).map(drop) }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Restores the dump into the server, with every comparison that a restore makes.
+fn fill(
+    object: &str,
+    database: &DatabaseRef,
+    backup: &dyn BackupReader,
+    context: &Context,
+) -> Result<(), RestoreError> {
+    let request = RestoreRequest {
+        target: database.clone(),
+        mode: RestoreMode::ToNew,
+        safety: Safety::None,
+        verify: true,
+        ownership: Ownership::default(),
+        tables: vec![],
+        backup: object.to_owned(),
+        repository: object.to_owned(),
+        started: Timestamp::now(),
+        host: "localhost".to_owned(),
+    };
+    let mut restore = restore::begin(&request, backup.manifest(), context.clone())?;
+    // What this server lacks says nothing against the dump.
+    if let Some(problem) = restore.plan().problems.first() {
+        let (message, hint) = problem.split_once("; ").unwrap_or((problem, ""));
+        let message = format!("cannot be loaded into the server that is installed here: {message}");
+        return Err(SourceError::new(SourceErrorKind::Unsupported, object, message).with_hint(hint).into());
+    }
+    for step in restore.steps().to_vec() {
+        restore.run(step, backup)?;
+    }
+    Ok(())
+}
