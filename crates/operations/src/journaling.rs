@@ -2,7 +2,7 @@
 
 use crate::report::{Outcome, Report};
 use crate::{OperationError, Services};
-use flow::{DatabaseRef, Event};
+use flow::{DatabaseRef, EngineKind, Event};
 use jiff::Timestamp;
 use journal::{JournalError, RunEnd, RunId, RunStart, Step};
 use serde::Serialize;
@@ -71,14 +71,20 @@ pub(crate) fn restore_step(
     tolerate(services, journal.restore_step(&step));
 }
 
-/// Returns the rate of the last restore that is recorded, in bytes per second.
-pub(crate) fn restore_rate(services: &Services) -> Option<u64> {
+/// Returns the rate of the last restore that is recorded to a database of that kind, in bytes per second.
+pub(crate) fn restore_rate(services: &Services, kind: EngineKind) -> Option<u64> {
     // Below this the fixed costs are most of the time, and the rate says nothing.
     const TELLING_BYTES: u64 = 16 << 20;
-    let run = services.journal.as_ref()?.last("restore", journal::Outcome::Done).ok().flatten()?;
-    let performance = run.end.as_ref()?.report.get("performance")?.clone();
-    let bytes = performance.get("bytes_written")?.as_u64()?;
-    performance.get("bytes_per_second")?.as_u64().filter(|rate| bytes >= TELLING_BYTES && *rate > 0)
+    let runs = services.journal.as_ref()?.ended("restore", journal::Outcome::Done).ok()?;
+    runs.into_iter().find_map(|run| {
+        let report = run.end?.report;
+        let is_server = report.get("target")?.as_str()?.contains("://");
+        let performance = report.get("performance")?;
+        let bytes = performance.get("bytes_written")?.as_u64()?;
+        let rate = performance.get("bytes_per_second")?.as_u64()?;
+        let fits = is_server == (kind != EngineKind::Sqlite) && bytes >= TELLING_BYTES && rate > 0;
+        fits.then_some(rate)
+    })
 }
 
 fn tolerate<T>(services: &Services, outcome: Result<T, JournalError>) -> Option<T> {

@@ -185,7 +185,7 @@ pub(super) fn plan_request(
     let restore = engine.begin_restore(&request, backup.manifest(), services.context.clone())?;
     let mut plan = restore.plan().clone();
     name_hooks(&mut plan.actions, hooks, request.verify);
-    let estimated_ms = estimate(services, &plan, request.verify);
+    let estimated_ms = estimate(services, &plan, kind, request.verify);
     Ok(Planned {
         backup_id: BackupId(request.backup),
         shown: subject.shown,
@@ -217,12 +217,14 @@ pub(super) fn start_actions(hooks: &Hooks) -> Vec<String> {
     start.into_iter().chain(health).collect()
 }
 
-/// Estimates by the rate of this machine's earlier restores, or by a cautious one where there was none.
-fn estimate(services: &Services, plan: &RestorePlan, verify: bool) -> u64 {
-    const CAUTIOUS_BYTES_PER_SECOND: u64 = 150_000_000;
-    let measured = crate::journaling::restore_rate(services);
-    let rate =
-        measured.unwrap_or(if verify { CAUTIOUS_BYTES_PER_SECOND } else { CAUTIOUS_BYTES_PER_SECOND * 2 });
+/// Estimates by the rate of this machine's last restore of that kind, or by a cautious one where there was none: a server
+/// parses rows and makes indexes, where a file is written as it is.
+fn estimate(services: &Services, plan: &RestorePlan, kind: EngineKind, verify: bool) -> u64 {
+    let cautious: u64 = if kind == EngineKind::Sqlite { 150_000_000 } else { 25_000_000 };
+    let rate = crate::journaling::restore_rate(services, kind).unwrap_or(match verify {
+        true => cautious,
+        false => cautious * 2,
+    });
     100 + plan.write_bytes.saturating_mul(1000) / rate.max(1)
 }
 

@@ -9,7 +9,7 @@ use crate::postgres::restore::preflight::free_bytes;
 use crate::postgres::session::Session;
 use crate::postgres::targets;
 use crate::restore::{Holder, RestoreMode, RestorePlan, RestoreRequest, RestoreStep, Safety};
-use flow::{Context, Manifest, SourceError};
+use flow::{Context, Manifest, SourceError, TableFacts};
 
 pub(super) fn plan(
     request: &RestoreRequest,
@@ -65,7 +65,11 @@ pub(super) fn plan(
     Ok(RestorePlan {
         steps: vec![RestoreStep::Preflight, RestoreStep::Beside, RestoreStep::Finish],
         actions,
-        write_bytes: manifest.entries.iter().map(|entry| entry.size_bytes).sum(),
+        write_bytes: share(
+            manifest.entries.iter().map(|entry| entry.size_bytes).sum(),
+            &manifest.facts.tables,
+            &request.tables,
+        ),
         needed_bytes: needed,
         free_bytes: free_bytes(session, &settings),
         safety_copy: (!safety.is_empty()).then(|| safety.join(", ")),
@@ -73,6 +77,26 @@ pub(super) fn plan(
         ends_holders: false,
         problems,
     })
+}
+
+/// Returns about how many bytes of the backup chosen tables are, by their part of the rows: which entry holds which of them
+/// is known when the backup is read. Where their rows are not known, that is all of it.
+fn share(total: u64, tables: &[TableFacts], chosen: &[String]) -> u64 {
+    let all: u64 = tables.iter().filter_map(|table| table.rows).sum();
+    let is_called = |name: &str, wanted: &str| {
+        name == wanted || name.rsplit_once('.').is_some_and(|(_, own)| own == wanted)
+    };
+    let rows_of = |wanted: &String| {
+        let mut found = tables.iter().filter(|table| is_called(&table.name, wanted));
+        found.next().and_then(|table| table.rows).filter(|_| found.next().is_none())
+    };
+    match chosen.iter().map(rows_of).sum::<Option<u64>>() {
+        Some(rows) if all > 0 => {
+            let part = u128::from(total) * u128::from(rows.min(all)) / u128::from(all);
+            u64::try_from(part).unwrap_or(total)
+        }
+        _ => total,
+    }
 }
 
 /// Tells what becomes of tables whose rows are replaced.
@@ -101,4 +125,24 @@ fn replacing(session: &mut Session, tables: &[Live], safety: &[String]) -> Resul
         actions.push(format!("Let its triggers rest meanwhile: {}.", names.join(", ")));
     }
     Ok(actions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chosen_tables_are_their_part_of_the_rows() {
+        let table = |name: &str, rows| TableFacts { name: name.to_owned(), rows, digest: None };
+        let tables = [table("public.a", Some(10)), table("public.b", Some(90)), table("other.b", Some(100))];
+        let of = |chosen: &[&str]| {
+            let chosen: Vec<String> = chosen.iter().map(|name| (*name).to_owned()).collect();
+            share(2000, &tables, &chosen)
+        };
+        assert_eq!(of(&["a"]), 100);
+        assert_eq!(of(&["public.a", "public.b"]), 1000);
+        assert_eq!(of(&["b"]), 2000, "which of them is not said");
+        assert_eq!(of(&["missing"]), 2000);
+        assert_eq!(share(2000, &[table("public.a", None)], &["a".to_owned()]), 2000);
+    }
 }
