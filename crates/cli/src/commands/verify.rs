@@ -20,7 +20,7 @@ use std::path::PathBuf;
 /// Without a BACKUP: the newest backup of every database. The outcome is kept in the repository as the backup's proof.
 ///
 /// A path is a dump file, a folder of them, or a pattern in quotes: SQLite databases and their SQL text, SQL text, custom,
-/// tar and directory archives of PostgreSQL; plain, or packed by gzip, zstd, lz4, xz or bzip2. What a file is, is told by its
+/// tar and directory archives of PostgreSQL, Neo4j dumps; plain, or packed by gzip, zstd, lz4, xz or bzip2. What a file is, is told by its
 /// content. Each is read to its end: the packing with its checksums, SQLite databases by their integrity check (with the
 /// -wal beside), SQL text for complete statements and the closing line of the tool that wrote it, archives by their table of
 /// contents and every block of data, and the SHA-256 that lies beside (FILE.json, FILE.sha256). A dump that holds nothing at

@@ -8,6 +8,7 @@ mod deep_postgres;
 mod encrypted;
 mod lies;
 mod memory;
+mod neo4j;
 mod rules;
 mod settings;
 mod sqlite;

@@ -38,13 +38,13 @@ pub(crate) fn beginning_problem(file: &DumpFile, engines: &Engines) -> Option<St
     }
 }
 
-/// Tells whether nobody here can tell what a file holds: it is encrypted, or of a system that this version does not read.
+/// Tells whether nobody here can tell what a file holds: it is encrypted.
 pub(crate) fn is_opaque(file: &DumpFile) -> bool {
     if file.path.to_ascii_lowercase().ends_with(".gpg") {
         return true;
     }
     let unpacked = File::open(&file.path).and_then(Unpacked::begin);
-    let magics: [&[u8]; 3] = [b"age-encryption.org/", b"-----BEGIN AGE ENCRYPTED FILE", b"DZV1"];
+    let magics: [&[u8]; 2] = [b"age-encryption.org/", b"-----BEGIN AGE ENCRYPTED FILE"];
     unpacked.is_ok_and(|file| magics.iter().any(|magic| file.head.starts_with(magic)))
 }
 

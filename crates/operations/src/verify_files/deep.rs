@@ -23,7 +23,11 @@ impl Looking<'_> {
     /// Loads the dump, and asks the questions.
     pub(super) fn try_out(&self, item: &mut FileItem) -> Result<(), OperationError> {
         let Some(kind) = item.engine else { return Ok(()) };
-        let engine = self.services.engines.get(kind)?;
+        let Ok(engine) = self.services.engines.get(kind) else {
+            item.check("load", Err(format!("cannot be loaded: this version loads no dumps of {kind}")));
+            item.untried = Some("leave `--deep` out, or these files".to_owned());
+            return Ok(());
+        };
         let place = self.place(engine)?;
         let made = ScratchFolder::make_passable(&place.path).map_err(|error| no_scratch(&place.path, error));
         let mut scratch = made?;

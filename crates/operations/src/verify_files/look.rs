@@ -4,6 +4,7 @@
 //! was right as far as it could be unpacked.
 
 use super::VerifyFilesOptions;
+use super::neo4j;
 use super::report::FileItem;
 use crate::dump_files::{DumpFile, Fingerprint, Unpacked, expected, packing_of, recognise, unreadable};
 use crate::encryption::Encryption;
@@ -101,22 +102,28 @@ impl Looking<'_> {
         }
         let recognised = recognise(&self.services.engines, &unpacked.head);
         let known = recognised.as_ref().ok().copied();
-        (item.engine, item.format) =
-            (known.map(|(engine, _)| engine), known.and_then(|(engine, form)| format_name(engine, form)));
+        let of_neo4j = neo4j::recognise(&unpacked.head);
+        (item.engine, item.format) = match of_neo4j {
+            Some(_) => (Some(EngineKind::Neo4j), Some("neo4j")),
+            None => {
+                (known.map(|(engine, _)| engine), known.and_then(|(engine, form)| format_name(engine, form)))
+            }
+        };
         let in_place = is_plain && known.is_some_and(|(_, form)| form == ExportForm::Image);
         let digest = expected(path);
         let mut failed = None;
         let examined = {
             let mut bytes = unpacked.bytes();
             let mut dump = Watched { inner: &mut bytes, failed: &mut failed };
-            let examined = match recognised {
-                Ok(known) => self.examine(known, is_plain, &mut dump, scratch)?,
-                Err(reason) => Err(self.unknown(reason, is_plain)),
+            let cancel = &self.services.context.cancel;
+            let examined = match (of_neo4j, recognised) {
+                (Some(container), _) => neo4j::examine(container, &self.file.path, &mut dump, cancel),
+                (None, Ok(known)) => self.examine(known, is_plain, &mut dump, scratch)?,
+                (None, Err(reason)) => Err(self.unknown(reason, is_plain)),
             };
             // What the format does not need is read too: the packing has its checksum at the end.
             let is_over = in_place || is_plain && digest.is_none();
             if !is_over && dump.failed.is_none() {
-                let cancel = &self.services.context.cancel;
                 drop(io::copy(&mut Stopping { inner: &mut dump, cancel }, &mut io::sink()));
             }
             examined

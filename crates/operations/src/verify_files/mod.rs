@@ -8,6 +8,7 @@ mod deep;
 mod expectation;
 mod limits;
 mod look;
+mod neo4j;
 mod report;
 
 pub use expectation::{Comparison, Expectation, Question};

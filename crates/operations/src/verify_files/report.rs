@@ -32,7 +32,7 @@ pub struct FileItem {
     pub time_source: Option<TimeSource>,
     /// Of which system it is a dump; null where it is none, as is the format.
     pub engine: Option<EngineKind>,
-    /// `sqlite`, `sqlite-sql`, `postgres-sql`, `postgres-custom`, `postgres-tar`, `postgres-directory`.
+    /// `sqlite`, `sqlite-sql`, `postgres-sql`, `postgres-custom`, `postgres-tar`, `postgres-directory`, `neo4j`.
     pub format: Option<&'static str>,
     /// How it is packed; null where that is not known.
     pub compression: Option<Compression>,
