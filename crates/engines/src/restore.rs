@@ -86,6 +86,9 @@ pub struct RestoreRequest {
     /// is none.
     #[serde(default)]
     pub tables: Vec<String>,
+    /// Only definitions: no rows, no values of sequences, no large objects.
+    #[serde(default)]
+    pub schema_only: bool,
     /// The backup, as its id.
     pub backup: String,
     /// The repository that holds it, without secrets, for whoever continues from another host.

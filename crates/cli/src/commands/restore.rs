@@ -108,6 +108,7 @@ fn database_restore(
         verify: options.verifies(session)?,
         ownership: ownership(options)?,
         tables: options.table.clone(),
+        schema_only: options.schema_only,
         hooks: hooks(options, configured),
         fallback: options.fallback,
         dry_run: options.dry_run.dry_run,

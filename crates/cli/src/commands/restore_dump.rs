@@ -170,6 +170,7 @@ fn restore(session: &Session, options: &Options, wanted: Wanted<'_>) -> Result<F
         verify: options.verifies(session)?,
         ownership: ownership(options)?,
         tables: options.table.clone(),
+        schema_only: options.schema_only,
         hooks: hooks(options, configured),
         keys,
         fallback: options.fallback,

@@ -81,6 +81,12 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TABLE", conflicts_with_all = ["to_new", "safety_dir", "stop_command", "start_command", "health_url", "create_roles"])]
     pub(super) table: Vec<String>,
 
+    /// Restore definitions only, without rows, sequence values and large objects (PostgreSQL)
+    ///
+    /// Of a backup, or of an archive of pg_dump; what is there is replaced as by any other restore.
+    #[arg(long, conflicts_with_all = ["table", "in_place", "resume", "rollback"])]
+    pub(super) schema_only: bool,
+
     /// Let everything belong to the role that restores (PostgreSQL)
     #[arg(long)]
     pub(super) no_owner: bool,

@@ -104,7 +104,7 @@ fn a_live_database_is_replaced_by_text_and_kept() {
     let before = stage.cluster.text("source");
     let dry = stage.done(&["restore", &shown(&file), "--target", &target, "--dry-run"]);
     assert!(dry.out.contains("source__safety_") && dry.out.contains("Count the rows"), "{}", dry.out);
-    for option in [&["--table", "playlist_track"][..], &["--in-place"]] {
+    for option in [&["--table", "playlist_track"][..], &["--in-place"], &["--schema-only"]] {
         let file = shown(&file);
         let arguments = [&["restore", &file, "--target", &target, "--yes"], option].concat();
         let refused = stage.run(&arguments);
@@ -316,6 +316,59 @@ fn other_encodings_and_old_strings_come_back() {
     stage.done(&["restore", &file, "--target", &stage.cluster.url("back"), "--yes"]);
     let rows = stage.cluster.sql("back", "SELECT string_agg(\"Füße\", '|' ORDER BY 1) FROM \"Größe\"");
     assert!(rows.contains("é\\n;'"), "{rows}");
+}
+
+#[test]
+fn a_killed_restore_of_text_goes_on_or_is_undone() {
+    let script = "CREATE TABLE mark AS SELECT 1 AS a; CREATE TABLE big AS SELECT g AS id, repeat(md5(g::text), 30) AS text FROM generate_series(1, 60000) g";
+    let stage = Stage::new(15, script);
+    let file = shown(&pack("gzip", ".gz", &stage.dump("big.sql", &[])));
+    stage.cluster.sql("source", "UPDATE mark SET a = 2; TRUNCATE big");
+    let target = stage.cluster.url("source");
+    let look = "SELECT (SELECT a FROM mark) || ' ' || (SELECT count(*) FROM big)";
+    for (verb, expected) in [("--rollback", "2 0"), ("--continue", "1 60000")] {
+        let binary = stage.machine.command().get_program().to_owned();
+        let mut command = std::process::Command::new(binary);
+        command.args(["restore", &file, "--target", &target, "--yes", "--quiet"]);
+        command.env("HOME", stage.machine.root.join("home")).current_dir(stage.machine.path(""));
+        let mut child = command.stdin(std::process::Stdio::null()).spawn().unwrap();
+        let loading = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY public.big%' AND datname <> 'source'";
+        while stage.cluster.sql("postgres", loading) != "1" {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(stage.cluster.sql("source", look), "2 0");
+        // Another file under the same name is not gone on with.
+        let whole = std::fs::read(&file).unwrap();
+        std::fs::write(&file, [&whole[..], &whole[..]].concat()).unwrap();
+        let refused = stage.run(&["restore", "--continue", "--target", &target]);
+        assert_eq!(refused.code, 20, "{}", refused.err);
+        assert!(refused.err.contains("is not the file any more"), "{}", refused.err);
+        std::fs::write(&file, whole).unwrap();
+        stage.done(&["restore", verb, "--target", &target]);
+        assert_eq!(stage.cluster.sql("source", look), expected);
+    }
+    assert!(stage.databases().starts_with("source source__safety_"), "{}", stage.databases());
+}
+
+#[test]
+fn definitions_alone_come_back_of_archives() {
+    for major in POSTGRES_VERSIONS {
+        let stage = Stage::new(major, EVERYTHING);
+        let expected = stage.cluster.text_with("source", &["--schema-only"]);
+        for (name, options) in [("all.dump", &["-Fc"][..]), ("all.tar", &["-Ft"]), ("folder", &["-Fd"])] {
+            let file = shown(&stage.dump(name, options));
+            let target = stage.cluster.url("back");
+            stage.done(&["restore", &file, "--target", &target, "--schema-only", "--yes"]);
+            assert_eq!(stage.cluster.text_with("back", &["--schema-only"]), expected, "{major} {name}");
+            let left =
+                "SELECT (SELECT count(*) FROM shop.people) + (SELECT count(*) FROM pg_largeobject_metadata)";
+            assert_eq!(stage.cluster.sql("back", left), "0", "{major} {name}");
+            stage.cluster.sql("postgres", "DROP DATABASE back");
+            clean(&stage.machine);
+        }
+    }
 }
 
 #[test]

@@ -164,6 +164,7 @@ fn fill(
         verify: true,
         ownership: Ownership::default(),
         tables: vec![],
+        schema_only: false,
         backup: object.to_owned(),
         repository: object.to_owned(),
         started: Timestamp::now(),

@@ -51,6 +51,8 @@ pub struct DumpRestoreOptions {
     pub ownership: Ownership,
     /// Only these tables.
     pub tables: Vec<String>,
+    /// Definitions without rows.
+    pub schema_only: bool,
     /// Commands and checks around the swap.
     pub hooks: Hooks,
     /// By what encrypted files are read.
@@ -117,6 +119,7 @@ fn attempt(
         verify: options.verify,
         ownership: options.ownership.clone(),
         tables: options.tables.clone(),
+        schema_only: options.schema_only,
         backup: file.path.clone(),
         repository: format!("{LOCATION}{}", opened.sha256),
         started: Timestamp::now(),

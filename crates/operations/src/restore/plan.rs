@@ -38,6 +38,8 @@ pub struct RestoreOptions {
     pub ownership: Ownership,
     /// Only these tables, beside the live ones.
     pub tables: Vec<String>,
+    /// Definitions without rows.
+    pub schema_only: bool,
     /// Commands and checks around the swap.
     pub hooks: Hooks,
     /// Takes the next older backup where this one is damaged.
@@ -158,6 +160,7 @@ pub(super) fn plan(
         verify: options.verify,
         ownership: options.ownership.clone(),
         tables: options.tables.clone(),
+        schema_only: options.schema_only,
         backup: record.id.0.clone(),
         repository: services.repository.location(),
         started: Timestamp::now(),
@@ -181,6 +184,12 @@ pub(super) fn plan_request(
     backup: Arc<dyn BackupReader>,
     hooks: &Hooks,
 ) -> Result<Planned, OperationError> {
+    if request.schema_only && kind != EngineKind::Postgres {
+        return Err(OperationError::usage(
+            format!("`--schema-only` has no effect on a backup of {kind}, which is restored as a whole"),
+            "leave it out".to_owned(),
+        ));
+    }
     let engine = services.engines.get(kind)?;
     let restore = engine.begin_restore(&request, backup.manifest(), services.context.clone())?;
     let mut plan = restore.plan().clone();

@@ -178,6 +178,7 @@ fn restore_newest(services: &Services, place: &str) -> Result<Report<RestoreBody
         verify: true,
         ownership: Ownership::default(),
         tables: Vec::new(),
+        schema_only: false,
         hooks: Hooks::default(),
         fallback: false,
         dry_run: false,

@@ -9,8 +9,8 @@ use flow::{BackupReader, EntryName, Manifest, ManifestEntry, ReadError, ReadErro
 use std::collections::BTreeSet;
 use std::io::{BufReader, Read};
 
-const TOC: &str = "toc.dat";
-const GLOBALS: &str = "globals.sql";
+pub(super) const TOC: &str = "toc.dat";
+pub(super) const GLOBALS: &str = "globals.sql";
 /// More is no list of roles.
 const GLOBALS_MAX_BYTES: u64 = 64 << 20;
 /// Returns an entry of the manifest.

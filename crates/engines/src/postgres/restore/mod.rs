@@ -8,6 +8,7 @@ mod archive;
 mod beside;
 mod chosen;
 mod closing;
+mod definitions;
 mod early;
 mod ending;
 mod fill;
@@ -42,6 +43,7 @@ use crate::restore::{
     Restore, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreState, RestoreStep, Safety,
     Standing,
 };
+use definitions::Definitions;
 use flow::{
     BackupReader, Cancel, Context, DatabaseRef, EngineKind, Manifest, SourceError, SourceErrorKind, quoted,
 };
@@ -68,8 +70,14 @@ pub(super) fn begin(
         let message = "its safety copy stays at the server, and cannot be kept in a folder".to_owned();
         return refuse(message, "leave `--safety-dir` out");
     }
-    if is_script(manifest) && (!request.tables.is_empty() || request.mode == RestoreMode::InPlace) {
-        let option = if request.tables.is_empty() { "--in-place" } else { "--table" };
+    let asked = [
+        ("--table", !request.tables.is_empty()),
+        ("--in-place", request.mode == RestoreMode::InPlace),
+        ("--schema-only", request.schema_only),
+    ];
+    if is_script(manifest)
+        && let Some((option, _)) = asked.iter().find(|(_, asked)| *asked)
+    {
         let message =
             format!("SQL text is restored as a whole and by a swap: `{option}` cannot be had of it");
         let hint = "restore it to a new database first and take the table from there, or use an archive, as `pg_dump -Fc` \
@@ -87,7 +95,8 @@ pub(super) fn begin(
     if !found.is_empty() || keeper.owner()?.is_some() {
         return Err(record::in_use(&mut keeper, found.last().map(|found| &found.state)).into());
     }
-    let plan = preflight::plan(request, manifest, &mut keeper, &context)?;
+    let definitions = request.schema_only.then(|| definitions::without_data(manifest));
+    let plan = preflight::plan(request, definitions.as_ref().unwrap_or(manifest), &mut keeper, &context)?;
     let work = Work {
         target: keeper.target.clone(),
         scratch: String::new(),
@@ -210,6 +219,11 @@ impl Restore for PostgresRestore {
 
     fn run(&mut self, step: RestoreStep, backup: &dyn BackupReader) -> Result<(), RestoreError> {
         let job = &mut self.0;
+        let definitions = match job.state.request.schema_only {
+            true => Some(Definitions::of(backup)?),
+            false => None,
+        };
+        let backup = definitions.as_ref().map_or(backup, |definitions| definitions as &dyn BackupReader);
         is_next(job, step)?;
         job.check_cancel()?;
         if step == RestoreStep::Preflight {

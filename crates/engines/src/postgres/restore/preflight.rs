@@ -94,8 +94,9 @@ fn actions(
 ) -> Result<Vec<String>, SourceError> {
     let target = keeper.target.clone();
     let scratch = beside(&target, record::SCRATCH, request.started);
-    let mut actions = vec![format!("Make the database {scratch} beside it, and load the backup into that.")];
-    if request.verify {
+    let what = if request.schema_only { "make the backup's definitions in" } else { "load the backup into" };
+    let mut actions = vec![format!("Make the database {scratch} beside it, and {what} that.")];
+    if request.verify && !request.schema_only {
         actions.push(match is_text {
             true => "Count the rows of all tables, and compare that with the text.".to_owned(),
             false => "Read all rows back, and compare them with the backup.".to_owned(),
