@@ -49,7 +49,7 @@ fn verified(ours: &Contender<'_>, folder: &Path) -> Result<Vec<String>, String> 
         eprintln!("files: round {} of {ROUNDS} …", round + 1);
         for (at, (packing, folder)) in PACKINGS.iter().zip(&folders).enumerate() {
             warm(folder)?;
-            let taken = measure(ours.command().args(["verify", "--quiet"]).arg(folder))?;
+            let taken = measure(command(ours).args(["verify", "--quiet"]).arg(folder))?;
             memory_bytes = memory_bytes.max(taken.memory_bytes);
             seconds[at][0].push(taken.seconds);
             let began = Instant::now();
@@ -90,7 +90,7 @@ fn many(ours: &Contender<'_>, folder: &Path) -> Result<Vec<String>, String> {
         let list = ["list", &path, "--quiet"];
         let prune = ["prune", &path, "--keep-daily", "7", "--keep-weekly", "4", "--quiet"];
         for (at, arguments) in [&list[..], &prune[..]].into_iter().enumerate() {
-            let taken = measure(ours.command().args(arguments))?;
+            let taken = measure(command(ours).args(arguments))?;
             figures[at].0.push(taken.seconds);
             figures[at].1 = figures[at].1.max(taken.memory_bytes);
         }
@@ -112,6 +112,13 @@ fn many(ours: &Contender<'_>, folder: &Path) -> Result<Vec<String>, String> {
     }
     println!();
     Ok(missed)
+}
+
+/// Begins a command line that knows of no repository: a folder is all that it needs.
+fn command(ours: &Contender<'_>) -> Command {
+    let mut command = ours.command();
+    command.env_remove("BACKSTAY_REPOSITORY");
+    command
 }
 
 fn text(error: impl std::fmt::Display) -> String {
