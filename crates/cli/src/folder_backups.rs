@@ -106,9 +106,17 @@ pub(crate) fn files(
     source: Option<&SourceArgument<'_>>,
 ) -> Result<Vec<FolderFile>, Failure> {
     if let Some(source) = source.filter(|source| source.configured.is_none()) {
-        let hint = match &source.near {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => "name a configured target, or list the whole folder".to_owned(),
+        let own = |(name, target): (&String, &Target)| {
+            (target.target.connection == source.target.connection).then(|| name.clone())
+        };
+        let path = Path::new(&source.target.connection);
+        let hint = match (&source.near, session.settings.targets.iter().find_map(own)) {
+            (_, Some(name)) => format!("it is configured as {name}: name a configured target by its name"),
+            (Some(near), None) => format!("did you mean `{near}`?"),
+            (None, None) if folders.iter().any(|folder| path.parent() == Some(&folder.path)) => {
+                "a file of the folder is restored by --target NAME; or name a configured target".to_owned()
+            }
+            (None, None) => "name a configured target, or list the whole folder".to_owned(),
         };
         return Err(Failure::usage(
             format!("`{}` is no configured target, and a folder of dump files knows no others", source.text),

@@ -289,9 +289,10 @@ fn decide(
                 name: format!("reading {}", entry.file.path),
                 total_bytes: None,
             }));
-            if !dump_files::is_opaque(&entry.file) {
-                entry.problem = verify_files::problem(services, &entry.file)?;
-            }
+            entry.problem = match dump_files::is_opaque(&entry.file) {
+                false => verify_files::problem(services, &entry.file)?,
+                true => dump_files::digest_problem(&entry.file, &services.context),
+            };
             services.context.cancel.check().map_err(|_| OperationError::Cancelled)?;
             entry.read = true;
             worthless |= entry.problem.is_some();

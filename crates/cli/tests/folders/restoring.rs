@@ -305,6 +305,7 @@ fn encrypted_files_are_written_for_recipients_and_restored_by_the_identity_alone
     machine.done(&["verify"]);
     machine.done(&["export", "shop@latest", "--out", "x.db"]);
     assert_eq!(count(&machine.path("x.db")), 10);
+    stands_for_none_where_it_is_damaged(&machine, &files[0]);
     // By a passphrase, which no configuration names.
     configure("", "form = \"db.age\"");
     machine.write("passphrase", "geheim und lang\n");
@@ -319,4 +320,15 @@ fn encrypted_files_are_written_for_recipients_and_restored_by_the_identity_alone
     assert_eq!(count(&machine.path("y.db")), 10);
     let kept: Vec<String> = left(&machine).into_iter().filter(|name| !name.ends_with(".json")).collect();
     assert!(kept.len() == 1 && kept[0].ends_with(".db.age"), "the plan keeps one: {kept:?}");
+}
+
+/// What is encrypted is held against its digest before it stands for an older one.
+fn stands_for_none_where_it_is_damaged(machine: &Machine, older: &str) {
+    let shown = machine.done(&["show", "shop@latest", "--json"]).json();
+    let newest = shown["backup"]["path"].as_str().unwrap();
+    let mut content = std::fs::read(newest).unwrap();
+    *content.last_mut().unwrap() ^= 1;
+    std::fs::write(newest, content).unwrap();
+    machine.done(&["prune", "--repository", "daily", "--keep-last", "1"]);
+    assert!(left(machine).contains(older), "{:?}", left(machine));
 }

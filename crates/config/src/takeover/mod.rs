@@ -191,7 +191,7 @@ impl<'a> Reader<'a> {
         if has_command
             && !matches!(
                 first.words.first().and_then(shell::literal),
-                Some("export" | "readonly" | "declare")
+                Some("export" | "readonly" | "declare" | "typeset" | "local")
             )
         {
             // What is secret stays known as that, so that it shows nowhere.

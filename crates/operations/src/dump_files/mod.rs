@@ -25,5 +25,5 @@ pub use lock::FolderLock;
 pub use manifest::{FILE_SCHEMA, FileManifest};
 pub(crate) use name::parse as parse_name;
 pub use pattern::{Pattern, expand};
-pub(crate) use sound::{ReadBack, beginning_problem, is_opaque, read_back};
+pub(crate) use sound::{ReadBack, beginning_problem, digest_problem, is_opaque, read_back};
 pub(crate) use unpack::{Fingerprint, Unpacked, fingerprint, packing_of};

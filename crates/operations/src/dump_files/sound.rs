@@ -2,6 +2,7 @@
 //!
 //! Opened for reading and nothing else; nothing is unpacked to disk.
 
+use super::beside::expected;
 use super::file::DumpFile;
 use super::folder::looks_like_a_dump;
 use super::unpack::{Fingerprint, Unpacked, is_packed};
@@ -46,6 +47,28 @@ pub(crate) fn is_opaque(file: &DumpFile) -> bool {
     let unpacked = File::open(&file.path).and_then(Unpacked::begin);
     let magics: [&[u8]; 2] = [b"age-encryption.org/", b"-----BEGIN AGE ENCRYPTED FILE"];
     unpacked.is_ok_and(|file| magics.iter().any(|magic| file.head.starts_with(magic)))
+}
+
+/// Tells why a file of which nobody can tell what it holds is not the one that it was: what lies beside says its SHA-256. An
+/// interruption is found out by whoever asks.
+pub(crate) fn digest_problem(file: &DumpFile, context: &Context) -> Option<String> {
+    let path = Path::new(&file.path);
+    let expected = expected(path)?;
+    let mut opened = match File::open(path) {
+        Ok(opened) => opened,
+        Err(error) => return Some(format!("cannot be read: {error}")),
+    };
+    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; BUFFER_BYTES]);
+    loop {
+        match opened.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) => return Some(format!("cannot be read: {error}")),
+        }
+        context.cancel.check().ok()?;
+    }
+    let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    (found != expected.sha256).then(|| format!("is not what {} says", expected.place.display()))
 }
 
 /// What reading back a file that was just written came to.
