@@ -13,6 +13,10 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// How much work a passphrase may take at most, as a power of two: what the `age` program takes. The library would measure
+/// what this machine does in some seconds, and a busy machine, or one slower than that which wrote the file, would refuse it.
+const WORK_FACTOR_MAX: u8 = 22;
+
 /// How a file is encrypted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -85,7 +89,11 @@ impl AgeKeys {
                 other => damaged(&other),
             })?;
         let by_passphrase = decryptor.is_scrypt();
-        let asked = self.passphrase.clone().map(age::scrypt::Identity::new);
+        let asked = self.passphrase.clone().map(|passphrase| {
+            let mut identity = age::scrypt::Identity::new(passphrase);
+            identity.set_max_work_factor(WORK_FACTOR_MAX);
+            identity
+        });
         let keys: Vec<&dyn Identity> = match (&asked, by_passphrase) {
             (Some(passphrase), true) => vec![passphrase],
             (None, true) => vec![],
