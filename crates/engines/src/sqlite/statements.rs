@@ -49,6 +49,17 @@ enum Mode {
     BlockComment { star: bool },
 }
 
+/// What ends a statement, or may begin a text in quotes or a comment.
+const SIGNS: [bool; 256] = {
+    let (mut signs, marks) = ([false; 256], b";'\"`[-/");
+    let mut at = 0;
+    while at < marks.len() {
+        signs[marks[at] as usize] = true;
+        at += 1;
+    }
+    signs
+};
+
 pub(super) struct Lexer {
     state: State,
     mode: Mode,
@@ -157,6 +168,15 @@ impl Lexer {
             None => self.other(),
         }
         self.word.clear();
+    }
+
+    /// Returns how many bytes come before the next one that means anything, where none but a few signs does: that is so in
+    /// most of most statements. They need not be fed.
+    pub(super) fn means_nothing(&self, bytes: &[u8]) -> usize {
+        if self.state != State::Normal || self.mode != Mode::Plain || self.pending.is_some() {
+            return 0;
+        }
+        bytes.iter().position(|byte| SIGNS[usize::from(*byte)]).unwrap_or(bytes.len())
     }
 
     /// Returns the byte up to which everything is quoted or commented away, where the text is in such a piece.
