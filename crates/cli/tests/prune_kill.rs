@@ -14,17 +14,18 @@ use crash::strace::{self, Call, Point};
 use crash::{Draw, Stage, long, names, outcome, seed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const SAMPLE: usize = 20;
 /// How often each phase is hit where all calls are tried, and how often it is tried for.
 const HITS: u32 = 5;
-const TRIES: usize = 60;
+const TRIES: usize = 30;
 const BACKUPS: u32 = 10;
 const KEPT: usize = 3;
 const PHASES: [&str; 7] =
-    ["locking", "writing", "snapshots", "new packs", "new index", "old index", "old packs"];
+    ["locking", "writing", "snapshots", "new packs", NEW_INDEX, "old index", "old packs"];
+const NEW_INDEX: &str = "new index";
 
 /// Which part of a prune the calls have come to, by what they did in the repository.
 struct Progress {
@@ -45,7 +46,9 @@ impl Progress {
             ("data" | "index" | "snapshots", false) if !has_begun => "writing",
             ("snapshots", true) => "snapshots",
             ("data", false) => "new packs",
-            ("index", false) => "new index",
+            // Of the folder itself: whatever was done in it.
+            ("index", false) if object == "index" => self.phase,
+            ("index", false) => NEW_INDEX,
             ("index", true) => "old index",
             ("data", true) => "old packs",
             _ => self.phase,
@@ -146,7 +149,8 @@ fn drawn(all: &[(&'static str, Point)], sample: usize) -> Vec<Point> {
         let of_phase: Vec<Point> =
             all.iter().filter(|(found, _)| *found == phase).map(|(_, point)| point.clone()).collect();
         // Threads share the work differently each time, and a phase may fall into another one.
-        assert!(!of_phase.is_empty() || !long(), "the run has no call of {phase}: {all:?}");
+        let may_be_none = phase == NEW_INDEX || !long();
+        assert!(!of_phase.is_empty() || may_be_none, "the run has no call of {phase}: {all:?}");
         chosen.extend(draw.sample(&of_phase, each));
     }
     if long() { chosen } else { draw.sample(&chosen, sample) }
@@ -162,38 +166,63 @@ fn kill(history: &History, point: &Point, arguments: &[&str], next: &[&str]) -> 
         let (name, rest) = call.split_once('(').unwrap();
         phase = progress.see(name, rest);
     }
-    let at = format!("killed at {point} ({phase})");
-    history.assert_sound(&at);
-    history.generations.assert_listed(&history.stage, &at);
+    assert_killed_well(history, &format!("killed at {point} ({phase})"), next);
+    Some(phase)
+}
+
+/// Asserts what must hold after a kill.
+fn assert_killed_well(history: &History, at: &str, next: &[&str]) {
+    history.assert_sound(at);
+    history.generations.assert_listed(&history.stage, at);
     let listed = history.listed();
     let again = history.stage.run(next);
     assert_eq!(again.code, Some(0), "{at}: the next prune: {} {}", again.out, again.err);
     let kept = history.listed();
     assert_eq!(kept.len(), KEPT, "{at}: {kept:?}");
     assert_eq!(kept, listed[listed.len() - KEPT..], "{at}: another one than the newest stayed");
-    let numbers = history.generations.assert_listed(&history.stage, &at);
+    let numbers = history.generations.assert_listed(&history.stage, at);
     assert!(numbers.contains(&history.generations.newest), "{at}: {numbers:?}");
     // Nothing is left of what was killed.
-    assert_eq!(history.assert_sound(&at), Vec::<String>::new(), "{at}");
+    assert_eq!(history.assert_sound(at), Vec::<String>::new(), "{at}");
     let locks = names(&history.stage.repository().join("locks"));
     assert!(locks.iter().all(|name| name.starts_with(".backstay-")), "{at}: locks are left: {locks:?}");
-    Some(phase)
 }
 
-/// The calls, and those before and after them: on a busy machine a thread comes to its share of the work sooner or later.
-fn around(points: &[Point]) -> Vec<Point> {
-    let mut all: Vec<Point> = Vec::new();
-    for distance in [0i64, -1, 1, -2, 2, -3, 3] {
-        for point in points {
-            let number = i64::from(point.number) + distance;
-            let Ok(number @ 1..) = u32::try_from(number) else { continue };
-            let shifted = Point { name: point.name.clone(), number };
-            if !all.contains(&shifted) {
-                all.push(shifted);
-            }
+/// Kills a run as soon as the new index is seen: while it is written, or, `named`, when it has its name and the old ones
+/// are still there. No number tells those calls: whichever thread is free makes them. Tells whether it was then.
+fn kill_at_new_index(history: &History, named: bool, arguments: &[&str], next: &[&str]) -> bool {
+    history.put_back();
+    let folder = |name: &str| history.stage.repository().join(name);
+    let (old, snapshots) = (names(&folder("index")), names(&folder("snapshots")).len());
+    let is_then = || {
+        let now = names(&folder("index"));
+        let new: Vec<&String> = now.iter().filter(|name| !old.contains(name)).collect();
+        let is_named = new.iter().any(|name| !name.starts_with(".backstay-"));
+        let has_begun = names(&folder("snapshots")).len() < snapshots;
+        has_begun && !new.is_empty() && is_named == named && old.iter().all(|name| now.contains(name))
+    };
+    let mut command = Command::new("strace");
+    history.stage.settle(&mut command);
+    command.args(["-f", "-qqq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e"]);
+    // So long that it is seen.
+    command.arg("inject=fsync,fdatasync:delay_enter=100000").arg(crash::program()).args(arguments);
+    let mut running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", running.id());
+    while running.try_wait().unwrap().is_none() {
+        if is_then() {
+            let pids = std::fs::read_to_string(&children).unwrap_or_default();
+            let killed = Command::new("kill").arg("-9").args(pids.split_whitespace()).status().unwrap();
+            assert!(killed.success(), "{pids}");
+            running.wait().unwrap();
+            let hit = is_then();
+            let at =
+                format!("killed when the new index was {}", if named { "there" } else { "being written" });
+            assert_killed_well(history, &at, next);
+            return hit;
         }
+        std::thread::sleep(Duration::from_millis(1));
     }
-    all
+    false
 }
 
 fn killed(history: &History, arguments: &[&str], next: &[&str], sample: usize) {
@@ -209,15 +238,20 @@ fn killed(history: &History, arguments: &[&str], next: &[&str], sample: usize) {
     }
     // Threads share the work differently each time: what was hit too seldom is tried again; of a sample it is only told.
     for phase in PHASES.into_iter().filter(|_| long()) {
-        let of_phase: Vec<Point> =
-            all.iter().filter(|(of, _)| *of == phase).map(|(_, point)| point.clone()).collect();
-        let mut again = around(&of_phase).into_iter().cycle().take(TRIES);
-        while histogram.get(phase).copied().unwrap_or(0) < HITS
-            && let Some(point) = again.next()
-        {
-            *histogram
-                .entry(kill(history, &point, arguments, next).unwrap_or("ended before"))
-                .or_default() += 1;
+        let of_phase = all.iter().filter(|(of, _)| *of == phase).map(|(_, point)| point);
+        let mut again = of_phase.cycle().take(TRIES);
+        for attempt in 0..TRIES {
+            if histogram.get(phase).copied().unwrap_or(0) >= HITS {
+                break;
+            }
+            let hit = match again.next() {
+                _ if phase == NEW_INDEX => {
+                    kill_at_new_index(history, attempt % 2 == 1, arguments, next).then_some(phase)
+                }
+                Some(point) => kill(history, point, arguments, next),
+                None => break,
+            };
+            *histogram.entry(hit.unwrap_or("another moment")).or_default() += 1;
         }
     }
     println!("{arguments:?}: {} of {} calls", drawn.len(), all.len());
