@@ -73,7 +73,7 @@ const TOML: &[(&str, &str, &str)] = &[
     (
         "[targets.erp]\nsource = \"/x.db\"\n\n[targets.erp.plans.nightly]\nform = \"dump.gz\"\n",
         "c.toml:5:1: `targets.erp.plans.nightly.form`: a database of this system has no such form",
-        "write `db` or `sql`, then .gz, .zst, .lz4, .xz or .bz2 where it shall be compressed, as in \"sql.gz\"",
+        "write `db` or `sql`, then .gz, .zst, .lz4, .xz or .bz2 where it shall be compressed, then .age where it shall be encrypted, as in \"sql.gz\"",
     ),
     (
         "[targets.erp]\nsource = \"/x.db\"\n\n[targets.erp.plans.nightly]\nschedule = \"0 2 * * *\"\n",
