@@ -4,10 +4,14 @@
 use super::archive::TableOfContents;
 use super::statements::{roles, statements};
 use crate::restore::Ownership;
+use flow::Manifest;
 use std::collections::BTreeSet;
 
 /// Kinds of entries whose statements name roles.
 pub(super) const WITH_ROLES: [&str; 4] = ["ACL", "DEFAULT ACL", "POLICY", "USER MAPPING"];
+
+/// Where a manifest says it.
+const PROPERTY: &str = "needs";
 
 /// What an archive asks of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,6 +26,38 @@ pub(super) struct Needs {
     pub(super) bound: BTreeSet<String>,
     pub(super) extensions: BTreeSet<String>,
     pub(super) tablespaces: BTreeSet<String>,
+}
+
+impl Needs {
+    /// Returns them as a property of a manifest, with its name, by which a restore asks its server before it reads anything.
+    pub(super) fn property(&self) -> (String, serde_json::Value) {
+        let value = serde_json::json!({
+            "owners": self.owners,
+            "object_owners": self.object_owners,
+            "granted": self.granted,
+            "bound": self.bound,
+            "extensions": self.extensions,
+            "tablespaces": self.tablespaces,
+        });
+        (PROPERTY.to_owned(), value)
+    }
+
+    /// Returns what a manifest says that its archive needs; nothing for one that does not say.
+    pub(super) fn of(manifest: &Manifest) -> Self {
+        let needs = manifest.facts.properties.get(PROPERTY);
+        let list = |key: &str| -> BTreeSet<String> {
+            let list = needs.and_then(|needs| needs.get(key)?.as_array());
+            list.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+        };
+        Self {
+            owners: list("owners"),
+            object_owners: list("object_owners"),
+            granted: list("granted"),
+            bound: list("bound"),
+            extensions: list("extensions"),
+            tablespaces: list("tablespaces"),
+        }
+    }
 }
 
 fn text(bytes: Option<&Vec<u8>>) -> Option<&str> {

@@ -3,6 +3,7 @@
 //! Roles and tablespaces that the dump names are made there first, so that owners and rights are tried too. All of it lies in
 //! the folder that was given; the server ends with what is returned, and where the program is killed.
 
+use super::needs::Needs;
 use super::throwaway::{self, ThrowawayServer};
 use super::{InstalledServer, PostgresEngine, installed_server, restore};
 use crate::counting::counted;
@@ -123,19 +124,15 @@ fn surroundings(installed: &InstalledServer, work: &Path, context: &Context) -> 
 
 /// Makes the roles and tablespaces that a dump names.
 fn provide(server: &ThrowawayServer, manifest: &Manifest) -> Result<(), SourceError> {
-    let needs = manifest.facts.properties.get("needs");
-    let named = |key: &str| -> BTreeSet<&str> {
-        let list = needs.and_then(|needs| needs.get(key)?.as_array());
-        list.into_iter().flatten().filter_map(serde_json::Value::as_str).collect()
-    };
+    let needs = Needs::of(manifest);
     let mut sql = String::new();
-    let roles: BTreeSet<&str> =
-        ["owners", "object_owners", "granted", "bound"].into_iter().flat_map(named).collect();
+    let roles: BTreeSet<&String> =
+        [&needs.owners, &needs.object_owners, &needs.granted, &needs.bound].into_iter().flatten().collect();
     // The system's own are there already.
-    for role in roles.into_iter().filter(|role| *role != "postgres" && !role.starts_with("pg_")) {
+    for role in roles.into_iter().filter(|role| role.as_str() != "postgres" && !role.starts_with("pg_")) {
         sql.push_str(&format!("CREATE ROLE {} SUPERUSER;\n", quoted(role)));
     }
-    for (number, tablespace) in named("tablespaces").into_iter().enumerate() {
+    for (number, tablespace) in needs.tablespaces.iter().enumerate() {
         if tablespace.starts_with("pg_") {
             continue;
         }

@@ -7,6 +7,7 @@ use super::state::{Reading, ReadyPart};
 use crate::postgres::archive::{Entry, Section, TableOfContents};
 use crate::postgres::catalog::Table;
 use crate::postgres::contents;
+use crate::postgres::needs::needs;
 use crate::postgres::session::Session;
 use flow::{
     ConsistencyPoint, Context, Digest128, Dumped, EngineKind, EntryName, Facts, Layout, Marks, SchemaObject,
@@ -143,23 +144,10 @@ pub(super) fn facts(
             ("on_standby".to_owned(), json!(moment.on_standby)),
             ("server_major".to_owned(), json!(ground.server_major)),
             ("lc_monetary".to_owned(), json!(moment.lc_monetary)),
-            ("needs".to_owned(), needs(toc)),
+            needs(toc).property(),
         ]),
         tools: BTreeMap::from([("pg_dump".to_owned(), ground.pg_dump.version.clone())]),
     }
-}
-
-/// What a server must have to take it.
-fn needs(toc: &TableOfContents) -> serde_json::Value {
-    let needs = crate::postgres::needs::needs(toc);
-    json!({
-        "owners": needs.owners,
-        "object_owners": needs.object_owners,
-        "granted": needs.granted,
-        "bound": needs.bound,
-        "extensions": needs.extensions,
-        "tablespaces": needs.tablespaces,
-    })
 }
 
 /// Which tables are loaded by another one, by their names: only the rows of all of these together are those of a restore.

@@ -232,17 +232,7 @@ impl Survey {
             ("encoding".to_owned(), json!(encoding(&self.toc))),
             ("large_objects".to_owned(), json!(self.objects)),
             ("globals".to_owned(), json!(false)),
-            (
-                "needs".to_owned(),
-                json!({
-                    "owners": needs.owners,
-                    "object_owners": needs.object_owners,
-                    "granted": needs.granted,
-                    "bound": needs.bound,
-                    "extensions": needs.extensions,
-                    "tablespaces": needs.tablespaces,
-                }),
-            ),
+            needs.property(),
         ]);
         if let Ok(major) = digits.parse::<u32>() {
             properties.insert("server_major".to_owned(), json!(major));

@@ -257,17 +257,7 @@ fn manifest(found: &Survey, sum: String, object: &str, database: &DatabaseRef, t
             properties: BTreeMap::from([
                 ("encoding".to_owned(), json!(found.encoding.as_deref().unwrap_or("UTF8"))),
                 ("globals".to_owned(), json!(false)),
-                (
-                    "needs".to_owned(),
-                    json!({
-                        "owners": needs.owners,
-                        "object_owners": needs.object_owners,
-                        "granted": needs.granted,
-                        "bound": needs.bound,
-                        "extensions": needs.extensions,
-                        "tablespaces": needs.tablespaces,
-                    }),
-                ),
+                needs.property(),
                 (SCRIPT_FORM.to_owned(), serde_json::to_value(facts).unwrap_or_default()),
             ]),
             tools: found.made_by.iter().map(|tool| ("pg_dump".to_owned(), tool.clone())).collect(),

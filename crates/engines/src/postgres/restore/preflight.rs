@@ -58,7 +58,7 @@ pub(super) fn plan(
     let needed_bytes = needed_bytes(manifest, write_bytes);
     let free_bytes = free_bytes(&mut keeper.session, &keeper.settings);
     let mut problems = problems(keeper, request, manifest, old.as_ref())?;
-    let needs = needs_of(manifest);
+    let needs = Needs::of(manifest);
     problems.extend(missing(keeper, &needs, &request.ownership)?);
     problems.extend(limits::found(keeper, manifest, &needs, &request.ownership)?);
     let stay = connected.iter().filter(|one| !one.may_end);
@@ -218,23 +218,6 @@ fn problems(
         }
     }
     Ok(found)
-}
-
-/// Returns what the manifest says that its archive needs; nothing for one that does not say.
-pub(super) fn needs_of(manifest: &Manifest) -> Needs {
-    let needs = manifest.facts.properties.get("needs");
-    let list = |key: &str| -> BTreeSet<String> {
-        let list = needs.and_then(|needs| needs.get(key)?.as_array());
-        list.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
-    };
-    Needs {
-        owners: list("owners"),
-        object_owners: list("object_owners"),
-        granted: list("granted"),
-        bound: list("bound"),
-        extensions: list("extensions"),
-        tablespaces: list("tablespaces"),
-    }
 }
 
 /// Returns those of the names that a query does not find.

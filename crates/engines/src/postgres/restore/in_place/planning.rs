@@ -6,7 +6,7 @@ use crate::postgres::needs::Needs;
 use crate::postgres::restore::keeper::Keeper;
 use crate::postgres::restore::limits;
 use crate::postgres::restore::names::beside;
-use crate::postgres::restore::preflight::{free_bytes, missing, needed_bytes, needs_of};
+use crate::postgres::restore::preflight::{free_bytes, missing, needed_bytes};
 use crate::postgres::restore::sessions;
 use crate::restore::{Ownership, RestorePlan, RestoreRequest, RestoreStep, Safety};
 use flow::{Manifest, SourceError};
@@ -29,7 +29,7 @@ pub(super) fn plan(
 ) -> Result<RestorePlan, SourceError> {
     let schemas = ground::schemas(&mut keeper.session)?;
     let mut found = problems(keeper, &schemas)?;
-    found.extend(lacking(keeper, manifest, needs_of(manifest), &request.ownership)?);
+    found.extend(lacking(keeper, manifest, Needs::of(manifest), &request.ownership)?);
     let kept: Vec<String> =
         schemas.iter().map(|schema| beside(&schema.name, "safety", request.started)).collect();
     let write_bytes = manifest.entries.iter().map(|entry| entry.size_bytes).sum();
