@@ -58,13 +58,13 @@ struct Stream<'a> {
     reply: Sender<(usize, Vec<StoredBlob>)>,
     answers: Receiver<(usize, Vec<StoredBlob>)>,
     sent: usize,
-    taste: Option<Arc<Taste>>,
+    taste: Arc<Taste>,
 }
 
 impl Stream<'_> {
     fn send(&mut self, buffer: Vec<u8>, lengths: Vec<usize>, is_last: bool) -> Result<(), ResticError> {
         self.shared.check()?;
-        let work = Work { kind: BlobKind::Data, buffer, lengths, taste: self.taste.clone() };
+        let work = Work { kind: BlobKind::Data, buffer, lengths, taste: Some(Arc::clone(&self.taste)) };
         if is_last
             && self.sent == 0
             && let Some(stored) = self.route.at_once(&work)
@@ -102,7 +102,7 @@ pub(super) fn write_stream<E>(
     let shared = route.shared;
     shared.check()?;
     let (reply, answers) = unbounded();
-    let taste = matches!(cut, Cut::ContentDefined).then(Arc::default);
+    let taste = Arc::default();
     let mut stream = Stream { shared, route, done: Vec::new(), reply, answers, sent: 0, taste };
     match *cut {
         Cut::Fixed { bytes } if (512..=FIXED_MAX_BYTES).contains(&bytes) => {

@@ -8,10 +8,17 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// The fastest level.
 pub(super) const FAST_LEVEL: i32 = 1;
-/// One blob in so many is tried.
+/// One large blob in so many is tried.
 const EVERY: u32 = 24;
+/// One smaller blob in so many.
+const EVERY_SMALL: u32 = 64;
 /// Smaller blobs are not worth a trial.
-const TRIED_BYTES_MIN: usize = 256 << 10;
+const TRIED_BYTES_MIN: usize = 32 << 10;
+/// A stream of smaller blobs than this gets its first trial later: it may end soon.
+const LARGE_BYTES: usize = 256 << 10;
+/// The first blob that is tried of large ones, and of others. Not the very first: that may be a heading, and all there is.
+const FIRST_LARGE: u32 = 1;
+const FIRST_SMALL: u32 = 8;
 
 /// What to do with a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +44,9 @@ impl Taste {
         if bytes < TRIED_BYTES_MIN {
             return Turn::Asked;
         }
-        // The first blob may be a heading, and all there is.
-        if self.blobs.fetch_add(1, Ordering::Relaxed) % EVERY == 1 {
+        let (first, every) =
+            if bytes < LARGE_BYTES { (FIRST_SMALL, EVERY_SMALL) } else { (FIRST_LARGE, EVERY) };
+        if self.blobs.fetch_add(1, Ordering::Relaxed) % every == first {
             Turn::Both
         } else if self.fast.load(Ordering::Relaxed) {
             Turn::Fast
@@ -67,11 +75,19 @@ mod tests {
         assert_eq!(turns(&taste, 3), [Turn::Asked, Turn::Both, Turn::Asked]);
         taste.learn(1000, 1005);
         assert_eq!(taste.turn(1 << 20), Turn::Fast);
-        assert_eq!(taste.turn(64 << 10), Turn::Asked, "small blobs are left alone");
+        assert_eq!(taste.turn(16 << 10), Turn::Asked, "small blobs are left alone");
         let until_next = turns(&taste, EVERY - 3);
         assert_eq!(until_next.iter().filter(|turn| **turn == Turn::Both).count(), 0);
         assert_eq!(taste.turn(1 << 20), Turn::Both, "it is looked at again");
         taste.learn(1000, 1006);
         assert_eq!(taste.turn(1 << 20), Turn::Asked);
+    }
+
+    #[test]
+    fn a_short_stream_of_small_blobs_is_never_compressed_twice() {
+        let taste = Taste::default();
+        let turns: Vec<Turn> = (0..10).map(|_| taste.turn(64 << 10)).collect();
+        assert_eq!(turns.iter().position(|turn| *turn == Turn::Both), Some(8));
+        assert_eq!(turns.iter().filter(|turn| **turn == Turn::Both).count(), 1);
     }
 }
