@@ -258,7 +258,7 @@ fn manifest(found: &Survey, sum: String, object: &str, database: &DatabaseRef, t
                 ("encoding".to_owned(), json!(found.encoding.as_deref().unwrap_or("UTF8"))),
                 ("globals".to_owned(), json!(false)),
                 needs.property(),
-                (SCRIPT_FORM.to_owned(), serde_json::to_value(facts).unwrap_or_default()),
+                (SCRIPT_FORM.to_owned(), json!(facts)),
             ]),
             tools: found.made_by.iter().map(|tool| ("pg_dump".to_owned(), tool.clone())).collect(),
         },
