@@ -89,6 +89,9 @@ pub struct RestoreRequest {
     /// Only definitions: no rows, no values of sequences, no large objects.
     #[serde(default)]
     pub schema_only: bool,
+    /// Only rows, values of sequences and large objects, added to a database whose tables are there.
+    #[serde(default)]
+    pub data_only: bool,
     /// The backup, as its id.
     pub backup: String,
     /// The repository that holds it, without secrets, for whoever continues from another host.

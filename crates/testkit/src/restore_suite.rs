@@ -100,6 +100,7 @@ fn request(target: &DatabaseRef, mode: RestoreMode) -> RestoreRequest {
         ownership: Ownership::default(),
         tables: Vec::new(),
         schema_only: false,
+        data_only: false,
         backup: "0123abcd".to_owned(),
         repository: "/backups".to_owned(),
         started: Timestamp::from_second(1_790_000_000).unwrap_or_default(),

@@ -48,6 +48,12 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     let (record, path) = choose(&records, &reference, &services.host)?;
     announce(session, &reference, &record.id, record.time);
     if record.engine.is_none() {
+        if options.data_only {
+            return Err(Failure::usage(
+                format!("`--data-only` has no effect on {}, which holds files", short(&record.id.0)),
+                "leave it out",
+            ));
+        }
         let wanted = restore_files::Wanted {
             record: &record,
             path,
@@ -109,6 +115,7 @@ fn database_restore(
         ownership: ownership(options)?,
         tables: options.table.clone(),
         schema_only: options.schema_only,
+        data_only: options.data_only,
         hooks: hooks(options, configured),
         fallback: options.fallback,
         dry_run: options.dry_run.dry_run,
@@ -130,7 +137,7 @@ fn database_restore(
     let mut refusal = None;
     let mut confirm = |planned: &Planned| {
         show_plan(session, options, planned);
-        if to_new || (!options.table.is_empty() && !options.in_place) {
+        if options.replaces_nothing() {
             return Ok(());
         }
         ask(session, options, planned).map_err(|failure| {

@@ -83,7 +83,7 @@ fn refuse_part_for_whole(options: &Options, chosen: &Chosen) -> Result<(), Failu
     let part =
         chosen.files.first().and_then(|file| Some((file, file.manifest.as_ref()?.selection.as_ref()?)));
     let Some((file, part)) = part else { return Ok(()) };
-    if options.to_new.is_some() || !options.table.is_empty() {
+    if options.to_new.is_some() || !options.table.is_empty() || options.data_only {
         return Ok(());
     }
     Err(Failure::usage(
@@ -91,7 +91,8 @@ fn refuse_part_for_whole(options: &Options, chosen: &Chosen) -> Result<(), Failu
             "{} holds a part of {} ({part}), and would take the place of the whole",
             file.file.path, chosen.database
         ),
-        "`--to-new NAME` restores it beside; `backstay list` shows files of the whole",
+        "`--to-new NAME` restores it beside, `--data-only` adds its rows to the tables that are there; `backstay list` shows \
+         files of the whole",
     ))
 }
 
@@ -171,6 +172,7 @@ fn restore(session: &Session, options: &Options, wanted: Wanted<'_>) -> Result<F
         ownership: ownership(options)?,
         tables: options.table.clone(),
         schema_only: options.schema_only,
+        data_only: options.data_only,
         hooks: hooks(options, configured),
         keys,
         fallback: options.fallback,
@@ -188,7 +190,7 @@ fn restore(session: &Session, options: &Options, wanted: Wanted<'_>) -> Result<F
     let mut refusal = None;
     let mut confirm = |planned: &Planned| {
         show_plan(session, options, planned);
-        if to_new || (!options.table.is_empty() && !options.in_place) {
+        if options.replaces_nothing() {
             return Ok(());
         }
         ask(session, options, planned).map_err(|failure| {

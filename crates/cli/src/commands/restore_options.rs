@@ -87,6 +87,13 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with_all = ["table", "in_place", "resume", "rollback"])]
     pub(super) schema_only: bool,
 
+    /// Add rows only to the tables of a database that is there, with sequence values and large objects (PostgreSQL)
+    ///
+    /// Of a backup, of an archive of pg_dump, or of SQL text, whole or of rows alone; with --table, of those tables. What is
+    /// there stays. Tables and columns that are not there, and rows that collide, end it with nothing changed.
+    #[arg(long, conflicts_with_all = ["schema_only", "to_new", "in_place", "resume", "rollback"])]
+    pub(super) data_only: bool,
+
     /// Let everything belong to the role that restores (PostgreSQL)
     #[arg(long)]
     pub(super) no_owner: bool,
@@ -146,6 +153,9 @@ pub(crate) struct Options {
 
 /// Nothing is replaced by tables that are made beside: then there is nothing to be asked for or to be kept.
 pub(super) fn refuse_without_effect(options: &Options) -> Result<(), Failure> {
+    if options.data_only {
+        return refuse_without_effect_on_rows(options);
+    }
     if options.table.is_empty() || options.in_place {
         return Ok(());
     }
@@ -154,6 +164,30 @@ pub(super) fn refuse_without_effect(options: &Options) -> Result<(), Failure> {
         Some((option, _)) => Err(Failure::usage(
             format!("`{option}` has no effect on `--table` without `--in-place`, which replaces nothing"),
             format!("leave `{option}` out, or add `--in-place` to replace the rows of the table"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Rows that are added replace nothing and belong to nobody, and come in one transaction under the eyes of those that use the
+/// database.
+fn refuse_without_effect_on_rows(options: &Options) -> Result<(), Failure> {
+    let given = [
+        ("--no-safety", options.no_safety),
+        ("--safety-dir", options.safety_dir.is_some()),
+        ("--no-owner", options.no_owner),
+        ("--role-map", !options.role_map.is_empty()),
+        ("--create-roles", options.create_roles),
+        ("--stop-command", options.stop_command.is_some()),
+        ("--start-command", options.start_command.is_some()),
+        ("--health-url", options.health_url.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((option, _)) => Err(Failure::usage(
+            format!(
+                "`{option}` has no effect on `--data-only`, which adds rows in one transaction and replaces nothing"
+            ),
+            format!("leave `{option}` out"),
         )),
         None => Ok(()),
     }
@@ -176,7 +210,7 @@ pub(super) fn ownership(options: &Options) -> Result<Ownership, Failure> {
 }
 
 pub(super) fn safety(session: &Session, options: &Options, configured: Option<&config::Target>) -> Safety {
-    if options.no_safety || options.to_new.is_some() {
+    if options.no_safety || options.to_new.is_some() || options.data_only {
         return Safety::None;
     }
     // Tables stay where they are: a folder of the configuration is for files.
@@ -197,8 +231,9 @@ pub(super) fn hooks(options: &Options, configured: Option<&config::Target>) -> H
     let shell = |command: &Option<String>| {
         command.as_ref().map(|text| vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()])
     };
-    // Single tables are brought back under the eyes of those that use the database.
-    let own = configured.map(|target| &target.restore).filter(|_| options.table.is_empty());
+    // Single tables, and rows alone, are brought back under the eyes of those that use the database.
+    let is_whole = options.table.is_empty() && !options.data_only;
+    let own = configured.map(|target| &target.restore).filter(|_| is_whole);
     Hooks {
         stop: shell(&options.stop_command).or_else(|| own.and_then(|own| own.stop.clone())),
         start: shell(&options.start_command).or_else(|| own.and_then(|own| own.start.clone())),
@@ -212,6 +247,11 @@ impl Options {
     pub(super) fn verifies(&self, session: &Session) -> Result<bool, Failure> {
         let by_variable = session.switch("BACKUP_VERIFY_RESTORE")?;
         Ok(!self.no_verify && by_variable.unwrap_or(session.settings.restoration.verify))
+    }
+
+    /// Tells whether nothing that is there is changed: then there is nothing to be asked.
+    pub(super) fn replaces_nothing(&self) -> bool {
+        self.to_new.is_some() || (!self.table.is_empty() && !self.in_place && !self.data_only)
     }
 
     /// Returns what is to be restored, as it was written.

@@ -14,10 +14,7 @@ use std::path::Path;
 
 pub(super) fn show_plan(session: &Session, options: &Options, planned: &Planned) {
     // Whoever is asked sees what about, also where they want quiet.
-    let answered = session.globals.yes
-        || options.confirm.is_some()
-        || options.to_new.is_some()
-        || (!options.table.is_empty() && !options.in_place);
+    let answered = session.globals.yes || options.confirm.is_some() || options.replaces_nothing();
     let say = |line: &str| match answered {
         true => session.console.say(line),
         false => session.console.note(line),

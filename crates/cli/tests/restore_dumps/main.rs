@@ -4,6 +4,7 @@
 
 mod folders;
 mod postgres;
+mod rows;
 mod sqlite;
 #[path = "../support/mod.rs"]
 mod support;

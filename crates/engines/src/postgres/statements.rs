@@ -283,6 +283,31 @@ pub(super) fn names_of(list: &str) -> Vec<String> {
     tokens(list).iter().filter_map(Token::name).collect()
 }
 
+/// Returns the names of the list in brackets that a text begins with; `None` where it begins with none, or that has no end.
+pub(super) fn leading_names(text: &str) -> Option<Vec<String>> {
+    let all = tokens(text);
+    let (first, rest) = all.split_first()?;
+    let end = rest.iter().position(|token| token.piece == Piece::Sign(')'))?;
+    let names = rest[..end].iter().filter_map(Token::name);
+    (first.piece == Piece::Sign('(')).then(|| names.collect())
+}
+
+/// Returns what a `SELECT pg_catalog.setval(…)` sets: the name as statements have it, the value, and whether that was given
+/// out; `None` where the statement is another one.
+pub(super) fn sequence_value(statement: &str) -> Option<(String, i64, bool)> {
+    let call = after_word(statement, "setval")?.strip_prefix('(')?.trim_start();
+    let escapes = call.starts_with(['E', 'e']);
+    let text = if escapes { &call[1..] } else { call };
+    let end = end_of_quote(text.starts_with('\'').then_some(text)?, 0, b'\'', escapes);
+    let name = text.get(1..end - 1)?.replace("''", "'");
+    let name = if escapes { name.replace("\\\\", "\\") } else { name };
+    let rest = text[end..].trim_end().trim_end_matches(';').trim_end().strip_suffix(')')?;
+    let mut values = rest.trim_start().strip_prefix(',')?.split(',').map(str::trim);
+    let value = values.next()?.trim_matches('\'').parse().ok()?;
+    let called = values.next().is_none_or(|called| called.trim_matches('\'').starts_with('t'));
+    Some((name, value, called))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -353,6 +378,23 @@ mod tests {
         );
         assert_eq!(renamed_after("SELECT 1", "INDEX", "n"), None);
         assert_eq!(names_of("(\"a, b\", c, \"d\"\"\")"), ["a, b", "c", "d\""]);
+    }
+
+    #[test]
+    fn lists_and_values_are_read() {
+        assert_eq!(leading_names(" (a, \"b)\", C) VALUES (1").unwrap(), ["a", "b)", "c"]);
+        assert_eq!(leading_names("VALUES (1)"), None);
+        assert_eq!(leading_names("(a, b"), None);
+        let value = |text| sequence_value(text).unwrap();
+        assert_eq!(
+            value("SELECT pg_catalog.setval('public.s', 5, true);\n"),
+            ("public.s".to_owned(), 5, true)
+        );
+        assert_eq!(
+            value("SELECT pg_catalog.setval('\"My s\".\"it''s\"', -5, false)"),
+            ("\"My s\".\"it's\"".to_owned(), -5, false)
+        );
+        assert_eq!(sequence_value("SELECT pg_catalog.lo_create('5')"), None);
     }
 
     #[test]

@@ -162,6 +162,7 @@ fn fill(
         ownership: Ownership::default(),
         tables: vec![],
         schema_only: false,
+        data_only: false,
         backup: object.to_owned(),
         repository: object.to_owned(),
         started: Timestamp::now(),

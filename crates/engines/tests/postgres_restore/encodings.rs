@@ -65,6 +65,7 @@ pub(crate) fn restore_request(url: &str, name: &str, mode: RestoreMode) -> Resto
         ownership: Ownership::default(),
         tables: Vec::new(),
         schema_only: false,
+        data_only: false,
         backup: "0123abcd".to_owned(),
         repository: "/backups".to_owned(),
         started: "2026-11-21T02:00:00Z".parse().unwrap(),

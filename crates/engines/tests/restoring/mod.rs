@@ -135,6 +135,7 @@ impl Stage {
             ownership: Ownership::default(),
             tables: Vec::new(),
             schema_only: false,
+            data_only: false,
             backup: "1234abcd".to_owned(),
             repository: "/backups".to_owned(),
             started: "2026-11-21T02:00:00Z".parse().unwrap(),

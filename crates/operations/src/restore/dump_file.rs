@@ -53,6 +53,8 @@ pub struct DumpRestoreOptions {
     pub tables: Vec<String>,
     /// Definitions without rows.
     pub schema_only: bool,
+    /// Rows without definitions, added to tables that are there.
+    pub data_only: bool,
     /// Commands and checks around the swap.
     pub hooks: Hooks,
     /// By what encrypted files are read.
@@ -120,6 +122,7 @@ fn attempt(
         ownership: options.ownership.clone(),
         tables: options.tables.clone(),
         schema_only: options.schema_only,
+        data_only: options.data_only,
         backup: file.path.clone(),
         repository: format!("{LOCATION}{}", opened.sha256),
         started: Timestamp::now(),

@@ -40,6 +40,8 @@ pub struct RestoreOptions {
     pub tables: Vec<String>,
     /// Definitions without rows.
     pub schema_only: bool,
+    /// Rows without definitions, added to tables that are there.
+    pub data_only: bool,
     /// Commands and checks around the swap.
     pub hooks: Hooks,
     /// Takes the next older backup where this one is damaged.
@@ -89,14 +91,16 @@ pub(super) fn choose(
 /// What a part of a database leaves out would be gone where it takes the place of the whole.
 fn refuse_part_for_whole(record: &BackupRecord, options: &RestoreOptions) -> Result<(), OperationError> {
     let Some(part) = &record.selection else { return Ok(()) };
-    if matches!(options.destination, Destination::New(_)) || !options.tables.is_empty() {
+    let replaces = !matches!(options.destination, Destination::New(_)) && options.tables.is_empty();
+    if !replaces || options.data_only {
         return Ok(());
     }
     let id = short(&record.id.0);
     Err(OperationError::usage(
         format!("{id} holds a part of {} ({part}), and would take the place of the whole", record.database),
         format!(
-            "`backstay restore {id} --to-new NAME` restores it beside; `backstay list` shows backups of the whole"
+            "`backstay restore {id} --to-new NAME` restores it beside, `--data-only` adds its rows to the tables that are \
+             there; `backstay list` shows backups of the whole"
         ),
     ))
 }
@@ -161,6 +165,7 @@ pub(super) fn plan(
         ownership: options.ownership.clone(),
         tables: options.tables.clone(),
         schema_only: options.schema_only,
+        data_only: options.data_only,
         backup: record.id.0.clone(),
         repository: services.repository.location(),
         started: Timestamp::now(),
@@ -188,6 +193,14 @@ pub(super) fn plan_request(
         return Err(OperationError::usage(
             format!("`--schema-only` has no effect on a backup of {kind}, which is restored as a whole"),
             "leave it out".to_owned(),
+        ));
+    }
+    if request.data_only && kind != EngineKind::Postgres {
+        return Err(OperationError::usage(
+            format!("`--data-only` cannot be had of a backup of {kind}, which is restored as a whole"),
+            "restore it beside by `--to-new PATH`, then take rows over: ATTACH 'PATH' AS old; INSERT INTO t SELECT * FROM \
+             old.t"
+                .to_owned(),
         ));
     }
     let engine = services.engines.get(kind)?;

@@ -179,6 +179,7 @@ fn restore_newest(services: &Services, place: &str) -> Result<Report<RestoreBody
         ownership: Ownership::default(),
         tables: Vec::new(),
         schema_only: false,
+        data_only: false,
         hooks: Hooks::default(),
         fallback: false,
         dry_run: false,

@@ -106,13 +106,6 @@ fn refuse(found: &Survey, object: &str) -> Result<(), SourceError> {
     if found.content == 0 {
         return Err(damaged(object, "it makes nothing at all: so looks a dump of an empty database"));
     }
-    if found.tables == 0 && !found.loaded.is_empty() {
-        return unsupported(
-            "it holds rows and no definitions of their tables, which a new database does not have".to_owned(),
-            "restore a dump with definitions; `psql -X -1 -v ON_ERROR_STOP=1 -f FILE` adds these rows to the tables of a \
-             database that has them",
-        );
-    }
     Ok(())
 }
 
@@ -234,7 +227,14 @@ fn manifest(found: &Survey, sum: String, object: &str, database: &DatabaseRef, t
         .into_iter()
         .filter_map(|(name, size_bytes, rows)| Some(entry(EntryName::new(name).ok()?, size_bytes, rows)));
     let needs = &found.needs;
-    let facts = ScriptFacts { loaded: found.loaded.clone(), is_certain: found.is_certain, sum };
+    let facts = ScriptFacts {
+        loaded: found.loaded.clone(),
+        is_certain: found.is_certain,
+        columns: found.columns.clone(),
+        tables: found.tables,
+        unclear: found.unclear.clone(),
+        sum,
+    };
     let tables = found.loaded.iter().map(|(name, rows)| TableFacts {
         name: name.split('"').collect::<Vec<_>>().join(""),
         rows: *rows,

@@ -13,6 +13,12 @@ use flow::{BackupReader, Context, Event, SourceError, SourceErrorKind};
 use tokio_postgres::error::SqlState;
 
 const CHUNK_BYTES: usize = 512 << 10;
+/// What mends rows that collide with those that are there.
+pub(super) const COLLIDES: &str = "such rows are there already: name the tables that lack theirs by \
+     `--table`; of a backup or an archive, `--table TABLE --in-place` replaces the rows of a table and keeps a copy";
+/// What mends rows that point to others which are nowhere.
+pub(super) const POINTS_NOWHERE: &str =
+    "the rows that it points to must be there before, or come with it: name that table too";
 
 /// How rows are filled in.
 pub(super) struct Filling<'a> {
@@ -24,6 +30,8 @@ pub(super) struct Filling<'a> {
     pub(super) object: &'a str,
     /// Whether rows are read back and compared.
     pub(super) verify: bool,
+    /// Whether rows are added to those that are there.
+    pub(super) adds: bool,
 }
 
 /// The table that is filled.
@@ -86,8 +94,11 @@ impl Filling<'_> {
     ) -> Result<u64, RestoreError> {
         let told = |error: &tokio_postgres::Error| {
             let made = failure::server(self.object, &format!("the rows of {shown} cannot be loaded"), error);
+            let collides = [&SqlState::UNIQUE_VIOLATION, &SqlState::EXCLUSION_VIOLATION];
             match failure::is(error, &[&SqlState::FOREIGN_KEY_VIOLATION]) {
+                true if self.adds => made.with_hint(POINTS_NOWHERE),
                 true => made.with_hint("restore the table that it points to as well, by another `--table`"),
+                false if self.adds && failure::is(error, &collides) => made.with_hint(COLLIDES),
                 false => made,
             }
         };

@@ -29,6 +29,7 @@ mod read_back;
 mod record;
 mod roles;
 mod rollback;
+mod rows_only;
 pub(super) mod safety;
 mod scratch;
 mod script;
@@ -70,20 +71,11 @@ pub(super) fn begin(
         let message = "its safety copy stays at the server, and cannot be kept in a folder".to_owned();
         return refuse(message, "leave `--safety-dir` out");
     }
-    let asked = [
-        ("--table", !request.tables.is_empty()),
-        ("--in-place", request.mode == RestoreMode::InPlace),
-        ("--schema-only", request.schema_only),
-    ];
-    if is_script(manifest)
-        && let Some((option, _)) = asked.iter().find(|(_, asked)| *asked)
-    {
-        let message =
-            format!("SQL text is restored as a whole and by a swap: `{option}` cannot be had of it");
-        let hint = "restore it to a new database first and take the table from there, or use an archive, as `pg_dump -Fc` \
-                    writes it";
-        return refuse(message, hint);
+    if request.data_only {
+        return rows_only::begin(request, manifest, context);
     }
+    rows_only::refuse_alone(manifest)?;
+    refuse_of_script(request, manifest)?;
     if !request.tables.is_empty() {
         return chosen::begin(request, manifest, context);
     }
@@ -119,6 +111,23 @@ pub(super) fn begin(
         over: false,
     };
     Ok(Box::new(PostgresRestore(job)))
+}
+
+/// SQL text makes all of its database, in another one beside.
+fn refuse_of_script(request: &RestoreRequest, manifest: &Manifest) -> Result<(), SourceError> {
+    let asked = [
+        ("--table", !request.tables.is_empty()),
+        ("--in-place", request.mode == RestoreMode::InPlace),
+        ("--schema-only", request.schema_only),
+    ];
+    let Some((option, _)) = asked.iter().find(|(_, asked)| *asked).filter(|_| is_script(manifest)) else {
+        return Ok(());
+    };
+    let message = format!("SQL text is restored as a whole and by a swap: `{option}` cannot be had of it");
+    let hint = "restore it to a new database first and take the table from there, or use an archive, as `pg_dump -Fc` \
+                writes it; `--data-only` adds rows of chosen tables to those that are there";
+    let object = request.target.connection.as_str();
+    Err(SourceError::new(SourceErrorKind::Invalid, object, message).with_hint(hint))
 }
 
 /// Returns the restores that lie unfinished beside a database, a running one too.

@@ -16,6 +16,15 @@ pub(in crate::postgres) struct ScriptFacts {
     pub(in crate::postgres) loaded: BTreeMap<String, Option<u64>>,
     /// Whether nothing but what is counted changes rows.
     pub(in crate::postgres) is_certain: bool,
+    /// The columns that the rows of each table name, where they name some.
+    #[serde(default)]
+    pub(in crate::postgres) columns: BTreeMap<String, Vec<String>>,
+    /// How many tables it makes.
+    #[serde(default)]
+    pub(in crate::postgres) tables: u64,
+    /// The first statement that changes rows in a way that does not show, with its line.
+    #[serde(default)]
+    pub(in crate::postgres) unclear: Option<(u64, String)>,
     /// The XXH3-128 of the text.
     pub(in crate::postgres) sum: String,
 }

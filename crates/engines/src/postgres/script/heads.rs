@@ -190,8 +190,26 @@ pub(in crate::postgres) fn shown(statement: &[u8]) -> String {
     }
 }
 
+/// Returns the table into which a `COPY` or an `INSERT` puts rows, as statements quote it, and what follows its name.
+pub(in crate::postgres) fn filled(text: &str, meaning: Meaning) -> Option<(String, &str)> {
+    let rest = match meaning {
+        Meaning::Copy => text.get(4..)?,
+        Meaning::Insert => {
+            let rest = text.get(6..)?.trim_start();
+            rest.get(..4).filter(|word| word.eq_ignore_ascii_case("INTO")).and_then(|_| rest.get(4..))?
+        }
+        _ => return None,
+    };
+    leading_relation(rest).map(|(quoted, _, behind)| (quoted, behind))
+}
+
 /// Returns the relation that stands at the beginning of a text: as statements quote it, and as a person writes it.
-pub(super) fn relation(text: &str) -> Option<(String, String)> {
+#[cfg(test)]
+fn relation(text: &str) -> Option<(String, String)> {
+    leading_relation(text).map(|(quoted, plain, _)| (quoted, plain))
+}
+
+fn leading_relation(text: &str) -> Option<(String, String, &str)> {
     let (mut quoted, mut plain, mut rest) = (String::new(), String::new(), text.trim_start());
     loop {
         let (name, behind) = match rest.strip_prefix('"') {
@@ -217,7 +235,7 @@ pub(super) fn relation(text: &str) -> Option<(String, String)> {
                 plain.push('.');
                 rest = behind;
             }
-            None => return Some((quoted, plain)),
+            None => return Some((quoted, plain, behind)),
         }
     }
 }

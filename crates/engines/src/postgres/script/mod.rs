@@ -14,7 +14,7 @@ mod survey;
 mod words;
 
 pub(super) use facts::{SCRIPT_ENTRY, SCRIPT_FORM, ScriptFacts, is_script};
-pub(super) use heads::{Meaning, meaning, shown};
+pub(super) use heads::{Meaning, filled, meaning, shown};
 pub(super) use lines::{CopyLines, columns_of};
 pub(super) use passing::Passing;
 pub(super) use reader::{Broken, Keep, Piece, ScriptReader};

@@ -2,12 +2,12 @@
 //!
 //! Counts and names are kept, never rows, so memory grows with the number of tables and roles alone.
 
-use super::heads::{Meaning, meaning, relation, shown};
+use super::heads::{Meaning, filled, meaning, shown};
 use super::lines::{CopyLines, columns_of};
 use super::reader::{Broken, Keep, Piece, ScriptReader};
 use super::setting::setting;
 use crate::postgres::needs::Needs;
-use crate::postgres::statements::{after_word, database_of, name_after, owner, roles};
+use crate::postgres::statements::{after_word, database_of, leading_names, name_after, owner, roles};
 use std::collections::BTreeMap;
 use std::io::Read;
 
@@ -27,8 +27,12 @@ pub(in crate::postgres) struct Survey {
     pub(in crate::postgres) rows: u64,
     /// The rows of each table, by its name as statements quote it; `None` where that cannot be told.
     pub(in crate::postgres) loaded: BTreeMap<String, Option<u64>>,
+    /// The columns that the rows of each table name, where they name some.
+    pub(in crate::postgres) columns: BTreeMap<String, Vec<String>>,
     /// Whether nothing but what is counted changes rows.
     pub(in crate::postgres) is_certain: bool,
+    /// The first statement that changes rows in a way that does not show, with its line.
+    pub(in crate::postgres) unclear: Option<(u64, String)>,
     /// Whether the closing line of a tool says that it is whole.
     pub(in crate::postgres) is_closed: bool,
     /// Whether it is one of all databases of a server.
@@ -124,19 +128,22 @@ impl Survey {
             Meaning::Setting => self.set(&text),
             Meaning::Encoding => self.encode(&text),
             Meaning::Begin => self.transaction = Some(line),
-            Meaning::End => self.transaction = None,
+            Meaning::End => {
+                self.transaction = None;
+                self.end(line, &text);
+            }
             Meaning::Insert => {
                 let rows = reader.inserted();
                 self.rows += rows.unwrap_or(1);
-                self.load(text.get(6..).and_then(behind_into), rows);
+                self.load(line, (&text, meaning), rows);
             }
             Meaning::Copy => {
                 let columns = columns_of(text.as_bytes()).unwrap_or_default();
                 let rows = rows(reader, columns, line)?;
                 self.rows += rows;
-                self.load(text.get(4..).and_then(relation), Some(rows));
+                self.load(line, (&text, meaning), Some(rows));
             }
-            Meaning::Changes => self.is_certain = false,
+            Meaning::Changes => self.changes(line, &text),
             Meaning::Outside => {
                 self.outside.get_or_insert_with(|| (line, shown(text.as_bytes())));
             }
@@ -154,13 +161,34 @@ impl Survey {
         Ok(())
     }
 
-    fn load(&mut self, table: Option<(String, String)>, rows: Option<u64>) {
-        let Some((name, _)) = table else {
-            self.is_certain = false;
-            return;
+    fn load(&mut self, line: u64, (text, meaning): (&str, Meaning), rows: Option<u64>) {
+        let Some((name, behind)) = filled(text, meaning) else {
+            return self.changes(line, text);
         };
+        if !self.loaded.contains_key(&name) {
+            let is_query = |names: &Vec<String>| {
+                names.first().is_some_and(|first| ["select", "with", "values", "table"].contains(&&**first))
+            };
+            let columns = leading_names(behind).filter(|names| !is_query(names));
+            self.columns.extend(columns.map(|columns| (name.clone(), columns)));
+        }
         let known = self.loaded.entry(name).or_insert(Some(0));
         *known = known.zip(rows).map(|(known, rows)| known + rows);
+    }
+
+    fn changes(&mut self, line: u64, text: &str) {
+        self.is_certain = false;
+        self.unclear.get_or_insert_with(|| (line, shown(text.as_bytes())));
+    }
+
+    /// Takes the end of a transaction: one that takes back what it did makes the rows before it none.
+    fn end(&mut self, line: u64, text: &str) {
+        let commits = ["COMMIT", "END"]
+            .iter()
+            .any(|word| text.get(..word.len()).is_some_and(|first| first.eq_ignore_ascii_case(word)));
+        if !commits {
+            self.unclear.get_or_insert_with(|| (line, shown(text.as_bytes())));
+        }
     }
 
     fn set(&mut self, text: &str) {
@@ -256,11 +284,6 @@ impl Survey {
         self.loaded.retain(|name, _| is_read(name));
         Ok(self)
     }
-}
-
-fn behind_into(text: &str) -> Option<(String, String)> {
-    let rest = text.trim_start();
-    relation(rest.get(..4).filter(|word| word.eq_ignore_ascii_case("INTO")).and_then(|_| rest.get(4..))?)
 }
 
 fn named(text: &str) -> impl Iterator<Item = String> {

@@ -7,23 +7,23 @@ use flow::SourceError;
 
 /// A foreign key that points to a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Key {
+pub(in crate::postgres::restore) struct Key {
     /// The table that has it, for statements.
-    pub(super) table: String,
-    pub(super) name: String,
+    pub(in crate::postgres::restore) table: String,
+    pub(in crate::postgres::restore) name: String,
     /// As the server writes it.
-    pub(super) definition: String,
-    pub(super) comment: Option<String>,
+    pub(in crate::postgres::restore) definition: String,
+    pub(in crate::postgres::restore) comment: Option<String>,
 }
 
 /// A trigger of a table that acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Trigger {
+pub(in crate::postgres::restore) struct Trigger {
     /// Its table, for statements.
-    pub(super) table: String,
-    pub(super) name: String,
+    pub(in crate::postgres::restore) table: String,
+    pub(in crate::postgres::restore) name: String,
     /// As `pg_trigger` has it.
-    pub(super) enabled: char,
+    pub(in crate::postgres::restore) enabled: char,
 }
 
 /// The tables and their partitions.
@@ -36,7 +36,10 @@ const NAME: &str = "'\"' || replace(n.nspname::text, '\"', '\"\"') || '\".\"' ||
 
 /// Returns the foreign keys that point to tables, those of the tables themselves too. Of a partitioned table's key the
 /// one of the whole stands for all.
-pub(super) fn keys(session: &mut Session, oids: &[u32]) -> Result<Vec<Key>, SourceError> {
+pub(in crate::postgres::restore) fn keys(
+    session: &mut Session,
+    oids: &[u32],
+) -> Result<Vec<Key>, SourceError> {
     let sql = format!(
         "{FAMILY} SELECT {NAME}, k.conname::text, pg_catalog.pg_get_constraintdef(k.oid),
            pg_catalog.obj_description(k.oid, 'pg_constraint')
@@ -57,7 +60,10 @@ pub(super) fn keys(session: &mut Session, oids: &[u32]) -> Result<Vec<Key>, Sour
 }
 
 /// Returns the triggers that would act while tables are emptied and filled.
-pub(super) fn triggers(session: &mut Session, oids: &[u32]) -> Result<Vec<Trigger>, SourceError> {
+pub(in crate::postgres::restore) fn triggers(
+    session: &mut Session,
+    oids: &[u32],
+) -> Result<Vec<Trigger>, SourceError> {
     let sql = format!(
         "{FAMILY} SELECT {NAME}, t.tgname::text, t.tgenabled::text FROM pg_catalog.pg_trigger t
          JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -73,7 +79,10 @@ pub(super) fn triggers(session: &mut Session, oids: &[u32]) -> Result<Vec<Trigge
 }
 
 /// Returns the materialized views that are made from tables, through other views too, for statements.
-pub(super) fn stale_views(session: &mut Session, oids: &[u32]) -> Result<Vec<String>, SourceError> {
+pub(in crate::postgres::restore) fn stale_views(
+    session: &mut Session,
+    oids: &[u32],
+) -> Result<Vec<String>, SourceError> {
     let sql = format!(
         "WITH RECURSIVE up AS (
            SELECT unnest($1::oid[]) AS oid
@@ -90,7 +99,10 @@ pub(super) fn stale_views(session: &mut Session, oids: &[u32]) -> Result<Vec<Str
 }
 
 /// Returns who holds locks on tables.
-pub(super) fn users(session: &mut Session, oids: &[u32]) -> Result<Vec<String>, SourceError> {
+pub(in crate::postgres::restore) fn users(
+    session: &mut Session,
+    oids: &[u32],
+) -> Result<Vec<String>, SourceError> {
     let sql = format!(
         "{FAMILY} SELECT DISTINCT a.pid, coalesce(a.usename::text, '?'), coalesce(a.application_name, ''),
            coalesce(to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'), '?')
@@ -110,7 +122,10 @@ pub(super) fn users(session: &mut Session, oids: &[u32]) -> Result<Vec<String>, 
 }
 
 /// Returns the room that tables take, with all that belongs to them.
-pub(super) fn size_bytes(session: &mut Session, oids: &[u32]) -> Result<u64, SourceError> {
+pub(in crate::postgres::restore) fn size_bytes(
+    session: &mut Session,
+    oids: &[u32],
+) -> Result<u64, SourceError> {
     let sql =
         format!("{FAMILY} SELECT coalesce(sum(pg_catalog.pg_total_relation_size(oid)), 0)::int8 FROM family");
     let row = session.query_one(&sql, &[&oids])?;
@@ -120,9 +135,9 @@ pub(super) fn size_bytes(session: &mut Session, oids: &[u32]) -> Result<u64, Sou
 
 /// Something that would refuse the replacement, and what mends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Blocker {
-    pub(super) message: String,
-    pub(super) hint: String,
+pub(in crate::postgres::restore) struct Blocker {
+    pub(in crate::postgres::restore) message: String,
+    pub(in crate::postgres::restore) hint: String,
 }
 
 fn blocker(message: String, hint: impl Into<String>) -> Blocker {
@@ -130,7 +145,10 @@ fn blocker(message: String, hint: impl Into<String>) -> Blocker {
 }
 
 /// Returns what stands in the way whatever the backup has.
-pub(super) fn of(session: &mut Session, live: &Live) -> Result<Vec<Blocker>, SourceError> {
+pub(in crate::postgres::restore) fn of(
+    session: &mut Session,
+    live: &Live,
+) -> Result<Vec<Blocker>, SourceError> {
     let shown = live.shown();
     if !['r', 'p'].contains(&live.kind) {
         let what = match live.kind {
@@ -212,7 +230,7 @@ fn rights(session: &mut Session, live: &Live) -> Result<Vec<Blocker>, SourceErro
 }
 
 /// Returns what stands in the way because columns have changed: `columns` are those of the backup's rows, in brackets.
-pub(super) fn of_columns(
+pub(in crate::postgres::restore) fn of_columns(
     session: &mut Session,
     live: &Live,
     columns: &[String],

@@ -6,24 +6,24 @@ use flow::{SourceError, SourceErrorKind};
 use std::collections::BTreeMap;
 
 /// The items of a backup.
-pub(super) struct Contents {
+pub(in crate::postgres::restore) struct Contents {
     /// In the archive's order.
-    pub(super) items: Vec<Item>,
+    pub(in crate::postgres::restore) items: Vec<Item>,
     by_id: BTreeMap<i32, usize>,
 }
 
 impl Contents {
-    pub(super) fn new(items: Vec<Item>) -> Self {
+    pub(in crate::postgres::restore) fn new(items: Vec<Item>) -> Self {
         let by_id = items.iter().enumerate().map(|(at, item)| (item.id, at)).collect();
         Self { items, by_id }
     }
 
-    pub(super) fn get(&self, id: i32) -> Option<&Item> {
+    pub(in crate::postgres::restore) fn get(&self, id: i32) -> Option<&Item> {
         self.by_id.get(&id).and_then(|at| self.items.get(*at))
     }
 
     /// Returns the table that a person means, by its name with its schema or without.
-    pub(super) fn table(&self, name: &str, object: &str) -> Result<&Item, SourceError> {
+    pub(in crate::postgres::restore) fn table(&self, name: &str, object: &str) -> Result<&Item, SourceError> {
         let invalid = |message: String, hint: &str| {
             Err(SourceError::new(SourceErrorKind::Invalid, object, message).with_hint(hint))
         };
@@ -40,7 +40,7 @@ impl Contents {
     }
 
     /// Returns the partitions of a table, those of partitions too; nothing for one that has none.
-    pub(super) fn partitions(&self, root: &Item) -> Vec<&Item> {
+    pub(in crate::postgres::restore) fn partitions(&self, root: &Item) -> Vec<&Item> {
         let mut found: Vec<&Item> = Vec::new();
         let mut waiting = vec![root];
         while let Some(parent) = waiting.pop() {
@@ -69,12 +69,12 @@ impl Contents {
     }
 
     /// Returns the rows of a table itself, without those of its partitions.
-    pub(super) fn rows_of(&self, table: &Item) -> Option<&Item> {
+    pub(in crate::postgres::restore) fn rows_of(&self, table: &Item) -> Option<&Item> {
         self.items.iter().find(|item| item.has_rows() && item.schema == table.schema && item.tag == table.tag)
     }
 
     /// Returns what holds the rows of a table: of a partitioned one each of its partitions.
-    pub(super) fn filled<'a>(
+    pub(in crate::postgres::restore) fn filled<'a>(
         &'a self,
         table: &'a Item,
         object: &str,

@@ -5,12 +5,13 @@
 //! failure or a crash leaves nothing, so there is no record and nothing to be continued.
 
 mod beside;
-mod blockers;
-mod contents;
+pub(super) mod blockers;
+pub(super) mod contents;
+pub(super) mod locking;
 mod own;
-mod planning;
-mod replace;
-mod stage;
+pub(super) mod planning;
+pub(super) mod replace;
+pub(super) mod stage;
 mod there;
 
 use super::ending;
@@ -225,6 +226,7 @@ impl ChosenRestore {
                 encoding: &encoding,
                 object: &object,
                 verify: request.verify,
+                adds: false,
             },
             request: &request,
             told: &mut told,

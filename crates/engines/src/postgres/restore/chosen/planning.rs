@@ -81,7 +81,7 @@ pub(super) fn plan(
 
 /// Returns about how many bytes of the backup chosen tables are, by their part of the rows: which entry holds which of them
 /// is known when the backup is read. Where their rows are not known, that is all of it.
-fn share(total: u64, tables: &[TableFacts], chosen: &[String]) -> u64 {
+pub(in crate::postgres::restore) fn share(total: u64, tables: &[TableFacts], chosen: &[String]) -> u64 {
     let all: u64 = tables.iter().filter_map(|table| table.rows).sum();
     let is_called = |name: &str, wanted: &str| {
         name == wanted || name.rsplit_once('.').is_some_and(|(_, own)| own == wanted)

@@ -6,8 +6,9 @@
 //! taken off while it is filled and put on again, with all rows checked; where those do not fit, nothing is done at all.
 
 use super::blockers::{self, Key, Trigger};
+use super::locking;
 use super::own::columns;
-use super::stage::{LOCK_TIMEOUT, Live, Stage, listed, relation};
+use super::stage::{Live, Stage, listed, relation};
 use crate::postgres::failure;
 use crate::postgres::restore::closing;
 use crate::postgres::restore::fill::Place;
@@ -69,7 +70,7 @@ pub(super) fn make(stage: &mut Stage<'_>, tables: &[Replaced<'_>]) -> Result<Vec
 }
 
 /// A table that others inherit from is meant without those; a partitioned one with its partitions.
-fn only(live: &Live) -> String {
+pub(in crate::postgres::restore) fn only(live: &Live) -> String {
     match live.kind {
         'p' => live.quoted(),
         _ => format!("ONLY {}", live.quoted()),
@@ -80,25 +81,8 @@ fn only(live: &Live) -> String {
 fn lock(stage: &mut Stage<'_>, tables: &[Replaced<'_>], keys: &[Key]) -> Result<(), SourceError> {
     let mut names: Vec<String> = tables.iter().map(|table| only(&table.live)).collect();
     names.extend(keys.iter().map(|key| key.table.clone()));
-    names.sort();
-    names.dedup();
-    let sql = format!(
-        "SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE",
-        names.join(", ")
-    );
-    let Err(error) = stage.session.try_execute(&sql)? else { return Ok(()) };
-    if !failure::is(&error, &[&SqlState::LOCK_NOT_AVAILABLE, &SqlState::T_R_DEADLOCK_DETECTED]) {
-        let action = format!("{} cannot be locked", names.join(", "));
-        return Err(failure::server(stage.object(), &action, &error));
-    }
-    stage.session.execute("ROLLBACK")?;
     let oids: Vec<u32> = tables.iter().map(|table| table.live.oid).collect();
-    let users = blockers::users(stage.session, &oids)?;
-    let by = if users.is_empty() { String::new() } else { format!(" by {}", listed(&users)) };
-    let message = format!("{} was in use for {LOCK_TIMEOUT}{by}", names.join(", "));
-    Err(stage.error(SourceErrorKind::InUse, message).with_hint(
-        "wait until that has ended, or end it (SELECT pg_terminate_backend(PID)), then run it again",
-    ))
+    locking::lock(stage, names, "ACCESS EXCLUSIVE", &oids)
 }
 
 /// Copies what a table holds, and returns the copy's name.
@@ -198,11 +182,11 @@ fn sequences(stage: &mut Stage<'_>, table: &Item) -> Result<(), SourceError> {
 }
 
 impl Trigger {
-    fn off(&self) -> String {
+    pub(in crate::postgres::restore) fn off(&self) -> String {
         format!("ALTER TABLE ONLY {} DISABLE TRIGGER {}", self.table, quoted(&self.name))
     }
 
-    fn on(&self) -> String {
+    pub(in crate::postgres::restore) fn on(&self) -> String {
         let mode = match self.enabled {
             'R' => "ENABLE REPLICA",
             'A' => "ENABLE ALWAYS",
@@ -213,11 +197,11 @@ impl Trigger {
 }
 
 impl Key {
-    fn off(&self) -> String {
+    pub(in crate::postgres::restore) fn off(&self) -> String {
         format!("ALTER TABLE {} DROP CONSTRAINT {}", self.table, quoted(&self.name))
     }
 
-    fn on(&self) -> String {
+    pub(in crate::postgres::restore) fn on(&self) -> String {
         let name = quoted(&self.name);
         let mut sql = format!("ALTER TABLE {} ADD CONSTRAINT {name} {}", self.table, self.definition);
         if let Some(comment) = &self.comment {

@@ -10,40 +10,44 @@ use crate::restore::RestoreRequest;
 use flow::{Finding, Severity, SourceError, SourceErrorKind};
 
 /// How long a lock is waited for that others have to give up first: whoever comes later waits behind us.
-pub(super) const LOCK_TIMEOUT: &str = "20s";
+pub(in crate::postgres::restore) const LOCK_TIMEOUT: &str = "20s";
 
 /// A transaction in the live database, and what goes into it.
-pub(super) struct Stage<'a> {
-    pub(super) session: &'a mut Session,
-    pub(super) contents: &'a Contents,
-    pub(super) filling: Filling<'a>,
-    pub(super) request: &'a RestoreRequest,
+pub(in crate::postgres::restore) struct Stage<'a> {
+    pub(in crate::postgres::restore) session: &'a mut Session,
+    pub(in crate::postgres::restore) contents: &'a Contents,
+    pub(in crate::postgres::restore) filling: Filling<'a>,
+    pub(in crate::postgres::restore) request: &'a RestoreRequest,
     /// What is to be told once all of it is committed.
-    pub(super) told: &'a mut Vec<Finding>,
+    pub(in crate::postgres::restore) told: &'a mut Vec<Finding>,
 }
 
 /// A relation of the live database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Live {
-    pub(super) oid: u32,
+pub(in crate::postgres::restore) struct Live {
+    pub(in crate::postgres::restore) oid: u32,
     /// As `pg_class` has it.
-    pub(super) kind: char,
-    pub(super) schema: String,
-    pub(super) name: String,
+    pub(in crate::postgres::restore) kind: char,
+    pub(in crate::postgres::restore) schema: String,
+    pub(in crate::postgres::restore) name: String,
 }
 
 impl Live {
-    pub(super) fn quoted(&self) -> String {
+    pub(in crate::postgres::restore) fn quoted(&self) -> String {
         format!("{}.{}", quoted(&self.schema), quoted(&self.name))
     }
 
-    pub(super) fn shown(&self) -> String {
+    pub(in crate::postgres::restore) fn shown(&self) -> String {
         format!("{}.{}", self.schema, self.name)
     }
 }
 
 /// Returns the relation of that name, whatever it is; `None` where there is none.
-pub(super) fn relation(session: &mut Session, schema: &str, name: &str) -> Result<Option<Live>, SourceError> {
+pub(in crate::postgres::restore) fn relation(
+    session: &mut Session,
+    schema: &str,
+    name: &str,
+) -> Result<Option<Live>, SourceError> {
     let sql = "SELECT c.oid, c.relkind::text FROM pg_catalog.pg_class c
                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2";
     let rows = session.query(sql, &[&schema, &name])?;
@@ -58,7 +62,10 @@ pub(super) fn relation(session: &mut Session, schema: &str, name: &str) -> Resul
 }
 
 /// Returns the relations that a person's name may mean, of what is no system's.
-pub(super) fn named(session: &mut Session, name: &str) -> Result<Vec<Live>, SourceError> {
+pub(in crate::postgres::restore) fn named(
+    session: &mut Session,
+    name: &str,
+) -> Result<Vec<Live>, SourceError> {
     let sql = "SELECT c.oid, c.relkind::text, n.nspname::text, c.relname::text FROM pg_catalog.pg_class c
                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                WHERE (c.relname::text = $1 OR n.nspname::text || '.' || c.relname::text = $1)
@@ -78,21 +85,30 @@ pub(super) fn named(session: &mut Session, name: &str) -> Result<Vec<Live>, Sour
 }
 
 impl Stage<'_> {
-    pub(super) fn object(&self) -> &str {
+    pub(in crate::postgres::restore) fn object(&self) -> &str {
         self.filling.object
     }
 
-    pub(super) fn error(&self, kind: SourceErrorKind, message: impl Into<String>) -> SourceError {
+    pub(in crate::postgres::restore) fn error(
+        &self,
+        kind: SourceErrorKind,
+        message: impl Into<String>,
+    ) -> SourceError {
         SourceError::new(kind, self.object(), message)
     }
 
-    pub(super) fn tell(&mut self, severity: Severity, message: String, hint: Option<String>) {
+    pub(in crate::postgres::restore) fn tell(
+        &mut self,
+        severity: Severity,
+        message: String,
+        hint: Option<String>,
+    ) {
         let object = self.object().to_owned();
         self.told.push(Finding { severity, object, message, hint });
     }
 
     /// Runs statements that must succeed; `what` is what they make.
-    pub(super) fn must(&mut self, sql: &str, what: &str) -> Result<(), SourceError> {
+    pub(in crate::postgres::restore) fn must(&mut self, sql: &str, what: &str) -> Result<(), SourceError> {
         let done = self.session.try_execute(sql)?;
         done.map_err(|error| {
             let made = failure::server(self.filling.object, &format!("{what} cannot be made"), &error);
@@ -115,18 +131,21 @@ impl Stage<'_> {
     }
 
     /// Tries statements, and takes back what they did where they fail.
-    pub(super) fn may(&mut self, sql: &str) -> Result<Result<(), tokio_postgres::Error>, SourceError> {
+    pub(in crate::postgres::restore) fn may(
+        &mut self,
+        sql: &str,
+    ) -> Result<Result<(), tokio_postgres::Error>, SourceError> {
         self.session.try_apart(sql)
     }
 
     /// Gathers statistics, as far as the role may.
-    pub(super) fn analyze(&mut self, table: &str) -> Result<(), SourceError> {
+    pub(in crate::postgres::restore) fn analyze(&mut self, table: &str) -> Result<(), SourceError> {
         self.may(&format!("ANALYZE {table}")).map(drop)
     }
 }
 
 /// Returns a list for a sentence.
-pub(super) fn listed(names: &[String]) -> String {
+pub(in crate::postgres::restore) fn listed(names: &[String]) -> String {
     match names {
         [] => String::new(),
         [one] => one.clone(),

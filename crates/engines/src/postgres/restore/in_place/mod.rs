@@ -7,7 +7,7 @@
 mod aside;
 mod ground;
 mod load;
-mod objects;
+pub(super) mod objects;
 mod planning;
 mod record;
 mod stage;
@@ -227,6 +227,7 @@ impl InPlaceRestore {
             encoding: &encoding,
             object: &object,
             verify: self.state.request.verify,
+            adds: false,
         };
         let mut load = Load::begin(&mut session, &items, filling, &self.state.request)?;
         load.run()?;

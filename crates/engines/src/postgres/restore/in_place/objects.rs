@@ -5,6 +5,7 @@ use super::record::Moved;
 use super::stage::Load;
 use crate::postgres::failure;
 use crate::postgres::restore::archive::large_objects;
+use crate::postgres::restore::fill::Filling;
 use crate::postgres::restore::items::Item;
 use crate::postgres::restore::load::chunk;
 use crate::postgres::restore::names::{beside, quoted};
@@ -88,7 +89,7 @@ pub(super) fn make(load: &mut Load<'_>, item: &Item) -> Result<(), SourceError> 
 }
 
 /// Returns the numbers of the large objects that an item makes: its own, or a list of them.
-fn numbers(item: &Item) -> Vec<u32> {
+pub(in crate::postgres::restore) fn numbers(item: &Item) -> Vec<u32> {
     match item.is("BLOB") {
         true => item.tag.parse().into_iter().collect(),
         false => item.definition.lines().filter_map(|line| line.trim().parse().ok()).collect(),
@@ -97,39 +98,47 @@ fn numbers(item: &Item) -> Vec<u32> {
 
 /// Gives the rights of the first of several large objects to all of them.
 pub(super) fn rights(load: &mut Load<'_>, item: &Item) -> Result<(), SourceError> {
-    let items = load.items;
-    let of = |id: &i32| items.iter().find(|below| below.id == *id && below.is("BLOB METADATA"));
-    let Some(group) = item.dependencies.iter().find_map(of) else {
-        return load.must(&item.definition, &item.shown());
-    };
-    let all = numbers(group);
-    let Some(first) = all.first() else { return Ok(()) };
-    let named = format!("LARGE OBJECT {first} ");
-    for oid in &all {
-        load.must(&item.definition.replace(&named, &format!("LARGE OBJECT {oid} ")), &item.shown())?;
+    for statement in rights_of(load.items, item) {
+        load.must(&statement, &item.shown())?;
     }
     Ok(())
 }
 
+/// Returns the statements that give the rights of the first of several large objects to all of them.
+pub(in crate::postgres::restore) fn rights_of(items: &[Item], item: &Item) -> Vec<String> {
+    let of = |id: &i32| items.iter().find(|below| below.id == *id && below.is("BLOB METADATA"));
+    let Some(group) = item.dependencies.iter().find_map(of) else { return vec![item.definition.clone()] };
+    let all = numbers(group);
+    let Some(first) = all.first() else { return Vec::new() };
+    let named = format!("LARGE OBJECT {first} ");
+    all.iter().map(|oid| item.definition.replace(&named, &format!("LARGE OBJECT {oid} "))).collect()
+}
+
 /// Loads their content.
 pub(super) fn load(load: &mut Load<'_>) -> Result<(), RestoreError> {
-    let backup = load.filling.backup;
-    for (oid, entry) in large_objects(backup.manifest()) {
+    content(load.session, &load.filling)
+}
+
+/// Loads the content of large objects that are there.
+pub(in crate::postgres::restore) fn content(
+    session: &mut Session,
+    filling: &Filling<'_>,
+) -> Result<(), RestoreError> {
+    for (oid, entry) in large_objects(filling.backup.manifest()) {
         if entry.size_bytes == 0 {
             continue;
         }
-        let mut reader = backup.read(&entry.name, 0..entry.size_bytes)?;
+        let mut reader = filling.backup.read(&entry.name, 0..entry.size_bytes)?;
         let mut at = 0u64;
         while at < entry.size_bytes {
             let bytes = chunk(&mut *reader, entry.size_bytes - at, CHUNK_BYTES, &entry.name)?;
             let offset = i64::try_from(at).unwrap_or(i64::MAX);
             at += bytes.len() as u64;
-            load.filling.context.observer.event(Event::Bytes(bytes.len() as u64));
-            let put = load
-                .session
-                .try_query("SELECT pg_catalog.lo_put($1, $2, $3)", &[&oid, &offset, &&bytes[..]])?;
+            filling.context.observer.event(Event::Bytes(bytes.len() as u64));
+            let put =
+                session.try_query("SELECT pg_catalog.lo_put($1, $2, $3)", &[&oid, &offset, &&bytes[..]])?;
             put.map_err(|error| {
-                failure::server(load.filling.object, &format!("large object {oid} cannot be loaded"), &error)
+                failure::server(filling.object, &format!("large object {oid} cannot be loaded"), &error)
             })?;
         }
     }

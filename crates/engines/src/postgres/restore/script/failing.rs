@@ -2,6 +2,7 @@
 //! is shown, without texts.
 
 use crate::postgres::failure;
+use crate::postgres::restore::fill::{COLLIDES, POINTS_NOWHERE};
 use crate::postgres::script::{Meaning, shown};
 use flow::{SourceError, SourceErrorKind};
 
@@ -13,6 +14,18 @@ pub(super) struct Failing<'a> {
     pub(super) target: &'a str,
     pub(super) line: u64,
     pub(super) text: &'a str,
+    /// Whether the database is one that was there before.
+    pub(super) is_live: bool,
+}
+
+/// Tells what mends a row that the server refused.
+pub(super) fn hint_for_row(error: &tokio_postgres::Error, is_live: bool) -> String {
+    let mends = match error.code().map(|code| code.code()).unwrap_or_default() {
+        "23505" | "23P01" if is_live => COLLIDES,
+        "23503" if is_live => POINTS_NOWHERE,
+        _ => "the row and the definition of its table do not fit each other",
+    };
+    format!("the target is as it was; {mends}")
 }
 
 /// What becomes of a statement that failed.
@@ -56,6 +69,10 @@ pub(super) fn failed(failing: &Failing<'_>, error: &tokio_postgres::Error) -> So
     let (line, statement) = (failing.line, shown(failing.text.as_bytes()));
     let message = format!("line {line}: `{statement}` fails: {}", said.message());
     let hint = match said.code().code() {
+        "23505" | "23P01" | "23503" if failing.is_live => {
+            return SourceError::new(SourceErrorKind::Failed, failing.object, message)
+                .with_hint(hint_for_row(error, true));
+        }
         "58P01" | "0A000" => {
             "the target is as it was; the server lacks something that the server of the dump had"
         }

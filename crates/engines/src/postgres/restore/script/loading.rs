@@ -4,7 +4,6 @@
 //! connection is left out.
 
 use super::failing::{self, Failing, Told};
-use crate::postgres::restore::ground::Ground;
 use crate::postgres::restore::names::quoted;
 use crate::postgres::restore::owners::{self, Lent};
 use crate::postgres::script::{Broken, Meaning, session_role, setting};
@@ -19,11 +18,15 @@ use std::ops::Range;
 const BATCH_BYTES: usize = 256 << 10;
 
 /// A text that is being loaded.
-pub(super) struct Loading<'a> {
-    pub(super) session: &'a mut Session,
-    pub(super) ground: &'a Ground,
+pub(in crate::postgres::restore) struct Loading<'a> {
+    pub(in crate::postgres::restore) session: &'a mut Session,
+    /// What errors call the database, and its name at the server.
+    pub(in crate::postgres::restore) target: &'a str,
+    database: &'a str,
+    /// Whether it is one that is there already, within a transaction of ours.
+    pub(super) is_live: bool,
     /// What errors call the text.
-    pub(super) object: &'a str,
+    pub(in crate::postgres::restore) object: &'a str,
     /// The encoding of the text from here on, in capitals.
     pub(super) encoding: String,
     ownership: &'a Ownership,
@@ -51,9 +54,9 @@ struct Batch {
 }
 
 impl<'a> Loading<'a> {
-    pub(super) fn new(
+    pub(in crate::postgres::restore) fn new(
         session: &'a mut Session,
-        ground: &'a Ground,
+        (target, database): (&'a str, &'a str),
         manifest: &'a Manifest,
         ownership: &'a Ownership,
         missing: &'a BTreeSet<String>,
@@ -61,7 +64,9 @@ impl<'a> Loading<'a> {
     ) -> Self {
         Self {
             session,
-            ground,
+            target,
+            database,
+            is_live: false,
             object: &manifest.connection,
             encoding: "UTF8".to_owned(),
             ownership,
@@ -75,6 +80,11 @@ impl<'a> Loading<'a> {
             left_out: 0,
             told: Vec::new(),
         }
+    }
+
+    /// Takes it as one for a database that is there already, within the transaction that is open.
+    pub(in crate::postgres::restore) fn into_live(self) -> Self {
+        Self { is_live: true, in_transaction: true, ..self }
     }
 
     /// Returns what is to be said once all of it was loaded.
@@ -93,7 +103,7 @@ impl<'a> Loading<'a> {
     }
 
     /// Makes the error of a text that cannot be read on.
-    pub(super) fn unread(&self, broken: Broken) -> SourceError {
+    pub(in crate::postgres::restore) fn unread(&self, broken: Broken) -> SourceError {
         match broken {
             Broken::Io(error) => {
                 SourceError::new(SourceErrorKind::Unreadable, self.object, "cannot be read once more")
@@ -109,7 +119,11 @@ impl<'a> Loading<'a> {
     }
 
     /// Returns a statement in our own encoding. The server converts what is in another one.
-    pub(super) fn decoded(&mut self, line: u64, statement: Vec<u8>) -> Result<String, SourceError> {
+    pub(in crate::postgres::restore) fn decoded(
+        &mut self,
+        line: u64,
+        statement: Vec<u8>,
+    ) -> Result<String, SourceError> {
         if self.is_ours() || statement.is_ascii() {
             return String::from_utf8(statement).map_err(|_| {
                 let message =
@@ -126,7 +140,7 @@ impl<'a> Loading<'a> {
     }
 
     /// Takes an `INSERT`, which is sent with others.
-    pub(super) fn insert(&mut self, line: u64, text: &str) -> Result<(), SourceError> {
+    pub(in crate::postgres::restore) fn insert(&mut self, line: u64, text: &str) -> Result<(), SourceError> {
         let start = self.batch.sql.len();
         self.batch.sql.push_str(text);
         self.batch.parts.push((line, start..self.batch.sql.len()));
@@ -135,7 +149,7 @@ impl<'a> Loading<'a> {
     }
 
     /// Sends the `INSERT`s that wait. Where one fails all of them are taken back, and it is looked for.
-    pub(super) fn flush(&mut self) -> Result<(), SourceError> {
+    pub(in crate::postgres::restore) fn flush(&mut self) -> Result<(), SourceError> {
         let Batch { sql, parts } = std::mem::take(&mut self.batch);
         if parts.is_empty() {
             return Ok(());
@@ -162,12 +176,23 @@ impl<'a> Loading<'a> {
     }
 
     /// Makes the error of a statement that the server refused.
-    pub(super) fn failed(&self, line: u64, text: &str, error: &tokio_postgres::Error) -> SourceError {
-        failing::failed(&Failing { object: self.object, target: &self.ground.object, line, text }, error)
+    pub(in crate::postgres::restore) fn failed(
+        &self,
+        line: u64,
+        text: &str,
+        error: &tokio_postgres::Error,
+    ) -> SourceError {
+        let (object, target, is_live) = (self.object, self.target, self.is_live);
+        failing::failed(&Failing { object, target, line, text, is_live }, error)
     }
 
     /// Runs any other statement, as it is meant here.
-    pub(super) fn statement(&mut self, line: u64, text: String, meaning: Meaning) -> Result<(), SourceError> {
+    pub(in crate::postgres::restore) fn statement(
+        &mut self,
+        line: u64,
+        text: String,
+        meaning: Meaning,
+    ) -> Result<(), SourceError> {
         let no_owner = self.ownership.no_owner;
         match meaning {
             Meaning::Limit | Meaning::Database => return Ok(()),
@@ -256,7 +281,7 @@ impl<'a> Loading<'a> {
     /// Lets owners make objects where they may not, for the time until rights are given.
     pub(super) fn lend(&mut self) -> Result<(), SourceError> {
         if !self.others.is_empty() && self.acting.is_none() {
-            let lent = owners::lend(self.session, &self.others, &self.ground.settings.database)?;
+            let lent = owners::lend(self.session, &self.others, self.database)?;
             self.lent.push(lent);
         }
         Ok(())

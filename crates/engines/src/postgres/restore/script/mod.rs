@@ -5,8 +5,8 @@
 //! restore, with its line; begun again after a crash all of it is loaded into another new database.
 
 mod failing;
-mod loading;
-mod rows;
+pub(super) mod loading;
+pub(super) mod rows;
 mod verify;
 
 pub(super) use verify::run as verify;
@@ -21,7 +21,7 @@ use crate::postgres::script::{
 };
 use crate::postgres::session::Session;
 use crate::restore::RestoreError;
-use flow::{BackupReader, SourceError, SourceErrorKind};
+use flow::{BackupReader, Manifest, SourceError, SourceErrorKind};
 use loading::Loading;
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -43,25 +43,31 @@ pub(super) fn fill(
     let text = backup.read(&entry.name, 0..entry.size_bytes)?;
     let context = job.context.clone();
     let mut reader = ScriptReader::new(Passing::new(text, &context), Keep::All);
+    let target = (ground.object.as_str(), ground.settings.database.as_str());
     let mut loading =
-        Loading::new(&mut session, &ground, manifest, &job.state.request.ownership, missing, others);
+        Loading::new(&mut session, target, manifest, &job.state.request.ownership, missing, others);
     let outcome = run(&mut loading, &mut reader);
     let told = loading.told();
     // Interrupted, whatever else went wrong is what came of that.
     job.check_cancel()?;
     outcome?;
-    if reader.inner().sum() != facts.sum {
-        let message = "is not the text any more that was read before: somebody writes to it";
-        return Err(SourceError::new(SourceErrorKind::Busy, manifest.connection.as_str(), message)
-            .with_hint("restore it when it is finished")
-            .into());
-    }
+    refuse_another(&reader.inner().sum(), &facts, manifest)?;
     for (severity, message) in told {
         job.tell(severity, message, None);
     }
     drop(session);
     job.work.unlogged_since = swap::unlogged(&mut ground.session()?)?;
     statistics::gather(job, &ground, &BTreeSet::new())
+}
+
+/// Fails where a text that was read twice was not the same.
+pub(super) fn refuse_another(sum: &str, facts: &ScriptFacts, manifest: &Manifest) -> Result<(), SourceError> {
+    if sum == facts.sum {
+        return Ok(());
+    }
+    let message = "is not the text any more that was read before: somebody writes to it";
+    Err(SourceError::new(SourceErrorKind::Busy, manifest.connection.as_str(), message)
+        .with_hint("restore it when it is finished"))
 }
 
 /// Runs the text to its end.
@@ -78,7 +84,7 @@ fn run<R: Read>(loading: &mut Loading<'_>, reader: &mut ScriptReader<R>) -> Resu
             Meaning::Insert => loading.insert(line, &text)?,
             Meaning::Copy => {
                 loading.flush()?;
-                rows::copy(loading, line, &text, reader)?;
+                rows::copy(loading, line, &text, reader).map(drop)?;
             }
             meaning => {
                 loading.flush()?;

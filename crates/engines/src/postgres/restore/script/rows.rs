@@ -1,5 +1,6 @@
 //! The rows behind a `COPY … FROM stdin`, from the text straight to the server, however many there are.
 
+use super::failing;
 use super::loading::Loading;
 use crate::postgres::failure;
 use crate::postgres::restore::load::COPY_MAX_BYTES;
@@ -10,13 +11,13 @@ use flow::{SourceError, SourceErrorKind};
 use memchr::{memchr_iter, memrchr};
 use std::io::Read;
 
-/// Loads the rows that follow a statement. As many must be loaded as stand there.
-pub(super) fn copy<R: Read>(
+/// Loads the rows that follow a statement, and returns how many. As many must be loaded as stand there.
+pub(in crate::postgres::restore) fn copy<R: Read>(
     loading: &mut Loading<'_>,
     line: u64,
     text: &str,
     reader: &mut ScriptReader<R>,
-) -> Result<(), RestoreError> {
+) -> Result<u64, RestoreError> {
     // Each line is a row in the usual format only.
     let is_plain = text.to_ascii_lowercase().ends_with("from stdin");
     let sql = statement(loading, line, text, is_plain)?;
@@ -35,9 +36,7 @@ pub(super) fn copy<R: Read>(
                     object,
                     format!("line {at}: a row of `{table}` fails: {message}"),
                 )
-                .with_hint(
-                    "the target is as it was; the row and the definition of its table do not fit each other",
-                )
+                .with_hint(failing::hint_for_row(error, loading.is_live))
             }
             _ => loading.failed(line, text, error),
         }
@@ -71,7 +70,7 @@ pub(super) fn copy<R: Read>(
         let message = format!("line {line}: {loaded} rows were loaded, and the text has {counted}");
         return Err(SourceError::new(SourceErrorKind::Failed, object, message).into());
     }
-    Ok(())
+    Ok(loaded)
 }
 
 /// Returns the statement with the encoding of the rows, where that is another one than ours.
