@@ -2,6 +2,7 @@
 //! damaged one leaves the target as it was, and an older one is never taken in silence.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
+mod by_hand;
 mod folders;
 mod postgres;
 mod rows;

@@ -140,13 +140,18 @@ pub(crate) fn recognise(engines: &Engines, head: &[u8]) -> Result<(EngineKind, E
         return Err(format!("is {what}, which this version does not read"));
     }
     let mut reason = "is no dump of a database".to_owned();
+    let mut found = None;
     for engine in engines.iter() {
         match engine.recognise(head) {
-            Ok(form) => return Ok((engine.kind(), form)),
+            // SQLite takes for its own any SQL that it might run; PostgreSQL what it alone runs.
+            Ok(form) if found.is_none() || engine.kind() == EngineKind::Postgres => {
+                found = Some((engine.kind(), form));
+            }
+            Ok(_) => {}
             Err(why) => reason = why.unwrap_or(reason),
         }
     }
-    Err(reason)
+    found.ok_or(reason)
 }
 
 /// Makes the error of a file that the system does not give.

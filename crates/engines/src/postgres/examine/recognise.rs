@@ -1,6 +1,7 @@
 //! Which form of PostgreSQL dump a file is, by its first bytes.
 
 use crate::ExportForm;
+use crate::postgres::script::speaks_postgres;
 
 /// Where a tar archive says that it is one, and by what.
 const USTAR_AT: usize = 257;
@@ -26,7 +27,7 @@ pub(in crate::postgres) fn recognise(head: &[u8]) -> Result<ExportForm, Option<S
             Err(Some("is a tar archive, and none that pg_dump made".to_owned()))
         };
     }
-    if is_script(head) { Ok(ExportForm::Sql) } else { Err(None) }
+    if is_script(head) || speaks_postgres(head) { Ok(ExportForm::Sql) } else { Err(None) }
 }
 
 /// SQL text of `pg_dump` says so in its first lines. Where those were taken away, its settings come first, which no other

@@ -107,7 +107,7 @@ pub(in crate::postgres) fn meaning(text: &str) -> Meaning {
 }
 
 /// Returns the first words in capitals.
-fn first_words(text: &str) -> Vec<String> {
+pub(super) fn first_words(text: &str) -> Vec<String> {
     let ends = |letter: char| letter.is_ascii_whitespace() || matches!(letter, '(' | ')' | ',' | ';' | '=');
     text.split(ends).filter(|word| !word.is_empty()).take(WORDS).map(str::to_ascii_uppercase).collect()
 }

@@ -10,6 +10,7 @@ mod passing;
 mod reader;
 mod rows;
 mod setting;
+mod signs;
 mod survey;
 mod words;
 
@@ -19,4 +20,5 @@ pub(super) use lines::{CopyLines, columns_of};
 pub(super) use passing::Passing;
 pub(super) use reader::{Broken, Keep, Piece, ScriptReader};
 pub(super) use setting::setting;
+pub(super) use signs::speaks_postgres;
 pub(super) use survey::{Survey, session_role, survey};

@@ -107,8 +107,10 @@ impl Survey {
             "restrict" => self.restricted = true,
             "unrestrict" => self.restricted = false,
             "." => {}
+            _ if is_idle(word, rest.trim()) => {}
             "connect" | "c" => {
-                let named = connected(rest.trim());
+                // As psql does, which is given a semicolon by habit.
+                let named = connected(rest.trim().trim_end_matches(';').trim_end());
                 let is_known = named.is_some() && named == self.database;
                 if !is_known && !self.is_cluster && self.commands.len() < 3 {
                     self.commands.push((line, "connect".to_owned()));
@@ -312,6 +314,17 @@ fn rows<R: Read>(reader: &mut ScriptReader<R>, columns: Option<usize>, line: u64
     Ok(lines.rows())
 }
 
+/// Tells whether a command of `psql` is about its own output and errors only: the first error ends a restore anyway.
+fn is_idle(word: &str, rest: &str) -> bool {
+    match word {
+        "echo" | "qecho" | "warn" | "timing" | "pset" | "x" | "a" | "t" => !rest.contains('`'),
+        "set" => ["ON_ERROR_STOP", "QUIET", "ECHO", "VERBOSITY"]
+            .iter()
+            .any(|name| rest.split_ascii_whitespace().next() == Some(name) && !rest.contains('`')),
+        _ => false,
+    }
+}
+
 /// Returns the database that a `\connect` of `pg_dump` names.
 fn connected(argument: &str) -> Option<String> {
     let simple = |text: &str| match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
@@ -368,6 +381,19 @@ mod tests {
         assert_eq!(read(&text.replace("'my db'\"", "'postgres'\"")).commands.len(), 1);
         assert_eq!(read(&format!("{text}DROP DATABASE other;")).outside.unwrap().0, 5);
         assert_eq!(read("SET a = 1;\n\\connect postgres\n").commands.len(), 1);
+        assert!(read("CREATE DATABASE shop;\n\\c shop;\nSET a = 1;").commands.is_empty());
+        assert_eq!(read("CREATE DATABASE shop;\n\\c shops;\nSET a = 1;").commands.len(), 1);
+    }
+
+    #[test]
+    fn commands_about_the_output_alone_are_passed_over() {
+        let idle = "\\set ON_ERROR_STOP on\n\\echo making it\n\\timing on\n\\pset pager off\nSET a = 1;\n";
+        assert!(read(idle).commands.is_empty());
+        for acts in
+            ["\\set name `id`", "\\set x 1", "\\echo `id`", "\\! id", "\\i other.sql", "\\o file", "\\gexec"]
+        {
+            assert_eq!(read(&format!("SET a = 1;\n{acts}\n")).commands.len(), 1, "{acts}");
+        }
     }
 
     #[test]
