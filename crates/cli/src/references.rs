@@ -72,6 +72,9 @@ pub(crate) fn find(
 /// Returns the one database that a source is, for a restore: it need not exist.
 pub(crate) fn database(session: &Session, source: &SourceArgument<'_>) -> Result<DatabaseRef, Failure> {
     let target = &source.target;
+    if target.engine == EngineKind::Postgres && has_many(target) {
+        return one_of_server(source);
+    }
     if target.engine == EngineKind::Postgres {
         let found = session.engines.of(target)?.databases(target, &session.context)?.databases;
         return found.into_iter().next().ok_or_else(|| {
@@ -115,6 +118,25 @@ pub(crate) fn database(session: &Session, source: &SourceArgument<'_>) -> Result
     ))
 }
 
+/// Returns the one database that is meant of those of a server, by the pattern alone: it need not exist.
+fn one_of_server(source: &SourceArgument<'_>) -> Result<DatabaseRef, Failure> {
+    let target = &source.target;
+    let Some(only) = &source.only else {
+        return Err(Failure::usage(
+            format!("{} has many databases, and one is meant", source.text),
+            format!("name one, as in {}/DATABASE, or by its URL", source.text),
+        ));
+    };
+    // Encoded as the name of a database is in a URL.
+    let encoded = with_database("postgres://", only.as_str());
+    let encoded = encoded.rsplit('/').next().unwrap_or_default();
+    let connection = match target.connection.contains("{tenant}") {
+        true => target.connection.replace("{tenant}", encoded),
+        false => with_database(&target.connection, only.as_str()),
+    };
+    Ok(DatabaseRef { target: target.name.clone(), name: only.clone(), connection })
+}
+
 /// Returns a new database of a server: of the one that a URL names, else of the one of another database.
 pub(crate) fn new_at_server(session: &Session, name: &str, near: &str) -> Result<String, Failure> {
     if name.contains("://") {
@@ -132,6 +154,11 @@ pub(crate) fn new_at_server(session: &Session, name: &str, near: &str) -> Result
 
 /// Tells whether a target may have many databases: a folder, a glob, or a template.
 pub(crate) fn has_many(target: &TargetRef) -> bool {
+    if target.engine == EngineKind::Postgres {
+        // What stands behind the question mark is no pattern.
+        let place = target.connection.split('?').next().unwrap_or_default();
+        return place.contains('*') || place.contains("{tenant}");
+    }
     let path = Path::new(&target.connection);
     target.connection.contains("{tenant}") || path.is_dir() || has_wildcard(path)
 }

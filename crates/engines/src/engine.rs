@@ -2,8 +2,8 @@
 
 use crate::restore::{Restore, RestoreError, RestoreRequest, RestoreState};
 use flow::{
-    BackupReader, Context, DatabaseName, DatabaseRef, Dump, DumpRequest, EngineKind, Facts, Finding,
-    Manifest, Previous, SourceError, SourceErrorKind, TargetRef,
+    BackupReader, Context, DatabaseName, DatabaseRef, DatabaseRequest, Dump, DumpOptions, DumpRequest,
+    EngineKind, Facts, Finding, Manifest, Previous, Selection, SourceError, SourceErrorKind, TargetRef,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -213,6 +213,16 @@ pub struct Loaded {
     pub served_by: Option<Box<dyn Send>>,
 }
 
+/// A dump that some tool made, as a dump of ours.
+pub struct Converted {
+    /// Gives what [`Engine::begin_dump`] would give of the database that it holds.
+    pub dump: Box<dyn Dump>,
+    /// What of that database it holds; `None` for all of it, as far as it tells.
+    pub selection: Option<Selection>,
+    /// What serves the database, ended when this is dropped: not before the dump is.
+    pub served_by: Option<Box<dyn Send>>,
+}
+
 /// What a restore kept of the database that it replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SafetyCopy {
@@ -385,6 +395,44 @@ pub trait Engine: Send + Sync {
     fn load(&self, request: LoadRequest<'_>, _context: &Context) -> Result<PathBuf, SourceError> {
         let message = "this version reads no dump files of this system";
         Err(SourceError::new(SourceErrorKind::Unsupported, request.object, message))
+    }
+
+    /// Gives a dump that some tool made as a dump of ours, of `database`: what is stored of it is a backup like others. Fails
+    /// where it is not whole and sound; what shows later only fails the dump that is returned. What is needed on the way lies
+    /// in the request's folder, or in its file where that is the dump byte for byte: both must stay until that dump is over.
+    /// Where it cannot be done here, which says nothing of the dump, the kind is [`SourceErrorKind::Unsupported`].
+    fn convert(
+        &self,
+        request: LoadRequest<'_>,
+        database: &DatabaseRef,
+        context: &Context,
+    ) -> Result<Converted, SourceError> {
+        let connection = self.load(request, context)?.display().to_string();
+        let target = TargetRef {
+            name: database.target.clone(),
+            engine: self.kind(),
+            connection: connection.clone(),
+            secret: None,
+            tenants: None,
+        };
+        let database = DatabaseRef { connection, ..database.clone() };
+        let request = DumpRequest {
+            target,
+            databases: vec![DatabaseRequest { database, previous: None }],
+            options: DumpOptions { jobs: 1, ..DumpOptions::default() },
+        };
+        let dump = self.begin_dump(&request, context.clone())?;
+        Ok(Converted { dump, selection: None, served_by: None })
+    }
+
+    /// Like [`Engine::convert`], for a dump that is a folder. `None` where it is none of this system.
+    fn convert_folder(
+        &self,
+        _dump: &Path,
+        _database: &DatabaseRef,
+        _context: &Context,
+    ) -> Option<Result<Converted, SourceError>> {
+        None
     }
 
     /// Reads a dump that some tool made to its end, and tells whether it is whole and what it holds. Fails where it is

@@ -9,9 +9,9 @@ mod restore;
 pub mod sqlite;
 
 pub use engine::{
-    Again, Answer, DatabaseInfo, Engine, Enumeration, ExamineRequest, Examined, ExportForm, ExportSummary,
-    FactsDepth, FileDump, LoadRequest, Loaded, Query, RoleAction, RoleReport, RoleRequest, SafetyCopy,
-    Skipped,
+    Again, Answer, Converted, DatabaseInfo, Engine, Enumeration, ExamineRequest, Examined, ExportForm,
+    ExportSummary, FactsDepth, FileDump, LoadRequest, Loaded, Query, RoleAction, RoleReport, RoleRequest,
+    SafetyCopy, Skipped,
 };
 pub use restore::{
     Holder, Ownership, Restore, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreState,

@@ -4,13 +4,14 @@
 //! What lies beside the file says which bytes it must have. Another form is made of a database in scratch, or of the data of
 //! an archive; a crash leaves the scratch folder, which the next run removes.
 
-use crate::dump_files::{DumpFile, FolderLock, recognise, unreadable};
+use crate::dump_files::{
+    DumpFile, FolderLock, again, recognise, refuse_another_digest, undecodable, unpack, unreadable,
+};
 use crate::export::ExportBody;
 use crate::import::scratch::ScratchFolder;
-use crate::import::{enough_space, no_scratch, undecodable};
+use crate::import::{enough_space, no_scratch};
 use crate::plain_file::{self, Compression, FileOut, Place, Wrote};
 use crate::report::{Outcome, Report};
-use crate::restore::dump_file::{again, refuse_another_digest, unpack};
 use crate::{AgeKeys, Encryption, OperationError, Services};
 use engines::{ExportForm, LoadRequest};
 use flow::{BackupReader, DatabaseRef, EngineKind, Event, Phase, SourceError, SourceErrorKind};

@@ -1,6 +1,7 @@
 //! `import`: dump files of other tools as backups of their own times. Here it is decided of which database each is.
 
 use super::backup::check_tags;
+use crate::age_options::Identities;
 use crate::errors::{Failure, exit, exit_code};
 use crate::globals::DryRun;
 use crate::json::Finished;
@@ -10,7 +11,6 @@ use crate::session::Session;
 use crate::wording::{count, duration, moment, size};
 use clap::Args;
 use config::SourceArgument;
-use engines::Skipped;
 use flow::{DatabaseName, DatabaseRef, SourceError, SourceErrorKind, TargetName};
 use jiff::tz::TimeZone;
 use operations::OperationError;
@@ -25,12 +25,17 @@ use std::path::{Path, PathBuf};
 
 /// Import dump files of other tools, each as a backup of its own time
 ///
-/// SQLite database files, and SQL text as `sqlite3 FILE .dump` writes it; plain, or packed by gzip, zstd, lz4, xz or
-/// bzip2. What a file is, is told by its content. The time is the one in its name, as in acme-20260105.sql or
-/// app_backup_20260105_120000.db.gz, else the one at which it was modified last. Each file is built as a database in
-/// scratch and checked before it is stored: one that is cut off, damaged or no dump is refused, and the others go on.
-/// SQL text may do nothing but fill its own database. A file that was imported before, as the same database and time, is
-/// passed over. The files stay as they are.
+/// SQLite database files, and SQL text as `sqlite3 FILE .dump` writes it; of PostgreSQL custom, tar and directory archives of
+/// pg_dump, and its SQL text. Plain, or packed by gzip, zstd, lz4, xz or bzip2, encrypted by age or not. What a file is, is
+/// told by its content. The time is the one in its name, as in acme-20260105.sql or app_backup_20260105_120000.db.gz, else
+/// the one at which it was modified last. A file that was imported before, as the same database and time, is passed over. The
+/// files stay as they are.
+///
+/// Each is read to its end before anything is stored of it: one that is cut off, damaged or no dump is refused, and the
+/// others go on. A SQLite dump is built as a database in scratch and checked; SQL text may do nothing but fill its own
+/// database. An archive is stored as it is within. SQL text of PostgreSQL is loaded into a throwaway server, which an
+/// installed PostgreSQL is needed for, and dumped from there. No dump of one database holds roles: those that it names must
+/// be there when it is restored.
 ///
 /// Without --target, a file is a backup of the database that its name speaks of, in the folder in which it lies:
 /// /srv/dumps/acme-20260105.sql is one of /srv/dumps/acme.
@@ -40,6 +45,7 @@ Examples:
   backstay import /srv/dumps --dry-run                       what each file would become
   backstay import /srv/dumps/shop-*.sql.gz --target shop     backups of a configured target
   backstay import /srv/dumps --target shops                  of its tenants, by the names of the files
+  backstay import /srv/dumps/erp-*.dump --target erp         archives of pg_dump, each a backup of its own day
   backstay import old.db --target /srv/shop/shop.db --time-zone Europe/Berlin")]
 pub(crate) struct Options {
     /// Dump files, and folders of them, which are not searched below themselves
@@ -63,6 +69,9 @@ pub(crate) struct Options {
     scratch: Option<PathBuf>,
 
     #[command(flatten)]
+    identities: Identities,
+
+    #[command(flatten)]
     pub(crate) dry_run: DryRun,
 }
 
@@ -71,8 +80,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     let source = options.target.as_ref().map(|text| session.arguments().source(text)).transpose()?;
     let zone = zone(session, options, source.as_ref())?;
     let paths: Vec<PathBuf> = options.paths.iter().map(|path| full(session, path)).collect();
-    let mut found = find(&paths, &Choice::all(zone.clone()), &session.engines);
-    refuse_archives(&paths, &mut found);
+    let found = find(&paths, &Choice::all(zone.clone()), &session.engines);
     let place = opening::place_of(session, source.as_ref())?;
     let chosen = choose(session, options, source.as_ref(), found)?;
     let (mut services, _) = opening::for_backup(session, &place, options.dry_run.dry_run)?;
@@ -81,22 +89,6 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Finished, Fail
     }
     let result = operations::import::run(&services, chosen)?;
     finish(session, &zone, result)
-}
-
-/// Takes out the directory archives: those in a folder are passed over, one that was named is an error.
-fn refuse_archives(paths: &[PathBuf], found: &mut Found) {
-    let (archives, files) = std::mem::take(&mut found.files).into_iter().partition(|file| file.is_folder);
-    found.files = files;
-    let archives: Vec<DumpFile> = archives;
-    for archive in archives {
-        let reason = "is a PostgreSQL archive, which this version does not import".to_owned();
-        if paths.iter().any(|path| path == Path::new(&archive.path)) {
-            let error = SourceError::new(SourceErrorKind::NotADatabase, archive.path.as_str(), reason);
-            found.failed.push((archive.path, error.into()));
-        } else {
-            found.skipped.push(Skipped { object: archive.path, reason });
-        }
-    }
 }
 
 /// Returns a path from the root, with the name that the file was given: a link may have the one that tells.
@@ -146,6 +138,9 @@ fn choose(
         skipped: found.skipped,
         failed: found.failed,
         target_given: source.is_some(),
+        engine: source.map(|source| source.target.engine),
+        keys: options.identities.keys(session, &[])?,
+        scratch_given: options.scratch.is_some(),
         tags: options.tag.clone(),
         dry_run: options.dry_run.dry_run,
     };

@@ -192,6 +192,13 @@ fn destination(
                 Destination::Target(target, _) => target.connection,
                 _ => record.connection.to_string(),
             };
+            if !near.contains("://") && !path.to_string_lossy().contains("://") {
+                // What was imported came from a file: no server is known.
+                return Err(Failure::usage(
+                    format!("{} came from {near}, and no server is known for it", short(&record.id.0)),
+                    format!("name one: --to-new postgres://HOST/{}", path.display()),
+                ));
+            }
             return Ok(Destination::New(new_at_server(session, &path.to_string_lossy(), &near)?));
         }
         let path = config::canonical_path(&session.absolute(path));

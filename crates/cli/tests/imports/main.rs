@@ -5,6 +5,7 @@
 mod forms;
 mod hostile;
 mod moments;
+mod postgres;
 mod refused;
 #[path = "../seams/mod.rs"]
 mod seams;

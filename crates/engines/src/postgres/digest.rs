@@ -7,6 +7,10 @@ use super::contents::TRAILER;
 use flow::Digest128;
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
+/// The property of a manifest whose digests are of rows as a dump of another make holds them: in which time zone and format
+/// values were written there nobody knows, so what is read back of a server is compared with them by number alone.
+pub(super) const AS_DUMPED: &str = "rows_as_dumped";
+
 /// Counts and sums up rows. However long a row is, it is not kept.
 #[derive(Default)]
 pub(super) struct RowDigest {

@@ -8,6 +8,7 @@ pub mod archive;
 mod catalog;
 pub mod connection;
 mod contents;
+mod convert;
 mod digest;
 mod discover;
 mod dump;
@@ -15,6 +16,7 @@ mod encoding;
 mod examine;
 mod failure;
 mod foreign;
+mod given;
 mod live;
 mod many;
 mod needs;
@@ -35,8 +37,8 @@ mod trial;
 
 use crate::restore::{Restore, RestoreError, RestoreRequest, RestoreState};
 use crate::{
-    Answer, DatabaseInfo, Engine, Enumeration, ExamineRequest, Examined, ExportForm, ExportSummary,
-    FactsDepth, FileDump, LoadRequest, Loaded, Query, SafetyCopy,
+    Answer, Converted, DatabaseInfo, Engine, Enumeration, ExamineRequest, Examined, ExportForm,
+    ExportSummary, FactsDepth, FileDump, LoadRequest, Loaded, Query, SafetyCopy,
 };
 use crate::{RoleReport, RoleRequest};
 pub use discover::{DiscoverLimits, FoundCluster, InstalledServer, discover, installed_server};
@@ -186,6 +188,24 @@ impl Engine for PostgresEngine {
         context: &Context,
     ) -> Option<Result<Loaded, SourceError>> {
         trial::load_folder(dump, folder, context)
+    }
+
+    fn convert(
+        &self,
+        request: LoadRequest<'_>,
+        database: &DatabaseRef,
+        context: &Context,
+    ) -> Result<Converted, SourceError> {
+        convert::convert(request, database, context)
+    }
+
+    fn convert_folder(
+        &self,
+        dump: &Path,
+        database: &DatabaseRef,
+        context: &Context,
+    ) -> Option<Result<Converted, SourceError>> {
+        foreign::convert_folder(dump, database, context)
     }
 
     fn open_dump(

@@ -3,6 +3,7 @@
 //! Roles and tablespaces that the dump names are made there first, so that owners and rights are tried too. All of it lies in
 //! the folder that was given; the server ends with what is returned, and where the program is killed.
 
+use super::connection::with_database;
 use super::needs::Needs;
 use super::throwaway::{self, ThrowawayServer};
 use super::{InstalledServer, PostgresEngine, installed_server, restore};
@@ -21,6 +22,31 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const DATABASE: &str = "dump";
+/// A server cuts longer names off.
+const NAME_BYTES_MAX: usize = 64;
+const WITHOUT_DEEP: &str = "leave `--deep` out";
+
+/// A dump that was loaded.
+pub(super) struct Made {
+    pub(super) server: ThrowawayServer,
+    pub(super) database: DatabaseRef,
+    /// The dump, as a backup.
+    pub(super) backup: Arc<dyn BackupReader>,
+    /// The surroundings in which the server's programs are used.
+    pub(super) context: Context,
+    version: String,
+}
+
+/// How a dump is loaded.
+struct Wish<'a> {
+    object: &'a str,
+    /// The folder in which all of it is made.
+    folder: &'a Path,
+    /// The name of the database.
+    name: &'a str,
+    /// What to do where it cannot be loaded here.
+    otherwise: &'a str,
+}
 
 /// Gives a dump as a backup: of that database, unpacked into that folder where it has to be.
 type Open<'a> =
@@ -33,8 +59,21 @@ pub(super) fn place(context: &Context) -> Result<PathBuf, SourceError> {
 
 /// Loads a dump that is one file.
 pub(super) fn load(request: LoadRequest<'_>, context: &Context) -> Result<Loaded, SourceError> {
+    Ok(make(request, DATABASE, WITHOUT_DEEP, context)?.into_loaded())
+}
+
+/// Loads a dump that is one file into a database of that name. Where that cannot be done here, `otherwise` says what can.
+pub(super) fn make(
+    request: LoadRequest<'_>,
+    name: &str,
+    otherwise: &str,
+    context: &Context,
+) -> Result<Made, SourceError> {
     let LoadRequest { object, form, dump, file, folder, again } = request;
-    run(object, folder, context, &mut |database, folder, context| {
+    // The server has some of its own.
+    let is_free = name.len() < NAME_BYTES_MAX && !["postgres", "template0", "template1"].contains(&name);
+    let name = if is_free { name } else { DATABASE };
+    run(&Wish { object, folder, name, otherwise }, context, &mut |database, folder, context| {
         let request = LoadRequest { object, form, dump: &mut *dump, file, folder, again: again.clone() };
         PostgresEngine.open_dump(request, database, context)
     })
@@ -50,15 +89,18 @@ pub(super) fn load_folder(
         return None;
     }
     let object = dump.display().to_string();
-    Some(run(&object, folder, context, &mut |database, _, context| {
+    let wish = Wish { object: &object, folder, name: DATABASE, otherwise: WITHOUT_DEEP };
+    let made = run(&wish, context, &mut |database, _, context| {
         PostgresEngine.open_dump_folder(dump, database, context).unwrap_or_else(|| {
             let message = "is a folder, and no dump of PostgreSQL";
             Err(SourceError::new(SourceErrorKind::NotADatabase, object.as_str(), message))
         })
-    }))
+    });
+    Some(made.map(Made::into_loaded))
 }
 
-fn run(object: &str, folder: &Path, context: &Context, open: Open<'_>) -> Result<Loaded, SourceError> {
+fn run(wish: &Wish<'_>, context: &Context, open: Open<'_>) -> Result<Made, SourceError> {
+    let Wish { object, folder, name, otherwise } = *wish;
     // What is wrong is told of the dump, not of a server that nobody knows.
     let of_dump = |error: SourceError| match error.object.as_str() {
         known if known == object => error,
@@ -69,7 +111,7 @@ fn run(object: &str, folder: &Path, context: &Context, open: Open<'_>) -> Result
         let message =
             "cannot be loaded: no PostgreSQL server is installed here whose programs could be started";
         SourceError::new(SourceErrorKind::Unsupported, object, message)
-            .with_hint("install one (Debian: apt-get install postgresql), or leave `--deep` out")
+            .with_hint(format!("install one (Debian: apt-get install postgresql), or {otherwise}"))
     })?;
     let work = folder.join("work");
     DirBuilder::new().mode(0o700).create(&work).map_err(|error| {
@@ -78,36 +120,41 @@ fn run(object: &str, folder: &Path, context: &Context, open: Open<'_>) -> Result
     })?;
     let server = ThrowawayServer::start(&installed, folder, &context.cancel)?;
     let context = surroundings(&installed, &work, context);
-    let name = |error: String| SourceError::new(SourceErrorKind::Failed, object, error);
+    let unnamed = |error: String| SourceError::new(SourceErrorKind::Failed, object, error);
     let database = DatabaseRef {
-        target: TargetName::new(DATABASE).map_err(|error| name(error.to_string()))?,
-        name: DatabaseName::new(DATABASE).map_err(|error| name(error.to_string()))?,
-        connection: server.url(DATABASE),
+        target: TargetName::new(DATABASE).map_err(|error| unnamed(error.to_string()))?,
+        name: DatabaseName::new(name).map_err(|error| unnamed(error.to_string()))?,
+        connection: with_database(&server.url(DATABASE), name),
     };
     let backup = open(&database, &work, &context)?;
-    let manifest = backup.manifest();
-    provide(&server, manifest).map_err(of_dump)?;
+    provide(&server, backup.manifest()).map_err(of_dump)?;
     fill(object, &database, backup.as_ref(), &context).map_err(|error| match error {
         RestoreError::Backup(error) => {
             SourceError::new(SourceErrorKind::Damaged, object, error.to_string()).with_source(error)
         }
         RestoreError::Database(error) => of_dump(error),
     })?;
-    let tables = manifest.facts.tables.len() as u64;
-    let rows = manifest.facts.tables.iter().map(|table| table.rows).sum::<Option<u64>>();
-    let version = installed.version.split(' ').next().unwrap_or_default();
-    let counted_rows = rows.map(|rows| format!(", {}", counted(rows, "row", "rows"))).unwrap_or_default();
-    Ok(Loaded {
-        detail: format!(
-            "loaded into PostgreSQL {version}: {}{counted_rows}",
-            counted(tables, "table", "tables")
-        ),
-        database,
-        tables: Some(tables),
-        rows,
-        context,
-        served_by: Some(Box::new(server)),
-    })
+    Ok(Made { server, database, backup, context, version: installed.version })
+}
+
+impl Made {
+    fn into_loaded(self) -> Loaded {
+        let facts = &self.backup.manifest().facts;
+        let (tables, rows) = (facts.tables.len() as u64, facts.rows());
+        let version = self.version.split(' ').next().unwrap_or_default();
+        let counted_rows = rows.map(|rows| format!(", {}", counted(rows, "row", "rows"))).unwrap_or_default();
+        Loaded {
+            detail: format!(
+                "loaded into PostgreSQL {version}: {}{counted_rows}",
+                counted(tables, "table", "tables")
+            ),
+            database: self.database,
+            tables: Some(tables),
+            rows,
+            context: self.context,
+            served_by: Some(Box::new(self.server)),
+        }
+    }
 }
 
 /// Returns the surroundings of the server's own programs, and nothing else of the user's: a variable for another server would

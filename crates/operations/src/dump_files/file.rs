@@ -154,6 +154,12 @@ pub(crate) fn recognise(engines: &Engines, head: &[u8]) -> Result<(EngineKind, E
     found.ok_or(reason)
 }
 
+/// Tells by its first bytes, unpacked, whether a file is a Neo4j dump, of whatever release.
+pub(crate) fn is_neo4j(head: &[u8]) -> bool {
+    let magics: [&[u8]; 3] = [b"DZV1", b"DGV1", b"zstd\0\0\0\x01"];
+    magics.iter().any(|magic| head.starts_with(magic))
+}
+
 /// Makes the error of a file that the system does not give.
 pub(crate) fn unreadable(path: &Path, error: io::Error) -> SourceError {
     let (kind, message, hint) = match error.kind() {

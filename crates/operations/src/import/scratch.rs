@@ -3,6 +3,8 @@
 //! A process that is killed leaves its folder. Each holds a lock on its own, which the system takes away from whoever
 //! dies; the next one to work there removes every folder of such a name, of this user's, whose lock it gets.
 
+use engines::Engine;
+use flow::{Context, SourceError};
 use rustix::fs::FlockOperation;
 use std::fs::{DirBuilder, File, Permissions};
 use std::io;
@@ -75,6 +77,34 @@ impl Drop for ScratchFolder {
     fn drop(&mut self) {
         // Where it cannot be removed, the next one to work there tries again.
         let _ = remove(&self.path);
+    }
+}
+
+/// Where a throwaway server is made.
+pub(crate) struct TrialPlace {
+    pub(crate) path: PathBuf,
+    /// Whether it is there for that alone, and is removed once nothing is in it.
+    is_extra: bool,
+}
+
+impl TrialPlace {
+    /// Returns where to load: where somebody said, else where the engine can.
+    pub(crate) fn of(engine: &dyn Engine, said: bool, context: &Context) -> Result<Self, SourceError> {
+        if said {
+            return Ok(Self { path: context.scratch.path().to_owned(), is_extra: false });
+        }
+        let path = engine.trial_place(context)?;
+        let is_extra = path != context.scratch.path();
+        Ok(Self { path, is_extra })
+    }
+}
+
+impl Drop for TrialPlace {
+    fn drop(&mut self) {
+        if self.is_extra {
+            // Others may be at work in it.
+            let _ = std::fs::remove_dir(&self.path);
+        }
     }
 }
 

@@ -8,22 +8,22 @@ use super::pending::{PendingOptions, resume_from};
 use super::plan::{self, Planned, Subject, plan_request};
 use super::{Hooks, RestoreBody, execute};
 use crate::dump_files::{
-    DumpFile, Fingerprint, FolderLock, Unpacked, expected, fingerprint, recognise, unreadable,
+    DumpFile, FolderLock, again, fingerprint, recognise, refuse_another_digest, undecodable, unpack,
+    unreadable,
 };
 use crate::encryption::Encryption;
 use crate::import::scratch::ScratchFolder;
-use crate::import::{Look, enough_space, no_scratch, tell_future, undecodable};
+use crate::import::{Look, enough_space, no_scratch, tell_future};
 use crate::plain_file::Compression;
 use crate::report::{Outcome, Report};
 use crate::{AgeKeys, OperationError, Services};
-use engines::{Again, ExportForm, LoadRequest, Ownership, RestoreMode, RestoreRequest, RestoreState, Safety};
+use engines::{ExportForm, LoadRequest, Ownership, RestoreMode, RestoreRequest, RestoreState, Safety};
 use flow::{
     BackupReader, DatabaseRef, EngineKind, Event, Finding, Phase, ReadErrorKind, Severity, SourceError,
     SourceErrorKind,
 };
 use jiff::Timestamp;
 use std::fs::File;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -204,46 +204,6 @@ fn read(
             .into());
     }
     Ok(Opened { backup, sha256: fingerprint.sha256 })
-}
-
-/// Begins with a file that may be encrypted. A key that is missing or wrong says nothing of the dump.
-pub(crate) fn unpack(object: &str, file: File, keys: &AgeKeys) -> Result<Unpacked, SourceError> {
-    let sealed = |message: String| {
-        SourceError::new(SourceErrorKind::Unreadable, object, message).with_hint(
-            "name the identity file by --age-identity, or as `age_identity` of the repository; of a passphrase the file, by \
-             BACKSTAY_AGE_PASSPHRASE_FILE",
-        )
-    };
-    let unpacked = Unpacked::begin_with(file, keys).map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied if error.raw_os_error().is_none() => sealed(error.to_string()),
-        _ => undecodable(object, error),
-    })?;
-    match unpacked.encryption == Encryption::Age && keys.is_empty() {
-        true => Err(sealed("is encrypted by age, and no key was given".to_owned())),
-        false => Ok(unpacked),
-    }
-}
-
-/// What lies beside a file says which bytes it must have.
-pub(crate) fn refuse_another_digest(path: &Path, found: &Fingerprint) -> Result<(), SourceError> {
-    match expected(path) {
-        Some(expected) if expected.sha256 != found.sha256 => {
-            let place = expected.place.display();
-            let message = format!(
-                "is not what {place} says: its SHA-256 is {}, and not {}",
-                found.sha256, expected.sha256
-            );
-            Err(SourceError::new(SourceErrorKind::Damaged, path.display().to_string(), message)
-                .with_hint("the file changed since it was written: take another one"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Returns what gives the bytes of a dump file once more.
-pub(crate) fn again(path: &Path, keys: &AgeKeys) -> Again {
-    let (path, keys) = (path.to_owned(), keys.clone());
-    Arc::new(move || Ok(Unpacked::begin_with(File::open(&path)?, &keys)?.into_bytes()))
 }
 
 /// Reads a dump that is a folder to its end. It is known again by its table of contents.

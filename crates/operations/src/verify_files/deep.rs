@@ -5,16 +5,15 @@
 use super::look::{Looking, words};
 use super::report::FileItem;
 use crate::OperationError;
-use crate::dump_files::{Unpacked, recognise, unreadable};
+use crate::dump_files::{Unpacked, again, recognise, unreadable};
 use crate::encryption::Encryption;
-use crate::import::scratch::ScratchFolder;
+use crate::import::scratch::{ScratchFolder, TrialPlace};
 use crate::import::{Look, enough_space, no_scratch};
 use crate::plain_file::Compression;
-use crate::restore::dump_file::again;
 use engines::{Engine, LoadRequest, Loaded, Query};
 use flow::{SourceError, SourceErrorKind};
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// More rows tell nothing more.
 const ROWS_MAX: usize = 1;
@@ -28,7 +27,7 @@ impl Looking<'_> {
             item.untried = Some("leave `--deep` out, or these files".to_owned());
             return Ok(());
         };
-        let place = self.place(engine)?;
+        let place = TrialPlace::of(engine, self.options.scratch_given, &self.services.context)?;
         let made = ScratchFolder::make_passable(&place.path).map_err(|error| no_scratch(&place.path, error));
         let mut scratch = made?;
         let folder = scratch.fresh().map_err(|error| no_scratch(&place.path, error))?;
@@ -68,17 +67,6 @@ impl Looking<'_> {
         Ok(())
     }
 
-    /// Returns where to load: where somebody said, else where the engine can.
-    fn place(&self, engine: &dyn Engine) -> Result<Place, OperationError> {
-        let context = &self.services.context;
-        if self.options.scratch_given {
-            return Ok(Place { path: context.scratch.path().to_owned(), is_extra: false });
-        }
-        let path = engine.trial_place(context)?;
-        let is_extra = path != context.scratch.path();
-        Ok(Place { path, is_extra })
-    }
-
     fn loaded(&self, engine: &dyn Engine, folder: &Path, place: &Path) -> Result<Loaded, SourceError> {
         let context = &self.services.context;
         let path = Path::new(&self.file.path);
@@ -113,21 +101,5 @@ impl Looking<'_> {
             ));
         }
         Ok(loaded)
-    }
-}
-
-/// Where a database is made.
-struct Place {
-    path: PathBuf,
-    /// Whether it is there for that alone, and is removed once nothing is in it.
-    is_extra: bool,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if self.is_extra {
-            // Others may be at work in it.
-            let _ = std::fs::remove_dir(&self.path);
-        }
     }
 }

@@ -18,9 +18,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 /// The table of contents of the archive.
-pub(super) const TOC_ENTRY: &str = "toc.dat";
+pub(in crate::postgres) const TOC_ENTRY: &str = "toc.dat";
 /// Roles and tablespaces, as SQL.
-const GLOBALS_ENTRY: &str = "globals.sql";
+pub(in crate::postgres) const GLOBALS_ENTRY: &str = "globals.sql";
 
 /// Ends the dump of a database; `toc` is what `pg_dump` wrote. Returns what is left to be stored, and the facts.
 pub(super) fn close(
@@ -83,20 +83,27 @@ pub(super) fn entry_name(name: &str, object: &str) -> Result<EntryName, SourceEr
 
 /// The header, which holds the time, is a part of its own: what follows stays the same from backup to backup.
 fn toc_parts(whole: TableOfContents, object: &str) -> Result<Vec<ReadyPart>, SourceError> {
+    let parts = in_parts(&whole, object)?;
+    drop(whole);
+    let entry = entry_name(TOC_ENTRY, object)?;
+    let ready = |(index, bytes)| ReadyPart { entry: entry.clone(), index, bytes };
+    Ok((0..).zip(parts).map(ready).collect())
+}
+
+/// Returns a table of contents as the parts in which it is stored.
+pub(in crate::postgres) fn in_parts(
+    whole: &TableOfContents,
+    object: &str,
+) -> Result<[Vec<u8>; 2], SourceError> {
     let failed = |error| {
         let message = "the table of contents cannot be written";
         SourceError::new(SourceErrorKind::Failed, object, message).with_source(error)
     };
-    let mut bytes = Vec::new();
-    whole.write(&mut bytes).map_err(failed)?;
+    let mut rest = Vec::new();
+    whole.write(&mut rest).map_err(failed)?;
     let header = usize::try_from(whole.header_bytes().map_err(failed)?).unwrap_or(0);
-    drop(whole);
-    let before = bytes.drain(..header.min(bytes.len())).collect();
-    let entry = entry_name(TOC_ENTRY, object)?;
-    Ok(vec![
-        ReadyPart { entry: entry.clone(), index: 0, bytes: before },
-        ReadyPart { entry, index: 1, bytes },
-    ])
+    let before = rest.drain(..header.min(rest.len())).collect();
+    Ok([before, rest])
 }
 
 /// Puts together what is known of the content. `sums` are rows and digest of each of the tables.

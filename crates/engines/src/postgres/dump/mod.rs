@@ -22,6 +22,7 @@ use crate::postgres::catalog::Table;
 use crate::postgres::session::Session;
 use crate::postgres::{contents, failure};
 use close::entry_name;
+pub(super) use close::{GLOBALS_ENTRY, TOC_ENTRY, in_parts};
 pub(super) use file::dump_file;
 use flow::{
     CancelGuard, Context, Dump, DumpOptions, DumpRequest, Layout, OpenPart, PartReader, SourceError,

@@ -5,6 +5,7 @@
 //! happens. Afterwards its data are read where they lie, entry by entry. Only an archive that was packed as a whole is laid
 //! into scratch, as it is within. A crash leaves that file there.
 
+mod conversion;
 mod custom;
 mod folder;
 mod place;
@@ -13,10 +14,12 @@ mod tar;
 mod text;
 
 use super::archive::ArchiveError;
-use crate::engine::{ExportForm, LoadRequest};
+use crate::engine::{Converted, ExportForm, LoadRequest};
+use conversion::Conversion;
 use flow::{BackupReader, Context, DatabaseRef, SourceError, SourceErrorKind};
 use std::path::Path;
 use std::sync::Arc;
+use survey::Survey;
 
 /// Gives an archive that is one file as a backup.
 pub(super) fn open(
@@ -51,6 +54,48 @@ pub(super) fn open_folder(
         Ok(Arc::new(folder::read(folder, context)?.into_backup(&object, database)?))
     };
     Some(read())
+}
+
+/// Gives an archive that is one file as a dump of ours.
+pub(super) fn convert(
+    request: LoadRequest<'_>,
+    database: &DatabaseRef,
+    context: &Context,
+) -> Result<Converted, SourceError> {
+    let object = request.object.to_owned();
+    let survey = match request.form {
+        ExportForm::Custom => custom::read(request, context)?,
+        ExportForm::Tar => tar::read(request, context)?,
+        ExportForm::Sql | ExportForm::Image => {
+            return Err(SourceError::new(SourceErrorKind::Unsupported, object, "is no archive"));
+        }
+    };
+    converted(survey, database, &object, context)
+}
+
+/// Gives an archive that is a folder as a dump of ours; `None` where the folder is none.
+pub(super) fn convert_folder(
+    folder: &Path,
+    database: &DatabaseRef,
+    context: &Context,
+) -> Option<Result<Converted, SourceError>> {
+    if !folder.join("toc.dat").is_file() {
+        return None;
+    }
+    let object = folder.display().to_string();
+    let survey = folder::read(folder, context);
+    Some(survey.and_then(|survey| converted(survey, database, &object, context)))
+}
+
+fn converted(
+    survey: Survey,
+    database: &DatabaseRef,
+    object: &str,
+    context: &Context,
+) -> Result<Converted, SourceError> {
+    let archived = survey.into_backup(object, database)?;
+    let dump = Conversion::begin(archived, database, object, context)?;
+    Ok(Converted { selection: dump.selection(), dump: Box::new(dump), served_by: None })
 }
 
 /// Makes the error of an archive that is not whole.

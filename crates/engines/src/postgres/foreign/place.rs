@@ -37,6 +37,16 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Returns where in its file it begins; 0 for what has a file of its own.
+    pub(super) fn begins_at(&self) -> u64 {
+        match self {
+            Place::Chunks { offset, .. } | Place::Stretch { offset, .. } => *offset,
+            Place::Memory(_) | Place::Whole { .. } => 0,
+        }
+    }
+}
+
 fn at(path: &Path, offset: u64) -> io::Result<BufReader<File>> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(offset))?;

@@ -3,13 +3,13 @@
 
 use super::super::archive::{DataPlace, Entry, TableOfContents};
 use super::super::contents::VIA_ROOT;
-use super::super::digest::ArchivedRows;
+use super::super::digest::{AS_DUMPED, ArchivedRows};
 use super::super::needs;
 use super::damaged;
 use super::place::Place;
 use flow::{
-    BackupReader, ConsistencyPoint, Context, DatabaseRef, EngineKind, EntryName, Event, Facts, Layout,
-    MANIFEST_SCHEMA, Manifest, ManifestEntry, ManifestPart, ReadError, ReadErrorKind, SchemaObject,
+    BackupReader, ConsistencyPoint, Context, DatabaseRef, Digest128, EngineKind, EntryName, Event, Facts,
+    Layout, MANIFEST_SCHEMA, Manifest, ManifestEntry, ManifestPart, ReadError, ReadErrorKind, SchemaObject,
     SourceError, SourceErrorKind, TableFacts,
 };
 use jiff::Timestamp;
@@ -40,7 +40,7 @@ pub(super) struct Survey {
 struct Found {
     place: Place,
     size_bytes: u64,
-    rows: Option<u64>,
+    rows: Option<(u64, Digest128)>,
 }
 
 impl Survey {
@@ -52,7 +52,7 @@ impl Survey {
         if let Some(entry) = toc.entries.iter().find(inserts) {
             let message = format!("the rows of {} are INSERT statements", shown(entry));
             return Err(SourceError::new(SourceErrorKind::Unsupported, object, message)
-                .with_hint("`pg_restore -d DATABASE` loads it; leave --inserts out of the next dump"));
+                .with_hint("`pg_restore -f FILE.sql` makes SQL text of it, which can be used here; leave --inserts out of the next dump"));
         }
         Ok(Self {
             toc,
@@ -96,10 +96,10 @@ impl Survey {
         let mut rows = ArchivedRows::default();
         let size_bytes =
             self.pass(data, &format!("the data of {name}"), context, |bytes| rows.take(bytes))?;
-        let (count, _) = rows
+        let sums = rows
             .finish()
             .ok_or_else(|| damaged(&self.object, format!("the rows of {name} do not end as rows end")))?;
-        self.found.insert(self.file(dump_id), Found { place, size_bytes, rows: Some(count) });
+        self.found.insert(self.file(dump_id), Found { place, size_bytes, rows: Some(sums) });
         Ok(())
     }
 
@@ -193,7 +193,8 @@ impl Survey {
         for (name, found) in self.found {
             let name = EntryName::new(name).map_err(|error| damaged(object, error.to_string()))?;
             let size_bytes = found.size_bytes;
-            let part = ManifestPart { size_bytes, blobs: 0, rows: found.rows, digest: None };
+            let (rows, digest) = found.rows.unzip();
+            let part = ManifestPart { size_bytes, blobs: 0, rows, digest };
             let layout = if found.rows.is_some() { Layout::Rows } else { Layout::Opaque };
             entries.push(ManifestEntry { name: name.clone(), layout, size_bytes, parts: vec![part] });
             places.insert(name, found.place);
@@ -218,21 +219,24 @@ impl Survey {
         };
         let server_version = text(&header.server_version);
         let digits = server_version.split(|letter: char| !letter.is_ascii_digit()).next().unwrap_or_default();
-        let needs = needs::needs(&self.toc);
         let rows = |entry: &Entry| self.found.get(&self.file(entry.dump_id)).and_then(|found| found.rows);
         let mut tables: Vec<TableFacts> = self
             .toc
             .entries
             .iter()
             .filter(|entry| entry.is("TABLE DATA"))
-            .map(|entry| TableFacts { name: shown(entry), rows: rows(entry), digest: None })
+            .map(|entry| {
+                let (rows, digest) = rows(entry).unzip();
+                TableFacts { name: shown(entry), rows, digest }
+            })
             .collect();
         tables.sort_by(|a, b| a.name.cmp(&b.name));
         let mut properties = BTreeMap::from([
             ("encoding".to_owned(), json!(encoding(&self.toc))),
             ("large_objects".to_owned(), json!(self.objects)),
             ("globals".to_owned(), json!(false)),
-            needs.property(),
+            (AS_DUMPED.to_owned(), json!(true)),
+            needs::needs(&self.toc).property(),
         ]);
         if let Ok(major) = digits.parse::<u32>() {
             properties.insert("server_major".to_owned(), json!(major));
@@ -319,6 +323,13 @@ fn name_bytes(text: &[u8]) -> usize {
 pub(super) struct Archived {
     manifest: Manifest,
     places: BTreeMap<EntryName, Place>,
+}
+
+impl Archived {
+    /// Returns what it says of itself, and where the data of its entries lie.
+    pub(super) fn into_places(self) -> (Manifest, BTreeMap<EntryName, Place>) {
+        (self.manifest, self.places)
+    }
 }
 
 impl BackupReader for Archived {

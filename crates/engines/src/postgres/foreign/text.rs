@@ -226,7 +226,6 @@ fn manifest(found: &Survey, sum: String, object: &str, database: &DatabaseRef, t
     let entries = names
         .into_iter()
         .filter_map(|(name, size_bytes, rows)| Some(entry(EntryName::new(name).ok()?, size_bytes, rows)));
-    let needs = &found.needs;
     let facts = ScriptFacts {
         loaded: found.loaded.clone(),
         is_certain: found.is_certain,
@@ -257,7 +256,7 @@ fn manifest(found: &Survey, sum: String, object: &str, database: &DatabaseRef, t
             properties: BTreeMap::from([
                 ("encoding".to_owned(), json!(found.encoding.as_deref().unwrap_or("UTF8"))),
                 ("globals".to_owned(), json!(false)),
-                needs.property(),
+                found.needs.property(),
                 (SCRIPT_FORM.to_owned(), json!(facts)),
             ]),
             tools: found.made_by.iter().map(|tool| ("pg_dump".to_owned(), tool.clone())).collect(),

@@ -8,7 +8,7 @@ use super::archive;
 use super::ground::Ground;
 use super::job::Job;
 use super::tables::{self, Filled};
-use crate::postgres::digest::RowDigest;
+use crate::postgres::digest::{AS_DUMPED, RowDigest};
 use crate::postgres::dump::jobs::jobs;
 use crate::postgres::failure;
 use crate::postgres::session::Session;
@@ -36,9 +36,11 @@ pub(super) fn run(job: &mut Job, backup: &dyn BackupReader) -> Result<(), Restor
     drop(session);
     let by_digest = comparable(manifest, major);
     if !by_digest {
-        let message =
-            format!("rows were counted and not compared: version {major} writes numbers in another way");
-        job.tell(Severity::Notice, message, None);
+        let why = match as_dumped(manifest) {
+            true => "in which time zone and format its values were written, the dump does not say".to_owned(),
+            false => format!("version {major} writes numbers in another way"),
+        };
+        job.tell(Severity::Notice, format!("rows were counted and not compared: {why}"), None);
     }
     let tables: Vec<_> = filled.iter().map(|filled| filled.table.clone()).collect();
     let sum_of = |number: usize| filled.get(number).and_then(|of| known.get(&of.table.oid));
@@ -95,7 +97,16 @@ fn keep_unwritten(session: &mut Session, sums: &mut BTreeMap<u32, (u64, u128)>) 
     Ok(())
 }
 
+/// Tells whether the digests of a backup are of rows as a dump of another make held them.
+fn as_dumped(manifest: &Manifest) -> bool {
+    manifest.facts.properties.get(AS_DUMPED).and_then(serde_json::Value::as_bool) == Some(true)
+}
+
+/// Tells whether rows that are read back can be held against the digests of a backup.
 pub(super) fn comparable(manifest: &Manifest, major: u32) -> bool {
+    if as_dumped(manifest) {
+        return false;
+    }
     let origin = manifest.facts.properties.get("server_major").and_then(serde_json::Value::as_u64);
     origin.is_none_or(|origin| (origin < SHORTEST_FLOATS) == (u64::from(major) < SHORTEST_FLOATS))
 }
