@@ -4,6 +4,7 @@
 
 mod by_hand;
 mod folders;
+mod inserts;
 mod postgres;
 mod rows;
 mod sqlite;

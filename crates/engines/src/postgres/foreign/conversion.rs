@@ -53,6 +53,13 @@ impl Conversion {
         context: &Context,
     ) -> Result<Self, SourceError> {
         let (manifest, mut places) = archived.into_places();
+        if places.values().any(|place| matches!(place, Place::Inserts { .. })) {
+            // A backup of an archive has the bytes of its rows, and these would be others.
+            let message = "its rows are INSERT statements";
+            return Err(SourceError::new(SourceErrorKind::Unsupported, object, message).with_hint(
+                "`pg_restore -f FILE.sql` makes SQL text of it, which can be used here; leave --inserts out of the next dump",
+            ));
+        }
         let Manifest { mut facts, entries: listed, elapsed_ms, .. } = manifest;
         let (mut entries, mut pieces) = (BTreeMap::new(), Vec::with_capacity(listed.len() + 1));
         for entry in listed {

@@ -2,12 +2,13 @@
 //! data packed in whatever way, and SQL text.
 //!
 //! An archive is read to its end once, and all of its rows are counted: what is cut or damaged shows before anything else
-//! happens. Afterwards its data are read where they lie, entry by entry. Only an archive that was packed as a whole is laid
+//! happens (those that are INSERT statements as they are turned into rows). Afterwards its data are read where they lie, entry by entry. Only an archive that was packed as a whole is laid
 //! into scratch, as it is within. A crash leaves that file there.
 
 mod conversion;
 mod custom;
 mod folder;
+mod inserts;
 mod place;
 mod survey;
 mod tar;

@@ -2,6 +2,7 @@
 //! nothing else.
 
 use super::super::archive::{Packing, Unpacked};
+use super::inserts::Inserts;
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,8 @@ pub(super) enum Place {
     Stretch { path: PathBuf, offset: u64, size_bytes: u64 },
     /// A whole file.
     Whole { path: PathBuf, packing: Packing },
+    /// What lies there, which is `INSERT` statements, as rows.
+    Inserts { of: Box<Place>, standard_strings: bool },
 }
 
 impl Place {
@@ -33,6 +36,9 @@ impl Place {
             }
             Place::Stretch { path, offset, size_bytes } => Ok(Box::new(at(path, *offset)?.take(*size_bytes))),
             Place::Whole { path, packing } => Ok(Box::new(Unpacked::new(at(path, 0)?, *packing)?)),
+            Place::Inserts { of, standard_strings } => {
+                Ok(Box::new(Inserts::new(of.open()?, *standard_strings)))
+            }
         }
     }
 }
@@ -42,6 +48,7 @@ impl Place {
     pub(super) fn begins_at(&self) -> u64 {
         match self {
             Place::Chunks { offset, .. } | Place::Stretch { offset, .. } => *offset,
+            Place::Inserts { of, .. } => of.begins_at(),
             Place::Memory(_) | Place::Whole { .. } => 0,
         }
     }

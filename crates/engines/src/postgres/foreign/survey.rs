@@ -5,7 +5,9 @@ use super::super::archive::{DataPlace, Entry, TableOfContents};
 use super::super::contents::VIA_ROOT;
 use super::super::digest::{AS_DUMPED, ArchivedRows};
 use super::super::needs;
+use super::super::script::is_ambiguous;
 use super::damaged;
+use super::inserts::Inserts;
 use super::place::Place;
 use flow::{
     BackupReader, ConsistencyPoint, Context, DatabaseRef, Digest128, EngineKind, EntryName, Event, Facts,
@@ -32,6 +34,9 @@ pub(super) struct Survey {
     found: BTreeMap<String, Found>,
     /// The entries whose data were found.
     seen: BTreeSet<i32>,
+    /// The columns of rows that are `INSERT` statements, by their entries.
+    inserted: BTreeMap<i32, Vec<u8>>,
+    standard_strings: bool,
     /// The large objects of the list that is being read.
     list: Vec<u8>,
     objects: u64,
@@ -44,17 +49,26 @@ struct Found {
 }
 
 impl Survey {
-    /// Begins with a table of contents. Fails where an entry has data of a kind that is not loaded by `COPY`.
+    /// Begins with a table of contents. Fails where rows are `INSERT` statements in an encoding whose letters may hold bytes
+    /// that mean something else by themselves.
     pub(super) fn begin(toc: TableOfContents, object: &str) -> Result<Self, SourceError> {
-        let inserts = |entry: &&Entry| {
-            entry.is("TABLE DATA") && entry.had_dumper && entry.copy.as_deref().unwrap_or_default().is_empty()
-        };
-        if let Some(entry) = toc.entries.iter().find(inserts) {
-            let message = format!("the rows of {} are INSERT statements", shown(entry));
-            return Err(SourceError::new(SourceErrorKind::Unsupported, object, message)
-                .with_hint("`pg_restore -f FILE.sql` makes SQL text of it, which can be used here; leave --inserts out of the next dump"));
+        let encoding = encoding(&toc);
+        if let Some(entry) = toc.entries.iter().find(|entry| has_inserts(entry))
+            && is_ambiguous(&encoding)
+        {
+            let message = format!("the rows of {} are INSERT statements in {encoding}", shown(entry));
+            return Err(SourceError::new(SourceErrorKind::Unsupported, object, message).with_hint(
+                "`pg_restore -d DATABASE` loads it; leave --inserts or --encoding out of the next dump",
+            ));
         }
+        let plain = |entry: &&Entry| {
+            let said = entry.definition.as_deref().unwrap_or_default();
+            entry.is("STDSTRINGS") && said.windows(3).any(|word| word == b"off")
+        };
+        let standard_strings = !toc.entries.iter().any(|entry| plain(&entry));
         Ok(Self {
+            inserted: BTreeMap::new(),
+            standard_strings,
             toc,
             object: object.to_owned(),
             began: Instant::now(),
@@ -93,9 +107,17 @@ impl Survey {
             return Err(SourceError::new(SourceErrorKind::Unsupported, self.object.as_str(), message)
                 .with_hint("`pg_restore -d DATABASE` may load it"));
         }
-        let mut rows = ArchivedRows::default();
-        let size_bytes =
-            self.pass(data, &format!("the data of {name}"), context, |bytes| rows.take(bytes))?;
+        let (mut rows, what) = (ArchivedRows::default(), format!("the data of {name}"));
+        let (mut size_bytes, mut place) = (0, place);
+        if self.toc.entry(dump_id).is_some_and(has_inserts) {
+            let standard_strings = self.standard_strings;
+            let mut inserts = Inserts::new(data, standard_strings);
+            size_bytes += self.pass(&mut inserts, &what, context, |bytes| rows.take(bytes))?;
+            self.inserted.insert(dump_id, inserts.columns());
+            place = Place::Inserts { of: Box::new(place), standard_strings };
+        } else {
+            size_bytes += self.pass(data, &what, context, |bytes| rows.take(bytes))?;
+        }
         let sums = rows
             .finish()
             .ok_or_else(|| damaged(&self.object, format!("the rows of {name} do not end as rows end")))?;
@@ -173,13 +195,19 @@ impl Survey {
             return Err(damaged(object, message));
         }
         let facts = self.facts();
-        let seen = &self.seen;
+        let (seen, inserted) = (&self.seen, &self.inserted);
         let mut toc = self.toc.into_directory();
         for entry in &mut toc.entries {
             if entry.had_dumper && !seen.contains(&entry.dump_id) {
                 (entry.had_dumper, entry.place) = (false, DataPlace::File(Some(Vec::new())));
             }
             if entry.is("TABLE DATA") && entry.had_dumper {
+                if has_inserts(entry) {
+                    let columns = inserted.get(&entry.dump_id).map_or(&b""[..], Vec::as_slice);
+                    let root = entry.definition.as_deref().and_then(|said| said.strip_prefix(VIA_ROOT));
+                    let into = root.unwrap_or(b"s.t");
+                    entry.copy = Some([b"COPY ", into, b" ", columns, COPY_END].concat());
+                }
                 normalise(entry);
             }
         }
@@ -267,6 +295,11 @@ fn schema_object(entry: &Entry) -> Option<SchemaObject> {
     let definition = entry.definition.as_deref().map(|text| String::from_utf8_lossy(text).into_owned());
     let sql = definition.filter(|_| kind == "table");
     Some(SchemaObject { kind, name: shown(entry), sql })
+}
+
+/// Tells whether the rows of an entry are `INSERT` statements.
+fn has_inserts(entry: &Entry) -> bool {
+    entry.is("TABLE DATA") && entry.had_dumper && entry.copy.as_deref().unwrap_or_default().is_empty()
 }
 
 /// Returns an entry's name as a person writes it.

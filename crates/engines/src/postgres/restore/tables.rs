@@ -81,7 +81,10 @@ pub(super) fn filled(
     }
     let columns = decoded(session, all_columns, &ground.encoding)?;
     for (filled, columns) in filled.iter_mut().zip(columns) {
-        filled.table.columns = columns;
+        // Rows that name no columns have those of the table, in their order.
+        if !columns.is_empty() {
+            filled.table.columns = columns;
+        }
     }
     Ok(filled)
 }

@@ -21,4 +21,4 @@ pub(super) use passing::Passing;
 pub(super) use reader::{Broken, Keep, Piece, ScriptReader};
 pub(super) use setting::setting;
 pub(super) use signs::speaks_postgres;
-pub(super) use survey::{Survey, session_role, survey};
+pub(super) use survey::{Survey, is_ambiguous, session_role, survey};

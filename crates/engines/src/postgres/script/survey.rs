@@ -14,6 +14,11 @@ use std::io::Read;
 /// Encodings whose letters may hold bytes that mean something else by themselves.
 const AMBIGUOUS: [&str; 7] = ["big5", "gbk", "gb18030", "johab", "sjis", "uhc", "shift_jis_2004"];
 
+/// Tells whether letters of an encoding may hold bytes that mean something else by themselves.
+pub(in crate::postgres) fn is_ambiguous(encoding: &str) -> bool {
+    AMBIGUOUS.contains(&encoding.to_lowercase().as_str())
+}
+
 /// What was found in a text that is whole.
 #[derive(Debug, Default)]
 pub(in crate::postgres) struct Survey {
@@ -207,7 +212,7 @@ impl Survey {
         let named = setting(text.as_bytes(), "client_encoding");
         let named = named.or_else(|| text.split_ascii_whitespace().last().map(str::to_owned));
         let encoding = named.unwrap_or_default().trim_matches('\'').to_owned();
-        if AMBIGUOUS.contains(&encoding.to_lowercase().as_str()) {
+        if is_ambiguous(&encoding) {
             self.outside.get_or_insert_with(|| (0, format!("the encoding {}", encoding.to_uppercase())));
         }
         self.encoding.get_or_insert_with(|| encoding.to_uppercase());

@@ -134,7 +134,10 @@ impl ChosenRestore {
                             continue;
                         };
                         let columns = names_of(data.columns().unwrap_or_default());
-                        blockers.extend(blockers::of_columns(session, &part, &columns)?);
+                        // Rows that name no columns have those of the table.
+                        if !columns.is_empty() {
+                            blockers.extend(blockers::of_columns(session, &part, &columns)?);
+                        }
                     }
                     ways.replaced.push(Replaced { item, live });
                 }
