@@ -6,6 +6,7 @@ mod by_hand;
 mod folders;
 mod inserts;
 mod postgres;
+mod reach;
 mod rows;
 mod sqlite;
 #[path = "../support/mod.rs"]

@@ -80,6 +80,10 @@ pub(super) fn failed(failing: &Failing<'_>, error: &tokio_postgres::Error) -> So
             "the target is as it was; what is missing is an extension, or stood in another dump: make it part of this one"
         }
         "42501" => "the target is as it was; restore it as a superuser, or try --no-owner",
+        "22021" => {
+            "the target is as it was; the text has bytes of another encoding: restore it into an empty database that has that \
+             one (CREATE DATABASE … ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0), or dump it by `pg_dump --create`"
+        }
         _ => "the target is as it was; mend the text, or what the server lacks, and restore again",
     };
     SourceError::new(SourceErrorKind::Failed, failing.object, message).with_hint(hint)

@@ -6,7 +6,7 @@
 use super::failing::{self, Failing, Told};
 use crate::postgres::restore::names::quoted;
 use crate::postgres::restore::owners::{self, Lent};
-use crate::postgres::script::{Broken, Meaning, session_role, setting};
+use crate::postgres::script::{Broken, Meaning, meaning, session_role, setting};
 use crate::postgres::session::Session;
 use crate::postgres::statements::{owner, roles, with_roles};
 use crate::restore::Ownership;
@@ -125,18 +125,43 @@ impl<'a> Loading<'a> {
         statement: Vec<u8>,
     ) -> Result<String, SourceError> {
         if self.is_ours() || statement.is_ascii() {
-            return String::from_utf8(statement).map_err(|_| {
-                let message =
-                    format!("line {line}: the statement is no UTF-8, and the text says no other encoding");
-                SourceError::new(SourceErrorKind::Unsupported, self.object, message).with_hint(
-                    "`psql -X -v ON_ERROR_STOP=1 -f FILE` loads it into a database of encoding SQL_ASCII",
-                )
-            });
+            return String::from_utf8(statement).map_err(|_| self.undecoded(line));
         }
         self.flush()?;
         let sql = "SELECT pg_catalog.convert_from($1, $2)";
         let row = self.session.query_one(sql, &[&statement, &self.encoding])?;
         self.session.field(&row, 0)
+    }
+
+    /// Runs a statement whose texts are in no encoding that is known, byte for byte: the server makes it of bytes, and runs it
+    /// from within. A database with an encoding refuses such bytes.
+    pub(super) fn raw(&mut self, line: u64, statement: &[u8]) -> Result<(), SourceError> {
+        let text = String::from_utf8_lossy(statement);
+        let of_roles = [Meaning::Owner, Meaning::Right, Meaning::Session];
+        match meaning(&text) {
+            Meaning::Limit | Meaning::Database => return Ok(()),
+            // What others must understand too, or what only a session of its own may run.
+            meaning if of_roles.contains(&meaning) => return Err(self.undecoded(line)),
+            Meaning::Copy | Meaning::Encoding | Meaning::Begin | Meaning::End => {
+                return Err(self.undecoded(line));
+            }
+            _ => {}
+        }
+        self.flush()?;
+        let kept = "SELECT pg_catalog.set_config('backstay.statement', pg_catalog.convert_from($1, 'SQL_ASCII'), false)
+                    IS NOT NULL";
+        let kept = self.session.try_query(kept, &[&statement])?;
+        kept.map_err(|error| self.failed(line, &text, &error))?;
+        let run =
+            "DO $backstay$ BEGIN EXECUTE pg_catalog.current_setting('backstay.statement'); END $backstay$";
+        let done = self.session.try_execute(run)?;
+        done.map_err(|error| self.failed(line, &text, &error))
+    }
+
+    fn undecoded(&self, line: u64) -> SourceError {
+        let message = format!("line {line}: the statement is no UTF-8, and the text says no other encoding");
+        SourceError::new(SourceErrorKind::Unsupported, self.object, message)
+            .with_hint("`psql -X -v ON_ERROR_STOP=1 -f FILE` loads it into a database of encoding SQL_ASCII")
     }
 
     /// Takes an `INSERT`, which is sent with others.

@@ -79,7 +79,12 @@ fn run<R: Read>(loading: &mut Loading<'_>, reader: &mut ScriptReader<R>) -> Resu
             continue;
         }
         let line = reader.began();
-        let text = loading.decoded(line, reader.take_statement())?;
+        let statement = reader.take_statement();
+        if loading.is_ours() && std::str::from_utf8(&statement).is_err() {
+            loading.raw(line, &statement)?;
+            continue;
+        }
+        let text = loading.decoded(line, statement)?;
         match meaning(&text) {
             Meaning::Insert => loading.insert(line, &text)?,
             Meaning::Copy => {
