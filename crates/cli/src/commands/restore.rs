@@ -173,7 +173,15 @@ fn refuse_no_origin(services: &Services, record: &BackupRecord) -> Result<(), Fa
                 short(&record.id.0),
                 origin.path
             ),
-            "say where it shall go: --target PATH to replace a database, --to-new PATH to make a new one",
+            match record.engine {
+                Some(EngineKind::Postgres) => {
+                    "say where it shall go: --target postgres://HOST/NAME to replace a database, --to-new postgres://HOST/NAME \
+                     to make a new one"
+                }
+                _ => {
+                    "say where it shall go: --target PATH to replace a database, --to-new PATH to make a new one"
+                }
+            },
         )),
         _ => Ok(()),
     }
