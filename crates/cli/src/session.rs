@@ -5,7 +5,7 @@ use crate::errors::{Failure, exit};
 use crate::globals::Globals;
 use crate::places::Places;
 use config::{Arguments, LogLevel, Settings, SourceArgument};
-use flow::{Cancel, Context, EngineKind, Environment, NoSecrets, ScratchDir};
+use flow::{Cancel, Context, EngineKind, Environment, NoSecrets, SafetySuffix, ScratchDir};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use operations::Engines;
@@ -59,7 +59,7 @@ impl Session {
             working_folder,
             zone: TimeZone::system(),
             context,
-            engines: Engines::all(),
+            engines: Engines::all(SafetySuffix::default()),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             user,
             started: Timestamp::now(),
@@ -81,6 +81,7 @@ impl Session {
     pub(crate) fn read_settings(&mut self) -> Result<(), Failure> {
         if let Some(file) = config::find(&self.config_places())? {
             self.settings = config::read(&file)?;
+            self.engines = Engines::all(self.settings.restoration.safety_suffix.clone());
             self.settle_lines()?;
             self.console.detail(&format!("Using the configuration {}.", file.display()));
         }

@@ -4,6 +4,7 @@
 use crate::logging::{LogFormat, LogLevel, LogProblem};
 use crate::problem::Problem;
 use crate::written::{WrittenLogging, WrittenPruning, WrittenRestoration, WrittenValidation};
+use flow::SafetySuffix;
 use repository::retention::Span;
 
 /// What stands for the rules of `prune FOLDER` that are not given.
@@ -18,38 +19,37 @@ pub struct FolderPruning {
 }
 
 /// What stands for the options of `restore` that are not given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FolderRestoration {
     /// `verify_integrity`: what was written is compared and checked.
     pub verify: bool,
     /// `create_safety_backup`: what the target held is kept.
     pub safety: bool,
+    /// `safety_backup_suffix`: by what safety copies of files are known.
+    pub safety_suffix: SafetySuffix,
 }
 
 impl Default for FolderRestoration {
     fn default() -> Self {
-        Self { verify: true, safety: true }
+        Self { verify: true, safety: true, safety_suffix: SafetySuffix::default() }
     }
 }
 
-/// How safety copies are called, before their time.
-const SAFETY_SUFFIX: &str = ".safety";
-
 pub(crate) fn restoration(written: &WrittenRestoration) -> Result<FolderRestoration, Problem> {
-    if let Some(suffix) = &written.safety_backup_suffix
-        && suffix != SAFETY_SUFFIX
-    {
-        return Err(Problem::new(
-            &["restoration", "safety_backup_suffix"],
-            "safety copies have another name in this version",
-            format!(
-                "write \"{SAFETY_SUFFIX}\", or take the key out: app.db is kept as app.db.safety-20261121T020000Z"
-            ),
-        ));
-    }
+    let safety_suffix = match &written.safety_backup_suffix {
+        None => SafetySuffix::default(),
+        Some(suffix) => SafetySuffix::new(suffix).map_err(|problem| {
+            Problem::new(
+                &["restoration", "safety_backup_suffix"],
+                problem,
+                "write it as in \".safety\" or \".old\": app.db is kept as app.db.safety-20261121T020000Z".to_owned(),
+            )
+        })?,
+    };
     Ok(FolderRestoration {
         verify: written.verify_integrity.unwrap_or(true),
         safety: written.create_safety_backup.unwrap_or(true),
+        safety_suffix,
     })
 }
 

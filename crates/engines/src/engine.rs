@@ -234,7 +234,8 @@ pub struct SafetyCopy {
     pub time: Timestamp,
     /// How much space it takes.
     pub size_bytes: u64,
-    /// Whether it lies where only that database's can lie. Else another one of the same name may have left it.
+    /// Whether place and name tell that it is of that database and of no other. Else another one of the same name, or a
+    /// person, may have left it.
     pub beside: bool,
     /// Whether something of a restore lies beside that database, finished or not, readable or not.
     pub restoring: bool,
@@ -340,6 +341,11 @@ pub trait Engine: Send + Sync {
         _context: &Context,
     ) -> Result<Vec<SafetyCopy>, SourceError> {
         Ok(Vec::new())
+    }
+
+    /// Tells whether a file of that name is a safety copy, or belongs to one.
+    fn is_safety_copy(&self, _name: &str) -> bool {
+        false
     }
 
     /// Removes a safety copy that [`Engine::safety_copies`] listed. Fails where it is not the same any more, or somebody

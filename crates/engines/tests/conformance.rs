@@ -72,7 +72,7 @@ impl DumpSubject for Sqlite {
     }
 
     fn begin(&self, request: &DumpRequest, context: Context) -> Result<Box<dyn Dump>, SourceError> {
-        SqliteEngine.begin_dump(request, context)
+        SqliteEngine::default().begin_dump(request, context)
     }
 
     fn context(&self) -> Context {
@@ -98,7 +98,7 @@ fn dumps_in_rollback_mode_keep_every_promise() {
 
 impl RestoreSubject for Sqlite {
     fn engine(&self) -> Arc<dyn Engine> {
-        Arc::new(SqliteEngine)
+        Arc::new(SqliteEngine::default())
     }
 
     fn target(&self) -> TargetRef {

@@ -246,8 +246,8 @@ fn a_look_or_a_backup_takes_no_lock_of_this_process_away() {
     let connection = Connection::open(&path).unwrap();
     connection.execute_batch("BEGIN IMMEDIATE").unwrap();
     let context = context(folder.path());
-    SqliteEngine.databases(&target(folder.path()), &context).unwrap();
-    SqliteEngine.probe(&database(&path), false, &context).unwrap();
+    SqliteEngine::default().databases(&target(folder.path()), &context).unwrap();
+    SqliteEngine::default().probe(&database(&path), false, &context).unwrap();
     image_of(&path, &context);
     let other = std::process::Command::new("sqlite3").arg(&path).arg("BEGIN IMMEDIATE").output().unwrap();
     assert!(String::from_utf8_lossy(&other.stderr).contains("locked"), "the lock is gone");
@@ -290,7 +290,7 @@ fn a_cancellation_wakes_whoever_waits_for_a_lock_or_a_part() {
 fn no_verdict_before_the_last_part_is_stored() {
     let folder = tempfile::tempdir().unwrap();
     let path = bank(folder.path(), "WAL", 100);
-    let dump = SqliteEngine.begin_dump(&request(&path, None), context(folder.path())).unwrap();
+    let dump = SqliteEngine::default().begin_dump(&request(&path, None), context(folder.path())).unwrap();
     let Some(Step::Part(mut part)) = dump.next().unwrap() else { panic!("no part") };
     std::thread::scope(|scope| {
         let other = scope.spawn(|| dump.next().unwrap());
@@ -309,7 +309,7 @@ fn no_verdict_before_the_last_part_is_stored() {
 fn a_part_that_is_dropped_unfinished_fails_its_database() {
     let folder = tempfile::tempdir().unwrap();
     let path = bank(folder.path(), "WAL", 100);
-    let dump = SqliteEngine.begin_dump(&request(&path, None), context(folder.path())).unwrap();
+    let dump = SqliteEngine::default().begin_dump(&request(&path, None), context(folder.path())).unwrap();
     let Some(Step::Part(part)) = dump.next().unwrap() else { panic!("no part") };
     drop(part);
     assert!(matches!(dump.next().unwrap(), Some(Step::Done(_, Err(_)))));
@@ -320,7 +320,7 @@ fn a_part_that_is_dropped_unfinished_fails_its_database() {
 fn a_writer_is_kept_out_by_no_part_on_its_way_in_rollback_mode() {
     let folder = tempfile::tempdir().unwrap();
     let path = bank(folder.path(), "DELETE", 40_000);
-    let dump = SqliteEngine.begin_dump(&request(&path, None), context(folder.path())).unwrap();
+    let dump = SqliteEngine::default().begin_dump(&request(&path, None), context(folder.path())).unwrap();
     let Some(Step::Part(part)) = dump.next().unwrap() else { panic!("no part") };
     let connection = Connection::open(&path).unwrap();
     connection.execute("UPDATE here SET money=money", []).expect("the writer was kept out");

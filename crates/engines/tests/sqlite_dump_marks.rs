@@ -136,7 +136,7 @@ fn in_a_folder_what_is_known_is_not_looked_into_and_what_broke_is_not_passed_ove
     let target = target(folder.path());
     let context = context(folder.path());
     let names = |previous: &BTreeMap<DatabaseName, Previous>| -> Vec<String> {
-        let found = SqliteEngine.databases_since(&target, previous, &context).unwrap().databases;
+        let found = SqliteEngine::default().databases_since(&target, previous, &context).unwrap().databases;
         found.into_iter().map(|database| database.name.to_string()).collect()
     };
     assert_eq!(names(&BTreeMap::new()), ["app.db"]);
@@ -153,9 +153,9 @@ fn in_a_folder_what_is_known_is_not_looked_into_and_what_broke_is_not_passed_ove
     assert_eq!(names(&BTreeMap::from([(DatabaseName::new("app.db").unwrap(), known.clone())])), ["app.db"]);
 
     let app = DatabaseName::new("app.db").unwrap();
-    let found = SqliteEngine.database(&target, &app, &context).unwrap().unwrap();
+    let found = SqliteEngine::default().database(&target, &app, &context).unwrap().unwrap();
     assert_eq!(Path::new(&found.connection), path.canonicalize().unwrap());
-    let none = SqliteEngine.database(&target, &DatabaseName::new("notes.db").unwrap(), &context);
+    let none = SqliteEngine::default().database(&target, &DatabaseName::new("notes.db").unwrap(), &context);
     assert!(none.map_or(true, |found| found.is_none()));
 }
 

@@ -16,7 +16,7 @@ fn small(path: &Path) {
 }
 
 fn found(connection: impl AsRef<Path>) -> Result<Enumeration, SourceError> {
-    SqliteEngine.databases(&target(connection), &context(Path::new("/nonexistent")))
+    SqliteEngine::default().databases(&target(connection), &context(Path::new("/nonexistent")))
 }
 
 fn names(enumeration: &Enumeration) -> Vec<&str> {
@@ -181,7 +181,7 @@ fn a_look_tells_what_is_wrong() {
     fill(&connection, "orders", 5000);
     drop(connection);
     let context = context(folder.path());
-    let look = |integrity| SqliteEngine.probe(&database(&path), integrity, &context).unwrap();
+    let look = |integrity| SqliteEngine::default().probe(&database(&path), integrity, &context).unwrap();
     let problems = |integrity| {
         let findings = look(integrity).findings.into_iter();
         findings.filter(|f| f.severity == flow::Severity::Problem).map(|f| f.message).collect::<Vec<_>>()
@@ -194,7 +194,7 @@ fn a_look_tells_what_is_wrong() {
     bytes[middle..middle + 200].fill(0xee);
     fs::write(&path, bytes).unwrap();
     assert!(problems(true).iter().any(|problem| problem.contains("integrity")), "{:?}", problems(true));
-    assert!(SqliteEngine.probe(&database(folder.path().join("none")), false, &context).is_err());
+    assert!(SqliteEngine::default().probe(&database(folder.path().join("none")), false, &context).is_err());
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn questions_are_answered_and_commands_refused() {
     let before = fs::read(&path).unwrap();
     let ask = |sql: &str| {
         let query = Query { sql: sql.to_owned(), rows_max: 3 };
-        SqliteEngine.query(&database(&path), &query, &context(folder.path()))
+        SqliteEngine::default().query(&database(&path), &query, &context(folder.path()))
     };
     let answer = ask("SELECT id, word, x'ff00' AS blob, NULL FROM orders ORDER BY id").unwrap();
     assert_eq!(answer.columns[..3], ["id", "word", "blob"]);

@@ -227,6 +227,46 @@ fn the_safety_copy_goes_to_the_folder_of_choice_on_any_filesystem() {
 }
 
 #[test]
+fn a_safety_copy_bears_the_suffix_that_its_restore_began_with() {
+    for mode in [RestoreMode::Swap, RestoreMode::InPlace] {
+        let stage = Stage::new();
+        database(&stage.target, "old", 300, "delete");
+        let taken = beside(&stage.target, ".old-20261121T020000Z");
+        std::fs::write(&taken, "somebody's").unwrap();
+        let copy = beside(&stage.target, ".old-20261121T020000Z-2");
+        let backup = image("new", 5, "delete");
+        let request = stage.request(mode);
+        let with_suffix = || {
+            let engine = engines::sqlite::SqliteEngine::new(flow::SafetySuffix::new(".old").unwrap());
+            let manifest = flow::BackupReader::manifest(&backup);
+            engines::Engine::begin_restore(&engine, &request, manifest, stage.context.clone()).unwrap()
+        };
+        // Before and after the copy is made, whoever takes it up has another suffix in mind.
+        for done in [3, 5] {
+            let mut restore = with_suffix();
+            let steps = restore.steps().to_vec();
+            for step in &steps[..done] {
+                restore.run(*step, &backup).unwrap();
+            }
+            drop(restore);
+            stage.resume().roll_back().unwrap();
+            assert_eq!(stage.names(), ["app.db", "app.db.old-20261121T020000Z"], "{mode:?}");
+            assert_eq!(content(&stage.target), says("old", 300));
+        }
+        let mut restore = with_suffix();
+        let steps = restore.steps().to_vec();
+        for step in &steps[..3] {
+            restore.run(*step, &backup).unwrap();
+        }
+        drop(restore);
+        restoring::go_on(&mut *stage.resume(), &backup).unwrap();
+        assert_eq!(content(&copy), says("old", 300));
+        assert_eq!(content(&stage.target), says("new", 5));
+        assert_eq!(std::fs::read(&taken).unwrap(), b"somebody's");
+    }
+}
+
+#[test]
 fn an_empty_database_is_restored_as_one() {
     let stage = Stage::new();
     database(&stage.target, "old", 5, "delete");

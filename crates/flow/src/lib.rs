@@ -15,6 +15,7 @@ mod manifest;
 mod names;
 mod observer;
 mod quoting;
+mod safety_suffix;
 mod secret;
 mod selection;
 mod source_error;
@@ -36,6 +37,7 @@ pub use names::{
 };
 pub use observer::{Event, Observer, Phase, Silent, Stall};
 pub use quoting::quoted;
+pub use safety_suffix::SafetySuffix;
 pub use secret::{NoSecrets, Secret, SecretRef, Secrets};
 pub use selection::{Content, Selection};
 pub use source_error::{SourceError, SourceErrorKind};

@@ -1,7 +1,7 @@
 //! What every verb works with.
 
 use engines::Engine;
-use flow::{Context, EngineKind, SourceError, SourceErrorKind, TargetRef};
+use flow::{Context, EngineKind, SafetySuffix, SourceError, SourceErrorKind, TargetRef};
 use journal::Journal;
 use repository::Repository;
 use std::sync::Arc;
@@ -16,9 +16,10 @@ impl Engines {
         Self(engines)
     }
 
-    /// Returns all engines of this release.
-    pub fn all() -> Self {
-        Self(vec![Arc::new(engines::sqlite::SqliteEngine), Arc::new(engines::postgres::PostgresEngine)])
+    /// Returns all engines of this release. Safety copies beside files bear that suffix.
+    pub fn all(safety: SafetySuffix) -> Self {
+        let sqlite = engines::sqlite::SqliteEngine::new(safety);
+        Self(vec![Arc::new(sqlite), Arc::new(engines::postgres::PostgresEngine)])
     }
 
     /// Returns the engines.

@@ -181,3 +181,30 @@ fn forever_keeps_them() {
     assert!(told(&report, "removed").is_empty() && told(&report, "kept").is_empty(), "{report}");
     assert!(old.exists());
 }
+
+#[test]
+fn copies_of_another_suffix_go_only_where_a_record_says_whose_they_are() {
+    let place = shops("safety_keep = \"7d\"");
+    let configuration = std::fs::read_to_string(place.path("backstay.toml")).unwrap();
+    let configuration = format!("{configuration}[restoration]\nsafety_backup_suffix = \".old\"\n");
+    place.machine.write("backstay.toml", &configuration);
+    let old = old_copy(&place, "old-20260101T020000Z");
+    // One that a person made, who likes the same names.
+    place.machine.write("shops/acme.db.old-20260102T020000Z", "somebody's");
+    let report = place.json(&["prune", "shops"]);
+    let reasons: Vec<&str> = told(&report, "kept").into_iter().map(|(_, reason)| reason).collect();
+    assert_eq!(reasons, ["no record of a restore tells of which database it is"; 2], "{report}");
+    // The journal as it would be had the restore been then.
+    let journal = place.machine.root.join("home/.local/state/backstay/journal.db");
+    let path = old.display();
+    sql(
+        &journal,
+        &format!(
+            "UPDATE run SET report = json_set(report, '$.safety_copy', '{path}') WHERE command = 'restore'"
+        ),
+    );
+    let report = place.json(&["prune", "shops"]);
+    assert_eq!(told(&report, "removed").len(), 1, "{report}");
+    assert_eq!(told(&report, "kept").len(), 1, "{report}");
+    assert!(!old.exists() && place.path("shops/acme.db.old-20260102T020000Z").exists());
+}

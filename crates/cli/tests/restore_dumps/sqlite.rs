@@ -220,11 +220,50 @@ fn the_settings_of_folder_tools_stand_for_options() {
     assert_eq!((&report["verified"], report["safety_copy"].is_null()), (&true.into(), false), "{report}");
     let report = with(r#"{ "verify_integrity": false, "create_safety_backup": false }"#).json();
     assert_eq!((&report["verified"], report["safety_copy"].is_null()), (&false.into(), true), "{report}");
-    for wrong in [r#"{ "safety_backup_suffix": ".old" }"#, r#"{ "verify": true }"#] {
+    for wrong in [
+        r#"{ "safety_backup_suffix": "../old" }"#,
+        r#"{ "safety_backup_suffix": "" }"#,
+        r#"{ "safety_backup_suffix": "-wal" }"#,
+        r#"{ "verify": true }"#,
+    ] {
         assert_eq!(with(wrong).code, 2, "{wrong}");
     }
+    let outcome = with(r#"{ "safety_backup_suffix": ".db" }"#);
+    assert!(outcome.err.contains("`restoration.safety_backup_suffix`"), "{}", outcome.err);
+    assert!(outcome.err.contains("\".db\" is an ending by which other files are known"));
     let mut command = machine.command();
     let report =
         super::support::outcome(command.env("BACKUP_VERIFY_RESTORE", "false").args(arguments)).json();
     assert_eq!(report["verified"], false, "{report}");
+}
+
+#[test]
+fn safety_copies_bear_the_suffix_that_folder_tools_were_told() {
+    let machine = Machine::new();
+    machine.database("dumps/app-20260105.db", 10);
+    let live = machine.database("srv/app.db", 99);
+    let tools = machine.write("tools.json", r#"{ "restoration": { "safety_backup_suffix": "_before" } }"#);
+    let tools = tools.display().to_string();
+    let with =
+        |arguments: &[&str]| machine.run(&[&["--config", &tools, "--json"], arguments].concat()).json();
+    let restore = ["restore", "dumps/app-20260105.db", "--target", "srv/app.db", "--yes"];
+    let planned = with(&[&restore[..], &["--dry-run"]].concat());
+    assert!(planned["safety_copy"].as_str().unwrap().contains("/app.db_before-20"), "{planned}");
+    // Within a second the second one gets a number, and none takes the place of another.
+    let copies: Vec<String> =
+        (0..3).map(|_| with(&restore)["safety_copy"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(count(std::path::Path::new(&copies[0])), 99);
+    assert!(copies.iter().all(|copy| copy.contains("/srv/app.db_before-20")), "{copies:?}");
+    assert_eq!(names(&machine, "srv").len(), 4);
+    assert_eq!(count(&live), 10);
+    // In a folder of databases, and in one of dumps, they are known for what they are.
+    let backup = with(&["backup", "./srv"]);
+    assert_eq!(backup["backups"].as_array().unwrap().len(), 1, "{backup}");
+    let skipped = |report: &serde_json::Value| {
+        let skipped = report["skipped"].as_array().unwrap().iter();
+        skipped.filter(|item| item["reason"] == "is a safety copy that a restore kept").count()
+    };
+    assert_eq!(skipped(&backup), 3, "{backup}");
+    let verified = with(&["verify", "./srv"]);
+    assert_eq!((&verified["summary"]["total_files"], skipped(&verified)), (&1.into(), 3), "{verified}");
 }

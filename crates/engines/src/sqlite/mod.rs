@@ -26,6 +26,7 @@ mod read_text;
 mod record;
 mod restore;
 mod rows;
+mod safety_names;
 mod schema;
 mod sql_text;
 mod stage;
@@ -45,16 +46,26 @@ use crate::{
 };
 use flow::{
     BackupReader, Context, DatabaseName, DatabaseRef, Dump, DumpRequest, EngineKind, Facts, Manifest,
-    Previous, SourceError, TargetRef,
+    Previous, SafetySuffix, SourceError, TargetRef,
 };
+use safety_names::SafetyNames;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The engine for SQLite 3 database files. Holds no state: calls may come from any thread.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SqliteEngine;
+#[derive(Debug, Clone, Default)]
+pub struct SqliteEngine {
+    safety: SafetyNames,
+}
+
+impl SqliteEngine {
+    /// Takes how safety copies are called. Those of the usual suffix are known whatever it is.
+    pub fn new(suffix: SafetySuffix) -> Self {
+        Self { safety: SafetyNames::new(suffix) }
+    }
+}
 
 impl Engine for SqliteEngine {
     fn kind(&self) -> EngineKind {
@@ -62,7 +73,7 @@ impl Engine for SqliteEngine {
     }
 
     fn databases(&self, target: &TargetRef, context: &Context) -> Result<Enumeration, SourceError> {
-        targets::databases(target, &targets::Look::Each, context)
+        targets::databases(target, &targets::Look::Each, &self.safety, context)
     }
 
     fn databases_since(
@@ -71,7 +82,7 @@ impl Engine for SqliteEngine {
         previous: &BTreeMap<DatabaseName, Previous>,
         context: &Context,
     ) -> Result<Enumeration, SourceError> {
-        targets::databases(target, &targets::Look::Changed(previous), context)
+        targets::databases(target, &targets::Look::Changed(previous), &self.safety, context)
     }
 
     fn database(
@@ -80,7 +91,7 @@ impl Engine for SqliteEngine {
         name: &DatabaseName,
         context: &Context,
     ) -> Result<Option<DatabaseRef>, SourceError> {
-        let found = targets::databases(target, &targets::Look::One(name), context)?;
+        let found = targets::databases(target, &targets::Look::One(name), &self.safety, context)?;
         Ok(found.databases.into_iter().find(|database| database.name == *name))
     }
 
@@ -116,7 +127,7 @@ impl Engine for SqliteEngine {
         manifest: &Manifest,
         context: Context,
     ) -> Result<Box<dyn Restore>, RestoreError> {
-        restore::begin(request, manifest, context)
+        restore::begin(request, manifest, self.safety.suffix(), context)
     }
 
     fn pending_restores(
@@ -137,11 +148,15 @@ impl Engine for SqliteEngine {
         folders: &[PathBuf],
         context: &Context,
     ) -> Result<Vec<SafetyCopy>, SourceError> {
-        restore::safety::find(target, folders, context)
+        restore::safety::find(target, folders, &self.safety, context)
     }
 
     fn remove_safety_copy(&self, copy: &SafetyCopy, _context: &Context) -> Result<(), SourceError> {
-        restore::safety::remove(copy)
+        restore::safety::remove(copy, &self.safety)
+    }
+
+    fn is_safety_copy(&self, name: &str) -> bool {
+        self.safety.is_one(name)
     }
 
     fn resume_restore(

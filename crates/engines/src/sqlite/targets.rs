@@ -7,6 +7,7 @@
 
 use super::header::Content;
 use super::open::Sniffer;
+use super::safety_names::SafetyNames;
 use super::{failure, marks};
 use crate::engine::{Enumeration, Skipped};
 use flow::{Context, DatabaseName, DatabaseRef, Previous, SourceError, SourceErrorKind, TargetRef};
@@ -51,6 +52,7 @@ impl Look<'_> {
 pub(super) fn databases(
     target: &TargetRef,
     look: &Look<'_>,
+    safety: &SafetyNames,
     context: &Context,
 ) -> Result<Enumeration, SourceError> {
     let connection = target.connection.as_str();
@@ -58,7 +60,7 @@ pub(super) fn databases(
         return Err(invalid(connection, "the connection is empty", "name a file, a folder or a glob"));
     }
     let path = Path::new(connection);
-    let mut found = Found::default();
+    let mut found = Found::of(safety);
     if connection.contains(TENANT) {
         template(connection, &mut found)?;
     } else if path.is_dir() {
@@ -74,14 +76,18 @@ pub(super) fn databases(
 }
 
 /// What was found so far: paths by name.
-#[derive(Default)]
-struct Found {
+struct Found<'a> {
+    safety: &'a SafetyNames,
     databases: BTreeMap<String, PathBuf>,
     paths: BTreeSet<PathBuf>,
     skipped: Vec<Skipped>,
 }
 
-impl Found {
+impl<'a> Found<'a> {
+    fn of(safety: &'a SafetyNames) -> Self {
+        Self { safety, databases: BTreeMap::new(), paths: BTreeSet::new(), skipped: Vec::new() }
+    }
+
     fn add(&mut self, name: String, path: PathBuf) -> Result<(), SourceError> {
         if !self.paths.insert(path.clone()) {
             self.skip(&path, "is the same file as another one of this target");
@@ -98,7 +104,8 @@ impl Found {
 
     /// Passes over what belongs to another file; tells whether it did.
     fn skip_companion(&mut self, path: &Path) -> bool {
-        let reason = path.file_name().and_then(|name| name.to_str()).and_then(companion);
+        let reason = path.file_name().and_then(|name| name.to_str());
+        let reason = reason.and_then(|name| companion(name, self.safety));
         if let Some(reason) = reason {
             self.skip(path, reason);
         }
@@ -127,23 +134,17 @@ impl Found {
 }
 
 /// Tells what a file beside a database is by its name; `None` where it may be a database itself.
-fn companion(name: &str) -> Option<&'static str> {
+fn companion(name: &str, safety: &SafetyNames) -> Option<&'static str> {
     if name.ends_with("-wal") || name.ends_with("-shm") || name.ends_with("-journal") {
         return Some("belongs to the database beside it");
     }
     if name.contains(".backstay-") {
         return Some("belongs to a restore");
     }
-    let (_, rest) = name.rsplit_once(".safety-")?;
-    let stamp = rest.as_bytes().first_chunk::<16>()?;
-    let shape = stamp.iter().zip(b"00000000T000000Z").all(|(byte, shape)| match shape {
-        b'0' => byte.is_ascii_digit(),
-        letter => byte == letter,
-    });
-    shape.then_some("is a safety copy that a restore kept")
+    safety.is_one(name).then_some("is a safety copy that a restore kept")
 }
 
-fn folder(path: &Path, look: &Look<'_>, found: &mut Found, context: &Context) -> Result<(), SourceError> {
+fn folder(path: &Path, look: &Look<'_>, found: &mut Found<'_>, context: &Context) -> Result<(), SourceError> {
     let path = path.canonicalize().map_err(|error| failure::io(path, error))?;
     let sniffer = Sniffer::new();
     for entry in std::fs::read_dir(&path).map_err(|error| failure::io(&path, error))? {
@@ -170,7 +171,7 @@ fn one_file(
     name: Option<&str>,
     look: &Look<'_>,
     sniffer: &Sniffer,
-    found: &mut Found,
+    found: &mut Found<'_>,
 ) -> Result<(), SourceError> {
     if name.is_some_and(|name| look.passes_by(name)) {
         return Ok(());
@@ -197,7 +198,7 @@ fn has_database_ending(path: &Path) -> bool {
     path.to_str().is_some_and(|path| DATABASE_ENDINGS.iter().any(|ending| path.ends_with(ending)))
 }
 
-fn glob(pattern: &str, found: &mut Found, context: &Context) -> Result<(), SourceError> {
+fn glob(pattern: &str, found: &mut Found<'_>, context: &Context) -> Result<(), SourceError> {
     let matcher = GlobBuilder::new(pattern)
         .literal_separator(true)
         .build()
@@ -215,14 +216,14 @@ fn glob(pattern: &str, found: &mut Found, context: &Context) -> Result<(), Sourc
     search.walk(start, &base, depth)
 }
 
-struct Search<'a> {
+struct Search<'a, 'b> {
     matcher: GlobMatcher,
     base: PathBuf,
-    found: &'a mut Found,
+    found: &'a mut Found<'b>,
     context: &'a Context,
 }
 
-impl Search<'_> {
+impl Search<'_, '_> {
     /// Looks through `folder`, which the pattern calls `shown`.
     fn walk(&mut self, folder: &Path, shown: &Path, depth: usize) -> Result<(), SourceError> {
         self.context.cancel.check().map_err(|_| SourceError::cancelled(folder.display().to_string()))?;
@@ -245,7 +246,7 @@ impl Search<'_> {
     }
 }
 
-fn template(pattern: &str, found: &mut Found) -> Result<(), SourceError> {
+fn template(pattern: &str, found: &mut Found<'_>) -> Result<(), SourceError> {
     if pattern.matches(TENANT).count() > 1 {
         return Err(invalid(pattern, "{tenant} stands in it more than once", "leave one of them"));
     }
@@ -302,6 +303,7 @@ mod tests {
 
     #[test]
     fn companions_are_told_by_their_names() {
+        let safety = SafetyNames::new(flow::SafetySuffix::new(".old").unwrap_or_default());
         for name in [
             "app.db-wal",
             "app.db-shm",
@@ -310,11 +312,15 @@ mod tests {
             "app.db.backstay-image",
             "app.db.safety-20261121T020000Z",
             "app.db.safety-20261121T020000Z-2",
+            "app.db.old-20261121T020000Z",
+            "app.db.old-20261121T020000Z-wal",
         ] {
-            assert!(companion(name).is_some(), "{name}");
+            assert!(companion(name, &safety).is_some(), "{name}");
         }
-        for name in ["app.db", "app.safety-net.db", "safety.db", "app.db.safety-2026"] {
-            assert!(companion(name).is_none(), "{name}");
+        for name in
+            ["app.db", "app.safety-net.db", "safety.db", "app.db.safety-2026", "app.db.bak-20261121T020000Z"]
+        {
+            assert!(companion(name, &safety).is_none(), "{name}");
         }
     }
 }

@@ -85,7 +85,7 @@ pub fn request(path: impl AsRef<Path>, previous: Option<Previous>) -> DumpReques
 
 /// Pulls a dump to its end with two workers.
 pub fn pull(request: &DumpRequest, context: &Context) -> Result<BTreeMap<String, Outcome>, SourceError> {
-    let dump = SqliteEngine.begin_dump(request, context.clone())?;
+    let dump = SqliteEngine::default().begin_dump(request, context.clone())?;
     let store = Mutex::new(Store::default());
     let results: Vec<_> = std::thread::scope(|scope| {
         let work = || -> Result<(), SourceError> {
@@ -110,7 +110,7 @@ pub fn pull_alone(
     context: &Context,
     mut between: impl FnMut(usize),
 ) -> Result<BTreeMap<String, Outcome>, SourceError> {
-    let dump = SqliteEngine.begin_dump(request, context.clone())?;
+    let dump = SqliteEngine::default().begin_dump(request, context.clone())?;
     let store = Mutex::new(Store::default());
     let mut steps = 0;
     while let Some(step) = dump.next()? {

@@ -152,14 +152,14 @@ impl Stage {
     }
 
     pub fn begin(&self, request: &RestoreRequest, backup: &Backup) -> Result<Box<dyn Restore>, RestoreError> {
-        SqliteEngine.begin_restore(request, backup.manifest(), self.context.clone())
+        SqliteEngine::default().begin_restore(request, backup.manifest(), self.context.clone())
     }
 
     pub fn resume(&self) -> Box<dyn Restore> {
-        let mut pending = SqliteEngine.pending_restores(&self.database(), &self.context).unwrap();
+        let mut pending = SqliteEngine::default().pending_restores(&self.database(), &self.context).unwrap();
         assert_eq!(pending.len(), 1, "one restore waits");
         assert!(!pending[0].owner_alive);
-        SqliteEngine.resume_restore(pending.remove(0), self.context.clone()).unwrap()
+        SqliteEngine::default().resume_restore(pending.remove(0), self.context.clone()).unwrap()
     }
 
     /// Runs a whole restore.

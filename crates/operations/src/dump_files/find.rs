@@ -64,7 +64,7 @@ fn pattern_member(path: &Path, choice: &Choice, engines: &Engines, found: &mut F
     let kind = path.symlink_metadata().map(|metadata| folder::kind(&metadata, path));
     let reason = match kind {
         Ok(Kind::Folder) => Some("is a folder".to_owned()),
-        Ok(kind) => folder::passed_over(&name, kind),
+        Ok(kind) => folder::passed_over(&name, kind, engines),
         Err(_) => None,
     };
     match reason {

@@ -66,7 +66,7 @@ pub(crate) fn list(folder: &Path, choice: &Choice, engines: &Engines) -> Result<
         if kind == Kind::Folder || manifest || name == LOCK_FILE {
             continue;
         }
-        let taken = match passed_over(&name, kind) {
+        let taken = match passed_over(&name, kind, engines) {
             Some(reason) => Err(reason),
             None => likeness(&path, &name, kind, choice, engines),
         };
@@ -81,14 +81,14 @@ pub(crate) fn list(folder: &Path, choice: &Choice, engines: &Engines) -> Result<
 }
 
 /// Tells why something is no dump, whatever it holds.
-pub(super) fn passed_over(name: &str, kind: Kind) -> Option<String> {
+pub(super) fn passed_over(name: &str, kind: Kind, engines: &Engines) -> Option<String> {
     let reason = match kind {
         Kind::Link => "is a symbolic link",
         Kind::Other | Kind::Folder => "is no regular file",
         _ if LOGS.iter().any(|log| name.ends_with(log)) => "belongs to the database beside it",
         _ if name.starts_with('.') => "is hidden",
         _ if name.contains(".backstay-") => "belongs to a restore",
-        _ if is_safety_copy(name) => "is a safety copy that a restore kept",
+        _ if engines.iter().any(|engine| engine.is_safety_copy(name)) => "is a safety copy that a restore kept",
         _ => return None,
     };
     Some(reason.to_owned())
@@ -96,16 +96,6 @@ pub(super) fn passed_over(name: &str, kind: Kind) -> Option<String> {
 
 /// The files that SQLite keeps beside a database that is in use.
 pub(crate) const LOGS: [&str; 3] = ["-wal", "-shm", "-journal"];
-
-fn is_safety_copy(name: &str) -> bool {
-    let Some((_, rest)) = name.rsplit_once(".safety-") else { return false };
-    rest.as_bytes().first_chunk::<16>().is_some_and(|stamp| {
-        stamp.iter().zip(b"00000000T000000Z").all(|(byte, shape)| match shape {
-            b'0' => byte.is_ascii_digit(),
-            letter => byte == letter,
-        })
-    })
-}
 
 /// Tells why something is taken for a dump; else why not.
 fn likeness(

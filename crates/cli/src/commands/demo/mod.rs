@@ -126,6 +126,7 @@ fn own_session(session: &Session, root: &Path) -> Session {
     own.globals.repository = None;
     own.globals.config = None;
     own.settings = Settings::default();
+    own.engines = operations::Engines::all(flow::SafetySuffix::default());
     own.places = Places {
         config: root.join("config"),
         data: root.join("data"),

@@ -80,7 +80,7 @@ fn enter(target: &Path, incoming: &Path, sidecars: &[String]) -> Result<bool, So
 pub(super) fn set_aside(job: &Job) -> Result<PathBuf, SourceError> {
     let target = job.target();
     let _lock = quiesce::alone_with(job, target)?;
-    let name = files::free_name(&job.place.stamped("backstay-aside", job.state.request.started))?;
+    let name = files::free_name(&job.place.stamped(".backstay-aside", job.state.request.started))?;
     for suffix in SIDECARS {
         let found = beside(target, suffix);
         if look(&found)?.is_some() && !is_of_the_old(job, &found, suffix)? {
@@ -112,7 +112,7 @@ fn is_of_the_old(job: &Job, found: &Path, suffix: &str) -> Result<bool, SourceEr
 /// Keeps what the target holds now under a second name, with its sidecars. Repeated, it finds that name again.
 pub(super) fn keep_changed(job: &Job) -> Result<PathBuf, SourceError> {
     let target = job.target();
-    let wanted = job.place.stamped("backstay-rolled-back", job.state.request.started);
+    let wanted = job.place.stamped(".backstay-rolled-back", job.state.request.started);
     let name = if inode(&wanted)?.is_some() && inode(&wanted)? == inode(target)? {
         for suffix in SIDECARS {
             remove(&beside(&wanted, suffix))?;

@@ -130,7 +130,7 @@ fn keep(job: &mut Job, target: &Connection) -> Result<(), SourceError> {
         files::remove(&partial(&begun.keep))?;
         files::remove(&begun.keep)?;
     }
-    let safety = job.place.stamped("safety", job.state.request.started);
+    let safety = job.place.stamped(job.work.safety_suffix.as_str(), job.state.request.started);
     let temporary = job.state.request.safety == Safety::None;
     let wanted = match (&job.work.safety_folder, temporary) {
         (_, true) => beside(job.target(), ".backstay-old"),
@@ -281,7 +281,7 @@ fn give_back(job: &Job, keep: &Path) -> Result<(), SourceError> {
     }
     let image = &job.place.image;
     if look(image)?.is_none() || !matches!(pages::compare(job, &target, image)?, Comparison::Equal) {
-        let wanted = job.place.stamped("backstay-rolled-back", job.state.request.started);
+        let wanted = job.place.stamped(".backstay-rolled-back", job.state.request.started);
         let name = files::free_name(&wanted)?;
         copy_content(job, &target, &name)?;
         let message = "holds what was written into the restored database before it was rolled back";

@@ -9,7 +9,7 @@ use crate::sqlite::record::{Record, record_path};
 use crate::sqlite::restore::files;
 use crate::sqlite::restore::lock::TargetLock;
 use crate::sqlite::restore::passing::Passing;
-use flow::{Context, Event, Finding, Phase, Severity, SourceError, SourceErrorKind, quoted};
+use flow::{Context, Event, Finding, Phase, SafetySuffix, Severity, SourceError, SourceErrorKind, quoted};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fs::Metadata;
@@ -53,8 +53,8 @@ impl Place {
     }
 
     /// Returns the name of something that is kept of the target, with the time at which the restore began.
-    pub(super) fn stamped(&self, what: &str, started: Timestamp) -> PathBuf {
-        beside(&self.target, &format!(".{what}-{}", started.strftime("%Y%m%dT%H%M%SZ")))
+    pub(super) fn stamped(&self, suffix: &str, started: Timestamp) -> PathBuf {
+        beside(&self.target, &format!("{suffix}-{}", started.strftime("%Y%m%dT%H%M%SZ")))
     }
 }
 
@@ -81,6 +81,9 @@ pub(super) struct Work {
     pub(super) page_bytes: u32,
     /// The folder of the safety copy, if it is not the target's.
     pub(super) safety_folder: Option<PathBuf>,
+    /// What the safety copy is called by.
+    #[serde(default)]
+    pub(super) safety_suffix: SafetySuffix,
     /// The image's inode, once it was written. Device numbers are not recorded: they change with a reboot, and all
     /// these files are in one folder.
     pub(super) image_inode: Option<u64>,

@@ -29,7 +29,9 @@ use crate::restore::{
     Restore, RestoreError, RestoreMode, RestorePlan, RestoreRequest, RestoreState, RestoreStep, Standing,
 };
 use crate::sqlite::record::{self, RECORD_ENDING, Record, record_path};
-use flow::{BackupReader, Context, DatabaseRef, EngineKind, Manifest, SourceError, SourceErrorKind, quoted};
+use flow::{
+    BackupReader, Context, DatabaseRef, EngineKind, Manifest, SafetySuffix, SourceError, SourceErrorKind, quoted,
+};
 use job::{Job, Place, Work};
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -38,6 +40,7 @@ use std::path::{Path, PathBuf};
 pub(crate) fn begin(
     request: &RestoreRequest,
     manifest: &Manifest,
+    safety_suffix: &SafetySuffix,
     context: Context,
 ) -> Result<Box<dyn Restore>, RestoreError> {
     let object = request.target.connection.clone();
@@ -70,6 +73,7 @@ pub(crate) fn begin(
         size_bytes: entry.size_bytes,
         page_bytes,
         safety_folder: preflight::safety_folder(request, &place)?,
+        safety_suffix: safety_suffix.clone(),
         image_inode: None,
         image_mark: None,
         swap: None,

@@ -145,7 +145,7 @@ pub(super) fn safety_folder(request: &RestoreRequest, place: &Place) -> Result<O
 }
 
 fn safety_name(request: &RestoreRequest, place: &Place, work: &Work) -> Result<PathBuf, SourceError> {
-    let beside = place.stamped("safety", request.started);
+    let beside = place.stamped(work.safety_suffix.as_str(), request.started);
     files::free_name(&match &work.safety_folder {
         Some(folder) => folder.join(beside.file_name().unwrap_or_default()),
         None => beside,

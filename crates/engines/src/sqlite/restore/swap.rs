@@ -144,7 +144,7 @@ fn keep_old(job: &mut Job) -> Result<(), SourceError> {
 
 /// Chooses the names under which the old database is kept, and records them.
 fn arrange(job: &mut Job, swap: &mut Swap, may_link: bool) -> Result<PathBuf, SourceError> {
-    let safety = job.place.stamped("safety", job.state.request.started);
+    let safety = job.place.stamped(job.work.safety_suffix.as_str(), job.state.request.started);
     let local = beside(&job.place.target, ".backstay-old");
     let in_folder =
         job.work.safety_folder.as_ref().map(|folder| folder.join(safety.file_name().unwrap_or_default()));
