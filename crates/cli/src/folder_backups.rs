@@ -18,6 +18,7 @@ use operations::dump_files::{Choice, TimeSource};
 use operations::list_folder::{self, FolderFile, FolderFilter};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use storage::LocalFolder;
 
 /// A folder that is a repository.
 #[derive(Debug, Clone)]
@@ -141,7 +142,7 @@ pub(crate) fn files(
             known_as: names_of(session, source, folder),
         });
         let choice = Choice::all(folder.zone.clone());
-        all.extend(list_folder::files(services, &folder.path, &choice, filter.as_ref())?);
+        all.extend(list_folder::files(services, &LocalFolder::new(&folder.path), &choice, filter.as_ref())?);
     }
     all.sort_by(|a, b| (a.file.time, &a.file.path).cmp(&(b.file.time, &b.file.path)));
     Ok(all)

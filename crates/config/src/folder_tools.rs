@@ -42,7 +42,8 @@ pub(crate) fn restoration(written: &WrittenRestoration) -> Result<FolderRestorat
             Problem::new(
                 &["restoration", "safety_backup_suffix"],
                 problem,
-                "write it as in \".safety\" or \".old\": app.db is kept as app.db.safety-20261121T020000Z".to_owned(),
+                "write it as in \".safety\" or \".old\": app.db is kept as app.db.safety-20261121T020000Z"
+                    .to_owned(),
             )
         })?,
     };

@@ -33,7 +33,8 @@ fn exported(path: &Path, form: ExportForm) -> Vec<u8> {
     let (image, dumped) = image_of(path, &context);
     let manifest = (*previous(&dumped).manifest().unwrap()).clone();
     let mut out = Vec::new();
-    let summary = SqliteEngine::default().export(&Stored { manifest, image }, form, &mut out, &context).unwrap();
+    let summary =
+        SqliteEngine::default().export(&Stored { manifest, image }, form, &mut out, &context).unwrap();
     assert_eq!(summary.size_bytes, out.len() as u64);
     let left = std::fs::read_dir(folder.path().join("scratch")).map_or(0, Iterator::count);
     assert_eq!(left, 0, "scratch was left behind");

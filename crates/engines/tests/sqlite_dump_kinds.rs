@@ -31,7 +31,8 @@ fn assert_round_trip(before: &str, content: &str) {
     let (connection, _) = open_image(&image, folder.path());
     assert_sound(&connection);
     assert_rows(&dumped, &connection);
-    let live = SqliteEngine::default().facts(&database(&path), FactsDepth::Counts, &context(folder.path())).unwrap();
+    let live =
+        SqliteEngine::default().facts(&database(&path), FactsDepth::Counts, &context(folder.path())).unwrap();
     assert_eq!(live.tables, dumped.facts.tables);
     assert_eq!(live.properties, dumped.facts.properties);
     assert_eq!(live.schema, dumped.facts.schema);

@@ -47,7 +47,12 @@ fn after_each_step_it_can_be_rolled_back_by_another_process() {
             );
             assert!(std::fs::read(&stage.target).unwrap() == bytes);
             assert_eq!(content(&stage.target), says("old", 3000));
-            assert!(SqliteEngine::default().pending_restores(&stage.database(), &stage.context).unwrap().is_empty());
+            assert!(
+                SqliteEngine::default()
+                    .pending_restores(&stage.database(), &stage.context)
+                    .unwrap()
+                    .is_empty()
+            );
         }
     }
 }
@@ -135,7 +140,8 @@ fn only_one_restore_at_a_time_and_what_was_left_is_named() {
     }
     let pending = SqliteEngine::default().pending_restores(&stage.database(), &stage.context).unwrap();
     assert!(pending[0].owner_alive);
-    let error = SqliteEngine::default().resume_restore(pending[0].clone(), stage.context.clone()).err().unwrap();
+    let error =
+        SqliteEngine::default().resume_restore(pending[0].clone(), stage.context.clone()).err().unwrap();
     assert!(error.to_string().contains("is running"), "{error}");
     drop(first);
     let Some(RestoreError::Database(error)) = stage.begin(&request, &backup).err() else { panic!() };

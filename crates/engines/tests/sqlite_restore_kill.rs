@@ -50,8 +50,10 @@ fn child() {
             restore.roll_back().unwrap();
         }
         _ => {
-            for state in SqliteEngine::default().pending_restores(&stage.database(), &stage.context).unwrap() {
-                let mut restore = SqliteEngine::default().resume_restore(state, stage.context.clone()).unwrap();
+            for state in SqliteEngine::default().pending_restores(&stage.database(), &stage.context).unwrap()
+            {
+                let mut restore =
+                    SqliteEngine::default().resume_restore(state, stage.context.clone()).unwrap();
                 match verb {
                     "continue" if !restore.state().rolling_back => go_on(&mut *restore, &backup).unwrap(),
                     _ => restore.roll_back().unwrap(),

@@ -12,8 +12,8 @@ const USUAL: &str = ".safety";
 const BYTES_MAX: usize = 32;
 /// Endings by which files are told: what a safety copy ended in before its time would make it one of them.
 const OF_OTHERS: [&str; 20] = [
-    "-wal", "-shm", "-journal", ".db", ".db3", ".sqlite", ".sqlite3", ".sql", ".dump", ".tar", ".tgz", ".json",
-    ".gz", ".zst", ".lz4", ".xz", ".bz2", ".age", ".gpg", ".partial",
+    "-wal", "-shm", "-journal", ".db", ".db3", ".sqlite", ".sqlite3", ".sql", ".dump", ".tar", ".tgz",
+    ".json", ".gz", ".zst", ".lz4", ".xz", ".bz2", ".age", ".gpg", ".partial",
 ];
 
 /// A suffix of safety copies.
@@ -114,8 +114,23 @@ mod tests {
         }
         let long = format!(".{}", "x".repeat(32));
         for bad in [
-            "", ".", "old", "..", ".a/b", "../x", ".a b", ".ä", ".old-", "-wal", ".x-WAL", ".db", ".old.sql", ".gz",
-            ".backstay-old", ".JSON", &long,
+            "",
+            ".",
+            "old",
+            "..",
+            ".a/b",
+            "../x",
+            ".a b",
+            ".ä",
+            ".old-",
+            "-wal",
+            ".x-WAL",
+            ".db",
+            ".old.sql",
+            ".gz",
+            ".backstay-old",
+            ".JSON",
+            &long,
         ] {
             assert!(SafetySuffix::new(bad).is_err(), "{bad}");
         }
@@ -130,6 +145,9 @@ mod tests {
         for other in ["app.db", "app.safety-net.db", "app.db.safety-2026", "app.db.safety20261121T020000Z"] {
             assert_eq!(usual.split(other), None, "{other}");
         }
-        assert_eq!(SafetySuffix::new("_old").map(|old| old.split("app.db_old-20261121T020000Z").is_some()), Ok(true));
+        assert_eq!(
+            SafetySuffix::new("_old").map(|old| old.split("app.db_old-20261121T020000Z").is_some()),
+            Ok(true)
+        );
     }
 }

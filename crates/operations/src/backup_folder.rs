@@ -1,8 +1,9 @@
 //! Backs up targets into a folder of plain dump files, one file a database, with a manifest beside each.
 //!
 //! A file is written under a hidden name, synced, read back from the disk and held against what was written, and only then
-//! named: a name that is taken gets a number, and none is ever written over. A crash leaves a hidden file under nobody's
-//! name, or a whole file without its manifest. A database that fails takes no other with it.
+//! named: a name that is taken gets a number, and none is ever written over. The manifest is whole and synced, hidden too,
+//! before the file is named: a crash leaves hidden files, and of a file that has its name the manifest, which the next run
+//! puts beside it. A database that fails takes no other with it.
 
 mod names;
 
@@ -12,7 +13,7 @@ use crate::backup::{BackupBody, BackupItem, BackupResult, BackupTarget, stepping
 use crate::dump_files::{self, Choice, FILE_SCHEMA, FileManifest, FolderLock, ReadBack};
 use crate::encryption::Encryption;
 use crate::hooks::{self, Hook};
-use crate::plain_file::{self, Compression, Partial, Wrote, form_of};
+use crate::plain_file::{Compression, Partial, Wrote, form_of};
 use crate::prune_folder::{self, FolderOptions, MadeBy};
 use crate::report::{ErrorReport, Outcome, Report, elapsed_ms};
 use crate::tenants::{self, Vanished};
@@ -29,10 +30,10 @@ use repository::{BackupId, ProofLevel};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use storage::{Folder, NewFile};
 
 /// How long a backup waits for a prune of its folder.
 const PRUNE_WAIT: Duration = Duration::from_secs(60);
@@ -54,7 +55,7 @@ pub struct FolderTarget {
 #[derive(Debug, Clone)]
 pub struct FolderBackup {
     /// The folder, which must be there.
-    pub folder: PathBuf,
+    pub folder: Arc<dyn Folder>,
     /// How the files are called.
     pub names: String,
     /// The targets, one after the other.
@@ -87,8 +88,11 @@ fn all_targets(
     options: &FolderBackup,
     started: Timestamp,
 ) -> Result<BackupResult, OperationError> {
-    if !options.dry_run {
-        plain_file::remove_leftovers(&options.folder);
+    // Where somebody prunes at this moment, the next run does it.
+    if !options.dry_run
+        && let Ok(_lock) = FolderLock::shared(&*options.folder)
+    {
+        dump_files::settle(&*options.folder, &services.context);
     }
     let mut run = Run { services, options, body: BackupBody::default(), errors: vec![] };
     run.body.dry_run = options.dry_run;
@@ -130,7 +134,7 @@ impl Run<'_> {
                     true => None,
                     false => {
                         let cancel = &services.context.cancel;
-                        Some(FolderLock::shared_within(&self.options.folder, PRUNE_WAIT, cancel)?)
+                        Some(FolderLock::shared_within(&*self.options.folder, PRUNE_WAIT, cancel)?)
                     }
                 };
                 made = self.databases(wanted)?;
@@ -256,11 +260,10 @@ impl Run<'_> {
     /// Tells of databases that the folder has files of, and the target has no more.
     fn tell_vanished(&mut self, target: &BackupTarget, databases: &[DatabaseRef]) {
         let choice = Choice::all(TimeZone::UTC);
-        let Ok(found) = dump_files::list(&self.options.folder, &choice, &self.services.engines) else {
-            return;
-        };
+        let folder = &*self.options.folder;
+        let Ok(found) = dump_files::list(folder, &choice, &self.services.engines) else { return };
         let mut newest: BTreeMap<DatabaseName, (Timestamp, String)> = BTreeMap::new();
-        for manifest in found.files.iter().filter_map(|file| FileManifest::beside(Path::new(&file.path))) {
+        for manifest in found.files.iter().filter_map(|file| FileManifest::beside(folder, file.file_name())) {
             if manifest.target != target.target.name {
                 continue;
             }
@@ -391,9 +394,10 @@ impl One<'_> {
             ending: self.ending,
         };
         let (mut facts, mut passed) = (None, None);
-        let place = self.options.folder.join(names.text(1));
+        let name = names.text(1);
         let Packing { compression, lock } = self.packing;
-        let partial = Partial::write(&place, (compression, lock), &mut |sink| {
+        let folder = &*self.options.folder;
+        let mut partial = Partial::write(folder, name.as_ref(), (compression, lock), &mut |sink| {
             let mut hashing = Hashing { sink, hasher: Sha256::new() };
             let written = self.engine.dump_file(&request, self.form, &mut hashing, context)?;
             passed = Some(hashing.hasher.finalize().into());
@@ -407,27 +411,37 @@ impl One<'_> {
         })?;
         names.time = facts.consistency.time;
         let read = self.read_back(&partial, passed)?;
-        let path = self.name(&partial, &names)?;
+        let read = ReadBack { content_bytes: partial.size_bytes, ..read };
         item.time = Some(facts.consistency.time);
         (item.rows, item.unchanged) = (facts.rows(), Some(false));
         (item.size_bytes, item.read_bytes) = (Some(partial.size_bytes), Some(facts.size_bytes));
         item.added_bytes = Some(partial.written_bytes);
-        item.path = Some(path.display().to_string());
         let verified = Timestamp::now();
+        let manifest = self.manifest(database, (facts, read, verified));
+        let (name, described) = self.name(&mut partial, &names, manifest)?;
+        item.path = Some(folder.location_of(name.as_ref()));
         (item.proof, item.proof_time) = (Some(ProofLevel::Stored), Some(verified));
-        let read = ReadBack { content_bytes: partial.size_bytes, ..read };
-        self.describe(database, &path, (facts, read, verified))
+        // One that another tool left there is of a file that is gone.
+        let name = FileManifest::name_of(name.as_ref());
+        described.name_over(&name).map_err(|error| OperationError::Local {
+            object: folder.location_of(&name),
+            message: "the manifest cannot be put there; the file itself is whole".to_owned(),
+            hint: Some("check the disk; the next backup tries again".to_owned()),
+            source: Some(error.into()),
+        })
     }
 
     /// Reads the file back, and holds it against what passed.
     fn read_back(&self, partial: &Partial, passed: Option<[u8; 32]>) -> Result<ReadBack, OperationError> {
         let failed = |message: String, source: Option<io::Error>| OperationError::Local {
-            object: self.options.folder.display().to_string(),
+            object: self.options.folder.location(),
             message,
             hint: Some("check the disk: what was written there does not come back".to_owned()),
             source: source.map(Into::into),
         };
-        let read = dump_files::read_back(partial.path(), &self.services.context)
+        let read = partial
+            .read_back()
+            .and_then(|file| dump_files::read_back(file, &self.services.context))
             .map_err(|error| failed("what was written cannot be read back".to_owned(), Some(error)));
         self.services.context.cancel.check().map_err(|_| OperationError::Cancelled)?;
         let read = read?;
@@ -445,30 +459,41 @@ impl One<'_> {
         Ok(read)
     }
 
-    /// Names the file: where a name is taken, with the next number.
-    fn name(&self, partial: &Partial, names: &FileName<'_>) -> Result<PathBuf, OperationError> {
+    /// Names the file: where a name is taken, with the next number. Its manifest is durable before, without a name of its
+    /// own, and comes back with it.
+    fn name(
+        &self,
+        partial: &mut Partial,
+        names: &FileName<'_>,
+        mut manifest: FileManifest,
+    ) -> Result<(String, Box<dyn NewFile>), OperationError> {
         const TRIED: u32 = 10_000;
+        let folder = &*self.options.folder;
         for number in 1..TRIED {
-            let path = self.options.folder.join(names.text(number));
-            if partial.try_name(&path)? {
-                return Ok(path);
+            let name = names.text(number);
+            if folder.look(name.as_ref()).is_ok() {
+                continue;
+            }
+            manifest.file.clone_from(&name);
+            let described = self.describe(&manifest)?;
+            if partial.try_name(folder, name.as_ref())? {
+                return Ok((name, described));
             }
         }
-        let folder = self.options.folder.display();
+        let folder = folder.location();
         Err(OperationError::usage(format!("{folder}: all names of that moment are taken"), None))
     }
 
-    /// Writes the manifest beside a file.
-    fn describe(
+    /// Returns the manifest of a file that has no name yet.
+    fn manifest(
         &self,
         database: &DatabaseRef,
-        path: &Path,
         (facts, read, verified): (Facts, ReadBack, Timestamp),
-    ) -> Result<(), OperationError> {
+    ) -> FileManifest {
         let target = &self.wanted.target;
-        let manifest = FileManifest {
+        FileManifest {
             schema: FILE_SCHEMA.to_owned(),
-            file: path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            file: String::new(),
             sha256: read.file.sha256,
             file_bytes: read.file.size_bytes,
             target: target.target.name.clone(),
@@ -487,21 +512,25 @@ impl One<'_> {
             selection: target.selection.clone(),
             tags: target.tags.clone(),
             facts,
-        };
-        let place = FileManifest::path_of(path);
+        }
+    }
+
+    /// Writes a manifest, durably and without a name.
+    fn describe(&self, manifest: &FileManifest) -> Result<Box<dyn NewFile>, OperationError> {
+        let folder = &*self.options.folder;
+        let name = FileManifest::name_of(manifest.file.as_ref());
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| OperationError::Local {
-            object: place.display().to_string(),
-            message: "the manifest cannot be written; the file itself is whole".to_owned(),
+            object: folder.location_of(&name),
+            message: "the manifest cannot be written, so the file gets no name".to_owned(),
             hint: Some("check the disk and its space".to_owned()),
             source: Some(source),
         };
-        let text = serde_json::to_vec_pretty(&manifest).map_err(|error| failed(error.into()))?;
-        let partial = Partial::write(&place, (Compression::None, None), &mut |sink| {
+        let text = serde_json::to_vec_pretty(manifest).map_err(|error| failed(error.into()))?;
+        let partial = Partial::write(folder, &name, (Compression::None, None), &mut |sink| {
             sink.write_all(&text).map_err(|error| failed(error.into()))?;
             Ok(Wrote { size_bytes: text.len() as u64, front: None })
         });
-        // One that another tool left there is of a file that is gone.
-        partial.and_then(|partial| partial.put(&place)).map_err(|error| failed(error.into()))
+        partial.map(Partial::into_file).map_err(|error| failed(error.into()))
     }
 }
 

@@ -4,9 +4,7 @@
 //! What lies beside the file says which bytes it must have. Another form is made of a database in scratch, or of the data of
 //! an archive; a crash leaves the scratch folder, which the next run removes.
 
-use crate::dump_files::{
-    DumpFile, FolderLock, again, recognise, refuse_another_digest, undecodable, unpack, unreadable,
-};
+use crate::dump_files::{DumpFile, DumpSource, recognise, refuse_another_digest, undecodable, unpack};
 use crate::export::ExportBody;
 use crate::import::scratch::ScratchFolder;
 use crate::import::{enough_space, no_scratch};
@@ -17,7 +15,6 @@ use engines::{ExportForm, LoadRequest};
 use flow::{BackupReader, DatabaseRef, EngineKind, Event, Phase, SourceError, SourceErrorKind};
 use jiff::Timestamp;
 use repository::BackupId;
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -44,22 +41,25 @@ pub fn run(
     out: FileOut<'_>,
 ) -> Result<Report<ExportBody>, OperationError> {
     let started = Timestamp::now();
-    let path = Path::new(&export.file.path);
-    let _lock = FolderLock::beside(path)?;
+    let source = DumpSource::of(Path::new(&export.file.path))?;
+    let _lock = source.lock()?;
     let name = format!("exporting {}", export.file.path);
     let phase = Phase { name, total_bytes: Some(export.file.size_bytes) };
     services.context.observer.event(Event::Phase(phase));
     let body = match export.file.is_folder {
-        true => of_folder(services, export, out)?,
-        false => of_file(services, export, out)?,
+        true => of_folder(services, (export, &source), out)?,
+        false => of_file(services, (export, &source), out)?,
     };
     Ok(Report::new("export", started, Outcome::Complete, body))
 }
 
-fn of_file(services: &Services, export: &FileExport, out: FileOut<'_>) -> Result<ExportBody, OperationError> {
-    let (path, object) = (Path::new(&export.file.path), export.file.path.as_str());
-    let file = File::open(path).map_err(|error| unreadable(path, error))?;
-    let unpacked = unpack(object, file, &export.keys)?;
+fn of_file(
+    services: &Services,
+    (export, source): (&FileExport, &DumpSource),
+    out: FileOut<'_>,
+) -> Result<ExportBody, OperationError> {
+    let object = export.file.path.as_str();
+    let unpacked = unpack(object, source.open()?, &export.keys)?;
     let known = recognise(&services.engines, &unpacked.head);
     let (engine, form) = known.map_err(|reason| {
         SourceError::new(SourceErrorKind::NotADatabase, object, reason)
@@ -84,7 +84,7 @@ fn of_file(services: &Services, export: &FileExport, out: FileOut<'_>) -> Result
             let Some(mut unpacked) = unpacked.take() else { return Err(written_twice(object)) };
             let size_bytes = copy(services, object, &mut unpacked.bytes(), sink)?;
             let fingerprint = unpacked.finish().map_err(|error| undecodable(object, error))?;
-            refuse_another_digest(path, &fingerprint)?;
+            refuse_another_digest(source, &fingerprint)?;
             Ok(Wrote { size_bytes, front: None })
         })?
     } else {
@@ -94,20 +94,21 @@ fn of_file(services: &Services, export: &FileExport, out: FileOut<'_>) -> Result
         let fresh = folder.fresh().map_err(|error| no_scratch(scratch, error))?;
         enough_space(scratch, export.file.size_bytes, unpacked.compression, form)?;
         let plain = unpacked.compression == Compression::None && unpacked.encryption == Encryption::None;
+        let path = source.local_path().filter(|_| plain);
         let mut bytes = unpacked.bytes();
         let request = LoadRequest {
             object,
             form,
             dump: &mut bytes,
-            file: plain.then_some(path),
+            file: path.as_deref(),
             folder: &fresh,
-            again: Some(again(path, &export.keys)),
+            again: Some(source.again(&export.keys)),
         };
         let engine = services.engines.get(engine)?;
         let backup = engine.open_dump(request, &export.database, &services.context)?;
         drop(bytes);
         let fingerprint = unpacked.finish().map_err(|error| undecodable(object, error))?;
-        refuse_another_digest(path, &fingerprint)?;
+        refuse_another_digest(source, &fingerprint)?;
         convert(services, backup.as_ref(), (engine, &place), out)?
     };
     Ok(ExportBody { size_bytes: sizes.0, written_bytes: sizes.1, ..body })
@@ -116,13 +117,13 @@ fn of_file(services: &Services, export: &FileExport, out: FileOut<'_>) -> Result
 /// Writes the form of a directory archive that is asked for.
 fn of_folder(
     services: &Services,
-    export: &FileExport,
+    (export, source): (&FileExport, &DumpSource),
     out: FileOut<'_>,
 ) -> Result<ExportBody, OperationError> {
-    let path = Path::new(&export.file.path);
+    let path = source.local_folder()?;
     let context = &services.context;
     let open = |engine: &dyn engines::Engine| -> Option<Result<Arc<dyn BackupReader>, SourceError>> {
-        engine.open_dump_folder(path, &export.database, context)
+        engine.open_dump_folder(&path, &export.database, context)
     };
     let Some((engine, backup)) = services.engines.iter().find_map(|engine| Some((engine, open(engine)?)))
     else {

@@ -6,7 +6,7 @@ use crate::{OperationError, Services};
 use flow::{DatabaseName, NameError, TargetName};
 use repository::{BackupId, ProofLevel};
 use std::collections::BTreeMap;
-use std::path::Path;
+use storage::Folder;
 
 /// Whose files are to be listed.
 #[derive(Debug, Clone)]
@@ -35,14 +35,14 @@ pub struct FolderFile {
 /// Returns the files, oldest first.
 pub fn files(
     services: &Services,
-    folder: &Path,
+    folder: &dyn Folder,
     choice: &Choice,
     filter: Option<&FolderFilter>,
 ) -> Result<Vec<FolderFile>, OperationError> {
     let found = dump_files::list(folder, choice, &services.engines)?;
     let mut files = Vec::with_capacity(found.files.len());
     for file in found.files {
-        let manifest = FileManifest::beside(Path::new(&file.path));
+        let manifest = FileManifest::beside(folder, file.file_name());
         let named = owner(folder, &file, manifest.as_ref(), filter);
         let named = named.map_err(|error| OperationError::usage(error.to_string(), None))?;
         if let Some((target, database)) = named {
@@ -55,7 +55,7 @@ pub fn files(
 
 /// Returns whose a file is; `None` where it is not of those that are meant.
 fn owner(
-    folder: &Path,
+    folder: &dyn Folder,
     file: &DumpFile,
     manifest: Option<&FileManifest>,
     filter: Option<&FolderFilter>,
@@ -65,7 +65,7 @@ fn owner(
     };
     let (target, database) = match (manifest, filter) {
         (Some(manifest), _) => (manifest.target.clone(), manifest.database.clone()),
-        (None, None) => (TargetName::new(folder.to_string_lossy())?, DatabaseName::new(file.name.as_str())?),
+        (None, None) => (TargetName::new(folder.location())?, DatabaseName::new(file.name.as_str())?),
         (None, Some(filter)) => match filter.known_as.get(&file.name) {
             Some(database) => (filter.target.clone(), database.clone()),
             None => return Ok(None),
@@ -92,9 +92,9 @@ impl FolderFile {
 /// Returns a file as lists show it.
 pub fn item(services: &Services, found: FolderFile) -> ListItem {
     let FolderFile { file, manifest, target, database } = found;
-    let id = Path::new(&file.path).file_name().map(|name| name.to_string_lossy().into_owned());
+    let id = file.file_name().to_string_lossy().into_owned();
     let mut item = ListItem {
-        id: BackupId(id.unwrap_or_default()),
+        id: BackupId(id),
         path: Some(file.path.clone()),
         target,
         database,

@@ -7,15 +7,13 @@
 use crate::OperationError;
 use crate::encryption::{AgeLock, Encryption};
 use engines::ExportForm;
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::ffi::OsStr;
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use storage::{Folder, LocalFolder, NewFile};
 
 /// How the file is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -201,18 +199,18 @@ fn to_file(
     lock: Option<&AgeLock>,
     write: &mut WriteForm<'_>,
 ) -> Result<(u64, u64), OperationError> {
-    let partial = Partial::write(path, (compression, lock), write)?;
-    let sizes = (partial.size_bytes, partial.written_bytes);
-    match partial.name(path)? {
-        true => Ok(sizes),
+    let (folder, name) =
+        LocalFolder::of(path).map_err(|error| cannot(path.display(), "cannot be made", error))?;
+    let mut partial = Partial::write(&folder, &name, (compression, lock), write)?;
+    match partial.try_name(&folder, &name)? {
+        true => Ok((partial.size_bytes, partial.written_bytes)),
         false => Err(exists(path)),
     }
 }
 
 /// A file that is whole and synced, and has no name yet that anybody looks for. Dropped it is gone.
 pub(crate) struct Partial {
-    path: PathBuf,
-    removal: RemoveOnDrop,
+    file: Box<dyn NewFile>,
     /// Bytes of the form.
     pub(crate) size_bytes: u64,
     /// Bytes of the file.
@@ -221,21 +219,18 @@ pub(crate) struct Partial {
     pub(crate) is_rewritten: bool,
     /// SHA-256 of the file, where it is encrypted: nothing else tells what is in it.
     pub(crate) sealed: Option<[u8; 32]>,
-    /// Locked while it is open.
-    _locked: File,
 }
 
 impl Partial {
-    /// Writes it beside the place that it is for, encrypted where there is a lock.
+    /// Writes it into the folder in which it is to get that name, encrypted where there is a lock.
     pub(crate) fn write(
-        place: &Path,
+        folder: &dyn Folder,
+        name: &OsStr,
         (compression, lock): (Compression, Option<&AgeLock>),
         write: &mut WriteForm<'_>,
     ) -> Result<Self, OperationError> {
-        let failed = |message: &str, error: io::Error| cannot(place, message, error);
-        let name = place.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let (path, file) = new_partial(place, &name).map_err(|error| failed("cannot be made", error))?;
-        let removal = RemoveOnDrop(path.clone());
+        let failed = |message: &str, error: io::Error| cannot(folder.location_of(name), message, error);
+        let file = folder.create(name).map_err(|error| failed("cannot be made", error))?;
         let refused = Refused::default();
         let digest = lock.map(|_| Arc::new(Mutex::new(Sha256::new())));
         let mut is_rewritten = false;
@@ -247,135 +242,42 @@ impl Partial {
         let watched = (file, Arc::clone(&refused), digest.clone());
         let written = compress(watched, (compression, lock), &mut noting, &failed);
         let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let ((size_bytes, written_bytes), file) = match (written, refused) {
+        let ((size_bytes, written_bytes), mut file) = match (written, refused) {
             // The database side is not to blame where the file took no more.
             (Err(OperationError::Source(_)), Some(error)) => return Err(failed("cannot be written", error)),
             (written, _) => written?,
         };
-        file.sync_all().map_err(|error| failed("cannot be synced", error))?;
+        file.sync().map_err(|error| failed("cannot be synced", error))?;
         let taken = |digest: &Mutex<Sha256>| {
             std::mem::take(&mut *digest.lock().unwrap_or_else(PoisonError::into_inner)).finalize().into()
         };
         let sealed = digest.as_deref().map(taken);
-        Ok(Self { path, removal, size_bytes, written_bytes, is_rewritten, sealed, _locked: file })
+        Ok(Self { file, size_bytes, written_bytes, is_rewritten, sealed })
     }
 
-    /// Returns where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// Opens it, as its place gives it back.
+    pub(crate) fn read_back(&self) -> io::Result<Box<dyn Read + Send>> {
+        self.file.read_back()
     }
 
-    /// Gives it its name, durably; `false` where that is taken, and then it is still there under its own.
-    pub(crate) fn try_name(&self, path: &Path) -> Result<bool, OperationError> {
-        let failed = |message: &str, error: io::Error| cannot(path, message, error);
-        // A hard link never replaces what came to that name meanwhile; a filesystem without them gets a checked rename.
-        match std::fs::hard_link(&self.path, path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-            Err(_) if path.symlink_metadata().is_ok() => return Ok(false),
-            Err(_) => {
-                std::fs::rename(&self.path, path).map_err(|error| failed("cannot be named", error))?;
-            }
-        }
-        sync_folder(path).map(|()| true)
+    /// Gives it its name, durably; `false` where that is taken, and then it is still there without one.
+    pub(crate) fn try_name(&mut self, folder: &dyn Folder, name: &OsStr) -> Result<bool, OperationError> {
+        let named = self.file.name(name);
+        named.map_err(|error| cannot(folder.location_of(name), "cannot be named", error))
     }
 
-    /// Gives it its name, durably, in place of what has that.
-    pub(crate) fn put(self, path: &Path) -> Result<(), OperationError> {
-        std::fs::rename(&self.path, path).map_err(|error| cannot(path, "cannot be named", error))?;
-        sync_folder(path)
-    }
-
-    fn name(self, path: &Path) -> Result<bool, OperationError> {
-        let named = self.try_name(path);
-        drop(self.removal);
-        named
+    /// Turns into the file.
+    pub(crate) fn into_file(self) -> Box<dyn NewFile> {
+        self.file
     }
 }
 
-fn sync_folder(path: &Path) -> Result<(), OperationError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|error| cannot(path, "cannot be synced", error))
-}
-
-fn cannot(path: &Path, message: &str, error: io::Error) -> OperationError {
+fn cannot(object: impl ToString, message: &str, error: io::Error) -> OperationError {
     OperationError::Local {
-        object: path.display().to_string(),
+        object: object.to_string(),
         message: format!("{message}: {error}"),
         hint: Some("the file needs a folder that exists, may be written and has space".to_owned()),
         source: Some(error.into()),
-    }
-}
-
-/// Makes the file that is written. In a container every process has the same number: what one left that was killed has the
-/// name that the next one would take.
-fn new_partial(path: &Path, name: &str) -> io::Result<(PathBuf, File)> {
-    const TRIED: u32 = 1000;
-    let mut number = 0;
-    loop {
-        let further = if number == 0 { String::new() } else { format!("-{number}") };
-        let partial = path.with_file_name(format!(".{name}.{}{further}.partial", std::process::id()));
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < TRIED => number += 1,
-            Err(error) => return Err(error),
-            Ok(file) => {
-                // Between the two somebody may have taken it for one that was left: then it is made again.
-                if is_locked_as(&file, &partial)? || number >= TRIED {
-                    return Ok((partial, file));
-                }
-                number += 1;
-            }
-        }
-    }
-}
-
-/// Locks a file, and tells whether it still is what bears its name. Where a filesystem has no locks nobody can take it for
-/// one that was left.
-fn is_locked_as(file: &File, path: &Path) -> io::Result<bool> {
-    if let Err(Errno::WOULDBLOCK) = rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-        return Ok(false);
-    }
-    let held = file.metadata()?;
-    let named = path.symlink_metadata();
-    Ok(named.is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino())))
-}
-
-/// Removes from a folder what processes left that are gone: hidden files named as [`Partial`] names them, which nobody has
-/// locked. Whatever fails is of no consequence.
-pub(crate) fn remove_leftovers(folder: &Path) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-        if !is_file || !entry.file_name().to_str().is_some_and(is_partial) {
-            continue;
-        }
-        let path = entry.path();
-        if let Ok(file) = File::open(&path)
-            && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
-            && is_locked_as(&file, &path).unwrap_or(false)
-        {
-            let _ = std::fs::remove_file(&path);
-        }
-    }
-}
-
-/// Tells whether a name is `.NAME.PID.partial` or `.NAME.PID-NUMBER.partial`.
-fn is_partial(name: &str) -> bool {
-    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let Some(rest) = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".partial")) else {
-        return false;
-    };
-    let Some((own, process)) = rest.rsplit_once('.') else { return false };
-    let (process, further) = process.split_once('-').unwrap_or((process, "0"));
-    !own.is_empty() && number(process) && number(further)
-}
-
-struct RemoveOnDrop(PathBuf);
-
-impl Drop for RemoveOnDrop {
-    fn drop(&mut self) {
-        // Where it cannot be removed it stays, hidden and named as partial.
-        let _ = std::fs::remove_file(&self.0);
     }
 }
 
@@ -435,12 +337,15 @@ impl<W: Write> Write for Sealed<W> {
     }
 }
 
+/// Bytes of the form and of the file, and the file.
+type Compressed = ((u64, u64), Box<dyn NewFile>);
+
 fn compress(
-    (file, refused, digest): (File, Refused, Option<Arc<Mutex<Sha256>>>),
+    (file, refused, digest): (Box<dyn NewFile>, Refused, Option<Arc<Mutex<Sha256>>>),
     (compression, lock): (Compression, Option<&AgeLock>),
     write: &mut WriteForm<'_>,
     failed: &dyn Fn(&str, io::Error) -> OperationError,
-) -> Result<((u64, u64), File), OperationError> {
+) -> Result<Compressed, OperationError> {
     let cannot = |error| failed("cannot be written", error);
     let counted = Counted(BufWriter::with_capacity(1 << 20, file), 0, refused, digest);
     let counted = match lock {
@@ -452,8 +357,8 @@ fn compress(
             let mut sink = counted;
             let wrote = write(&mut sink)?;
             sink.flush().map_err(cannot)?;
-            if let (Some(front), Sealed::Open(counted)) = (wrote.front, &sink) {
-                counted.0.get_ref().write_all_at(&front, 0).map_err(cannot)?;
+            if let (Some(front), Sealed::Open(counted)) = (wrote.front, &mut sink) {
+                counted.0.get_mut().put_front(&front).map_err(cannot)?;
             }
             (wrote.size_bytes, sink)
         }
@@ -506,32 +411,6 @@ mod tests {
         assert_eq!(std::fs::read(&path)?, b"whole");
         assert_eq!(std::fs::read(&left)?, b"half");
         assert_eq!(std::fs::read_dir(folder.path())?.count(), 2);
-        Ok(())
-    }
-
-    #[test]
-    fn what_is_left_of_dead_processes_goes_and_nothing_else() -> Result<(), io::Error> {
-        let folder = tempfile::tempdir()?;
-        let mut stays =
-            vec![".a.sql.partial", "a.sql.7.partial", ".a.sql.7x.partial", ".7.partial", ".a.7-.partial"];
-        for name in stays.iter().chain(&[".a.sql.7.partial", ".b.db.zst.4711-2.partial"]) {
-            std::fs::write(folder.path().join(name), "x")?;
-        }
-        let (living, file) = new_partial(&folder.path().join("c.db"), "c.db")?;
-        std::os::unix::fs::symlink(&living, folder.path().join(".l.db.1.partial"))?;
-        stays.push(".l.db.1.partial");
-        remove_leftovers(folder.path());
-        let mut left: Vec<String> = std::fs::read_dir(folder.path())?
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .collect();
-        left.sort();
-        let name = living.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let mut wanted: Vec<String> = stays.iter().map(|name| (*name).to_owned()).chain([name]).collect();
-        wanted.sort();
-        assert_eq!(left, wanted);
-        drop(file);
-        remove_leftovers(folder.path());
-        assert!(!living.exists());
         Ok(())
     }
 

@@ -8,7 +8,7 @@
 mod remove;
 
 use crate::dump_files::{
-    self, Choice, DumpFile, FileManifest, FolderLock, LOGS, Likeness, OpenFiles, TimeSource,
+    self, Choice, DumpFile, DumpSource, FileManifest, FolderLock, LOGS, Likeness, TimeSource,
 };
 use crate::prune::{FileItem, PruneBody};
 use crate::report::{Outcome, Report};
@@ -18,10 +18,9 @@ use flow::{DatabaseName, Event, Phase, SourceError, SourceErrorKind, TargetName}
 use jiff::{SignedDuration, Timestamp};
 use repository::retention::{Candidate, Origin, PruneScope, PruneSelector, Rules, Verdict, plan};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::Metadata;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use storage::{Folder, Look, OpenFiles};
 
 /// How far a clock may be ahead of another one.
 const SKEW_MAX: SignedDuration = SignedDuration::from_mins(10);
@@ -33,7 +32,7 @@ const OTHERS_WAIT: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone)]
 pub struct FolderOptions {
     /// The folder, by its canonical path.
-    pub folder: PathBuf,
+    pub folder: Arc<dyn Folder>,
     /// Which of its files are backups.
     pub choice: Choice,
     /// Only what this made, by the manifests beside the files; `None`: whoever made them.
@@ -57,8 +56,8 @@ pub struct MadeBy {
 
 impl MadeBy {
     /// Takes a file for what its manifest says, where it is one of those that are meant.
-    fn of(&self, file: DumpFile) -> Option<DumpFile> {
-        let manifest = FileManifest::beside(Path::new(&file.path))?;
+    fn of(&self, folder: &dyn Folder, file: DumpFile) -> Option<DumpFile> {
+        let manifest = FileManifest::beside(folder, file.file_name())?;
         let fits = manifest.target == self.target
             && self.plan.as_ref().is_none_or(|plan| manifest.plan.as_ref() == Some(plan))
             && self.databases.as_ref().is_none_or(|databases| databases.contains(&manifest.database));
@@ -83,7 +82,7 @@ pub(crate) fn after_backup(
     services: &Services,
     options: &FolderOptions,
 ) -> Result<FolderResult, OperationError> {
-    let _lock = FolderLock::exclusive_within(&options.folder, OTHERS_WAIT, &services.context.cancel)?;
+    let _lock = FolderLock::exclusive_within(&*options.folder, OTHERS_WAIT, &services.context.cancel)?;
     prune(services, options, Timestamp::now())
 }
 
@@ -93,8 +92,8 @@ pub fn run(services: &Services, options: &FolderOptions) -> Result<FolderResult,
     if options.dry_run {
         return prune(services, options, started);
     }
-    let _lock = FolderLock::exclusive(&options.folder)?;
-    let folder = options.folder.display().to_string();
+    let _lock = FolderLock::exclusive(&*options.folder)?;
+    let folder = options.folder.location();
     let recorded = journaling::begin(services, "prune folder", Some(folder), started);
     let outcome = prune(services, options, started);
     match &outcome {
@@ -111,7 +110,7 @@ pub fn run(services: &Services, options: &FolderOptions) -> Result<FolderResult,
 struct Entry {
     file: DumpFile,
     /// What it was when it was listed: it goes only while it is that.
-    metadata: Metadata,
+    look: Look,
     /// Why it is worth nothing.
     problem: Option<String>,
     /// Whether it was read to its end.
@@ -124,6 +123,10 @@ fn prune(
     started: Timestamp,
 ) -> Result<FolderResult, OperationError> {
     let mut body = PruneBody { dry_run: options.dry_run, ..PruneBody::default() };
+    // A file is a plan's by its manifest, which a run may have left hidden.
+    if options.made.is_some() && !options.dry_run {
+        dump_files::settle(&*options.folder, &services.context);
+    }
     let mut entries = entries(services, options, &mut body)?;
     let verdicts = decide(services, options, &mut entries, started)?;
     let mut by_path: HashMap<&str, &Entry> = HashMap::with_capacity(entries.len());
@@ -143,9 +146,9 @@ fn prune(
             continue;
         }
         services.context.cancel.check().map_err(|_| OperationError::Cancelled)?;
-        match removal.remove(&entry.file, &entry.metadata) {
+        match removal.remove(&entry.file, &entry.look) {
             Ok(None) => {
-                body.freed_bytes += remove::freed_bytes(&entry.file, &entry.metadata);
+                body.freed_bytes += remove::freed_bytes(&entry.file, &entry.look);
                 body.files_removed.push(item);
             }
             Ok(Some(reason)) => {
@@ -177,17 +180,17 @@ fn entries(
     options: &FolderOptions,
     body: &mut PruneBody,
 ) -> Result<Vec<Entry>, OperationError> {
-    let found = dump_files::list(&options.folder, &options.choice, &services.engines)?;
+    let found = dump_files::list(&*options.folder, &options.choice, &services.engines)?;
     body.skipped = found.skipped;
     for (path, error) in found.failed {
         body.skipped.push(Skipped { object: path, reason: error.to_string() });
     }
-    let open = OpenFiles::look();
+    let open = options.folder.open_files();
     let mut entries = Vec::with_capacity(found.files.len());
     for file in found.files {
         let file = match &options.made {
             None => file,
-            Some(made) => match made.of(file) {
+            Some(made) => match made.of(&*options.folder, file) {
                 Some(file) => file,
                 None => continue,
             },
@@ -204,15 +207,15 @@ fn entries(
             continue;
         }
         // It went since the folder was listed.
-        let Ok(metadata) = Path::new(&file.path).symlink_metadata() else { continue };
-        match in_use(&file, &metadata, &open) {
+        let Ok(look) = options.folder.look(file.file_name()) else { continue };
+        match in_use(options, &file, &look, &open) {
             Some(reason) => {
                 let reasons = vec![reason];
                 body.files_kept.push(FileItem { reasons, ..item(services, options, &file) });
             }
             None => {
-                let problem = dump_files::beginning_problem(&file, &services.engines);
-                entries.push(Entry { file, metadata, problem, read: false });
+                let problem = dump_files::beginning_problem(&*options.folder, &file, &services.engines);
+                entries.push(Entry { file, look, problem, read: false });
             }
         }
     }
@@ -225,7 +228,7 @@ fn entries(
 
 /// An empty folder is rather a disk that is not mounted, or a slip of the pen, than the wish of anybody.
 fn holds_none(options: &FolderOptions) -> SourceError {
-    let folder = options.folder.display().to_string();
+    let folder = options.folder.location();
     if options.choice.patterns.is_empty() {
         let message = "holds no file that is a backup by its name";
         return SourceError::new(SourceErrorKind::Missing, folder, message).with_hint(
@@ -237,13 +240,13 @@ fn holds_none(options: &FolderOptions) -> SourceError {
 }
 
 /// Tells why a file may not be touched at this moment.
-fn in_use(file: &DumpFile, metadata: &Metadata, open: &OpenFiles) -> Option<String> {
-    let beside = LOGS.iter().find(|log| Path::new(&format!("{}{log}", file.path)).symlink_metadata().is_ok());
+fn in_use(options: &FolderOptions, file: &DumpFile, look: &Look, open: &OpenFiles) -> Option<String> {
+    let name = file.file_name().to_string_lossy();
+    let beside = LOGS.iter().find(|log| options.folder.look(format!("{name}{log}").as_ref()).is_ok());
     if let Some(log) = beside {
-        let name = Path::new(&file.path).file_name().unwrap_or_default().to_string_lossy();
         return Some(format!("{name}{log} lies beside it: it may be a live database"));
     }
-    open.holder(metadata).map(|holder| format!("is open: {holder}"))
+    open.holder(look).map(|holder| format!("is open: {holder}"))
 }
 
 /// Decides, and reads the newest file of each database that loses one to its end: where that is worth nothing it stands for
@@ -289,9 +292,10 @@ fn decide(
                 name: format!("reading {}", entry.file.path),
                 total_bytes: None,
             }));
-            entry.problem = match dump_files::is_opaque(&entry.file) {
-                false => verify_files::problem(services, &entry.file)?,
-                true => dump_files::digest_problem(&entry.file, &services.context),
+            let source = DumpSource::new(Arc::clone(&options.folder), entry.file.file_name());
+            entry.problem = match dump_files::is_opaque(&*options.folder, &entry.file) {
+                false => verify_files::problem(services, (&entry.file, &source))?,
+                true => dump_files::digest_problem(&*options.folder, &entry.file, &services.context),
             };
             services.context.cancel.check().map_err(|_| OperationError::Cancelled)?;
             entry.read = true;
@@ -310,7 +314,7 @@ fn candidates(
 ) -> Result<Vec<Candidate>, OperationError> {
     let refused =
         |error: flow::NameError| OperationError::usage(error.to_string(), "rename the file".to_owned());
-    let folder = options.folder.to_string_lossy();
+    let folder = options.folder.location();
     let mut origins: HashMap<&str, Arc<Origin>> = HashMap::new();
     let mut candidates = Vec::with_capacity(entries.len());
     for entry in entries {
@@ -319,10 +323,10 @@ fn candidates(
             Some(origin) => Arc::clone(origin),
             None => {
                 let made = Arc::new(Origin {
-                    target: TargetName::new(folder.clone()).map_err(refused)?,
+                    target: TargetName::new(folder.as_str()).map_err(refused)?,
                     database: DatabaseName::new(name).map_err(refused)?,
                     host: services.host.as_str().into(),
-                    connection: folder.as_ref().into(),
+                    connection: folder.as_str().into(),
                     plan: None,
                     selection: None,
                 });
@@ -348,7 +352,7 @@ fn item(services: &Services, options: &FolderOptions, file: &DumpFile) -> FileIt
     FileItem {
         id: None,
         path: file.path.clone(),
-        target: options.folder.to_string_lossy().as_ref().into(),
+        target: options.folder.location().into(),
         database: file.name.as_str().into(),
         host: services.host.as_str().into(),
         connection: None,

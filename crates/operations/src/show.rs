@@ -11,6 +11,8 @@ use flow::Manifest;
 use jiff::Timestamp;
 use repository::StoredFile;
 use serde::Serialize;
+use std::path::Path;
+use storage::{Folder, LocalFolder};
 
 /// The report's own part.
 #[derive(Debug, Clone, Serialize)]
@@ -55,7 +57,8 @@ pub fn of_file(services: &Services, found: FolderFile, keys: &AgeKeys) -> Report
     };
     let mut engine = None;
     if !found.file.is_folder {
-        let opened = std::fs::File::open(&found.file.path);
+        let place = LocalFolder::of(Path::new(&found.file.path));
+        let opened = place.and_then(|(folder, name)| folder.open(&name, 0));
         match opened.and_then(|file| Unpacked::begin_with(file, keys)) {
             Ok(unpacked) => {
                 let sealed = unpacked.encryption == Encryption::Age && keys.is_empty();

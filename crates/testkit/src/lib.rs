@@ -14,12 +14,15 @@ mod fake_engine;
 #[cfg(feature = "repository")]
 mod fake_repository;
 mod faulty;
+mod faulty_folder;
+mod folder_suite;
 #[cfg(feature = "repository")]
 mod fresh_repository;
 #[cfg(feature = "repository")]
 mod keys_suite;
 mod memory;
 mod memory_backup;
+mod memory_folder;
 mod postgres;
 mod reader_suite;
 mod recording;
@@ -39,10 +42,13 @@ pub use fake_engine::{FakeEngine, RestoreFlaw};
 #[cfg(feature = "repository")]
 pub use fake_repository::{FakeRepository, RepositoryFlaw};
 pub use faulty::{Fault, FaultyStorage};
+pub use faulty_folder::FaultyFolder;
+pub use folder_suite::{FreshFolder, broken_folder_promises, folder_conformance};
 #[cfg(feature = "repository")]
 pub use fresh_repository::{DamageBackup, FreshRepository};
 pub use memory::MemoryStorage;
 pub use memory_backup::{DamagedBackup, MemoryBackup, MemoryPart, fake_facts, fake_marks};
+pub use memory_folder::MemoryFolder;
 pub use postgres::{Cluster, POSTGRES_VERSIONS, postgres_programs, sorted_script};
 pub use reader_suite::{StoredBackup, broken_reader_promises, reader_conformance};
 pub use recording::{Call, RecordingStorage, Verb};

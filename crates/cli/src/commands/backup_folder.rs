@@ -8,6 +8,8 @@ use flow::{DumpOptions, quoted};
 use jiff::tz::TimeZone;
 use operations::backup::{BackupResult, BackupTarget};
 use operations::backup_folder::{self, FolderBackup, FolderTarget};
+use std::sync::Arc;
+use storage::LocalFolder;
 
 /// A target, and how its plan wants files to be, where they go into a folder.
 #[derive(Clone)]
@@ -50,7 +52,7 @@ pub(super) fn run(
         zone: planned.zone.unwrap_or_else(|| session.zone.clone()),
     });
     let options = FolderBackup {
-        folder: config::canonical_path(folder),
+        folder: Arc::new(LocalFolder::new(config::canonical_path(folder))),
         names: files.names.to_owned(),
         targets: targets.collect(),
         lock,

@@ -12,6 +12,7 @@ use operations::list_folder;
 use operations::report::{Outcome, Report};
 use repository::Wanted;
 use std::path::PathBuf;
+use storage::LocalFolder;
 
 /// What is listed instead of a repository of packs.
 pub(super) enum Listed {
@@ -55,7 +56,10 @@ pub(super) fn run(
 ) -> Result<Report<ListBody>, Failure> {
     let services = opening::without_repository(session)?;
     let files = match listed {
-        Listed::Path(path) => list_folder::files(&services, path, &Choice::all(session.zone.clone()), None)?,
+        Listed::Path(path) => {
+            let choice = Choice::all(session.zone.clone());
+            list_folder::files(&services, &LocalFolder::new(path), &choice, None)?
+        }
         Listed::Repositories(folders) => folder_backups::files(session, &services, folders, source)?,
     };
     let backups = files.into_iter().map(|file| list_folder::item(&services, file)).collect();

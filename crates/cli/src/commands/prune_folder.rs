@@ -15,6 +15,8 @@ use operations::prune_folder::{self, FolderOptions, MadeBy};
 use repository::retention::{PruneScope, PruneSelector, Rules};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use storage::{Folder, LocalFolder};
 
 /// The options that are for folders of dump files alone.
 #[derive(Debug, Clone, Default, Args)]
@@ -60,7 +62,7 @@ pub(crate) fn run(
     let mut whole = PruneBody { dry_run, ..PruneBody::default() };
     for folder in folders {
         let options = FolderOptions {
-            folder: folder.clone(),
+            folder: Arc::new(LocalFolder::new(folder)),
             choice: choice.clone(),
             made: None,
             rules: rules.clone(),
@@ -99,6 +101,7 @@ pub(crate) fn of_files(
     KnownSources::look(session)?.refuse(session, &folder)?;
     let services = opening::without_repository(session)?;
     let mut whole = PruneBody { dry_run, ..PruneBody::default() };
+    let folder: Arc<dyn Folder> = Arc::new(LocalFolder::new(folder));
     for PruneScope { selector, rules, zone, .. } in scopes {
         if selector.place.is_some() {
             return Err(Failure::usage(
@@ -109,7 +112,7 @@ pub(crate) fn of_files(
         let PruneSelector { target, plan, databases, .. } = selector;
         let made = target.map(|target| MadeBy { target, plan, databases });
         let choice = Choice::all(zone);
-        let options = FolderOptions { folder: folder.clone(), choice, made, rules, dry_run };
+        let options = FolderOptions { folder: Arc::clone(&folder), choice, made, rules, dry_run };
         let result = prune_folder::run(&services, &options)?;
         let body = result.report.body;
         let removed = body.files_removed.len();

@@ -10,9 +10,10 @@ use flow::{EngineKind, SourceError, SourceErrorKind};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
-use std::fs::Metadata;
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
+use storage::{FileKind, Folder, Look};
 
 /// From where the moment of a backup is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -76,6 +77,13 @@ pub struct Choice {
     pub patterns: Vec<Pattern>,
 }
 
+impl DumpFile {
+    /// Returns the name that the file bears in its folder.
+    pub fn file_name(&self) -> &OsStr {
+        Path::new(&self.path).file_name().unwrap_or_default()
+    }
+}
+
 impl Choice {
     /// Takes everything.
     pub fn all(zone: TimeZone) -> Self {
@@ -85,48 +93,45 @@ impl Choice {
 
 /// Returns what a file's name and metadata say.
 pub(super) fn dump_file(
-    path: &Path,
-    metadata: &Metadata,
+    folder: &dyn Folder,
+    file_name: &OsStr,
+    look: &Look,
     zone: &TimeZone,
     likeness: Likeness,
 ) -> Result<DumpFile, SourceError> {
-    let not_utf8 = || {
-        SourceError::new(
-            SourceErrorKind::Unreadable,
-            path.display().to_string(),
-            "its name is not valid UTF-8",
-        )
-        .with_hint("rename the file")
+    let path = folder.location_of(file_name);
+    let is_text = folder.local_path().is_none_or(|path| path.to_str().is_some());
+    let Some(file_name) = file_name.to_str().filter(|_| is_text) else {
+        return Err(SourceError::new(SourceErrorKind::Unreadable, path, "its name is not valid UTF-8")
+            .with_hint("rename the file"));
     };
-    let text = path.to_str().ok_or_else(not_utf8)?;
-    let file_name = path.file_name().and_then(|name| name.to_str()).ok_or_else(not_utf8)?;
     let named = name::parse(file_name, zone);
-    let modified = metadata.modified().map_err(|error| unreadable(path, error))?;
-    let modified = Timestamp::try_from(modified).map_err(|error| {
-        SourceError::new(SourceErrorKind::Unreadable, text, "has a time that cannot be").with_source(error)
+    let modified = Timestamp::try_from(look.modified).map_err(|error| {
+        SourceError::new(SourceErrorKind::Unreadable, &path, "has a time that cannot be").with_source(error)
     })?;
     let (time, time_source) = match named.time {
         Some(time) => (time, TimeSource::Name),
         None => (modified, TimeSource::Modified),
     };
-    let folder = || path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-    let name = named.database.or_else(folder).unwrap_or_else(|| file_name.to_owned());
-    let is_folder = metadata.is_dir();
-    let size_bytes = if is_folder { archive_size(path) } else { metadata.len() };
-    let path = text.to_owned();
+    let its_folder =
+        || Path::new(&path).parent()?.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = named.database.or_else(its_folder).unwrap_or_else(|| file_name.to_owned());
+    let is_folder = look.kind == FileKind::Folder;
+    let size_bytes =
+        if is_folder { archive_size(&*folder.below(file_name.as_ref())) } else { look.size_bytes };
     Ok(DumpFile { path, name, time, time_source, size_bytes, modified, is_folder, likeness })
 }
 
 /// Tells whether a folder is one dump: a directory archive of PostgreSQL.
-pub(crate) fn is_archive(folder: &Path) -> bool {
-    let begins = |name: &str| folder.join(name).symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+pub(crate) fn is_archive(folder: &dyn Folder) -> bool {
+    let begins = |name: &str| folder.look(name.as_ref()).is_ok_and(|look| look.kind == FileKind::File);
     begins("toc.dat") || begins("toc.dat.gz")
 }
 
 /// Returns the length of all files of a directory archive.
-fn archive_size(folder: &Path) -> u64 {
-    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    files.filter_map(|file| file.metadata().ok()).filter(Metadata::is_file).map(|file| file.len()).sum()
+fn archive_size(folder: &dyn Folder) -> u64 {
+    let files = folder.list().into_iter().flatten().filter_map(|file| file.look.ok());
+    files.filter(|look| look.kind == FileKind::File).map(|look| look.size_bytes).sum()
 }
 
 /// Tells which engine reads what begins so, and in which form it is; else why none does.
@@ -162,6 +167,11 @@ pub(crate) fn is_neo4j(head: &[u8]) -> bool {
 
 /// Makes the error of a file that the system does not give.
 pub(crate) fn unreadable(path: &Path, error: io::Error) -> SourceError {
+    unreadable_at(path.display().to_string(), error)
+}
+
+/// As [`unreadable`], of a place that need not be a path.
+pub(crate) fn unreadable_at(object: String, error: io::Error) -> SourceError {
     let (kind, message, hint) = match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             (SourceErrorKind::Missing, "there is no such file", "is it spelt right, and is its disk mounted?")
@@ -173,5 +183,5 @@ pub(crate) fn unreadable(path: &Path, error: io::Error) -> SourceError {
         ),
         _ => (SourceErrorKind::Unreadable, "cannot be read", "check the device and the filesystem"),
     };
-    SourceError::new(kind, path.display().to_string(), message).with_hint(hint).with_source(error)
+    SourceError::new(kind, object, message).with_hint(hint).with_source(error)
 }

@@ -11,6 +11,7 @@ use engines::Skipped;
 use flow::{SourceError, SourceErrorKind};
 use jiff::tz::TimeZone;
 use std::path::{Path, PathBuf};
+use storage::{FileKind, Folder, LocalFolder};
 
 /// Finds the files that paths, folders and patterns (`/srv/dumps/acme-*.sql`) mean. Paths are absolute.
 pub fn find(paths: &[PathBuf], choice: &Choice, engines: &Engines) -> Found {
@@ -38,8 +39,9 @@ pub fn find(paths: &[PathBuf], choice: &Choice, engines: &Engines) -> Found {
 }
 
 fn add(path: &Path, choice: &Choice, engines: &Engines, found: &mut Found) {
-    if path.is_dir() && !is_archive(path) {
-        let listed = folder::list(path, choice, engines);
+    let folder = LocalFolder::new(path);
+    if path.is_dir() && !is_archive(&folder) {
+        let listed = folder::list(&folder, choice, engines);
         let taken = listed.and_then(|listed| {
             let none = listed.files.is_empty() && listed.failed.is_empty();
             found.files.extend(listed.files);
@@ -61,7 +63,10 @@ fn add(path: &Path, choice: &Choice, engines: &Engines, found: &mut Found) {
 /// Takes what fits a pattern: what belongs to another file or is a link is passed over, as in a folder.
 fn pattern_member(path: &Path, choice: &Choice, engines: &Engines, found: &mut Found) {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let kind = path.symlink_metadata().map(|metadata| folder::kind(&metadata, path));
+    let kind = LocalFolder::of(path).and_then(|(folder, name)| {
+        let look = folder.look(&name)?;
+        Ok(folder::kind(&folder, &name, &look))
+    });
     let reason = match kind {
         Ok(Kind::Folder) => Some("is a folder".to_owned()),
         Ok(kind) => folder::passed_over(&name, kind, engines),
@@ -84,13 +89,14 @@ fn holds_none(path: &Path, choice: &Choice) -> SourceError {
 }
 
 fn one(path: &Path, zone: &TimeZone) -> Result<DumpFile, SourceError> {
-    let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, error))?;
-    let is_folder = metadata.is_dir();
-    if !metadata.is_file() && !is_folder {
+    let seen =
+        LocalFolder::of(path).and_then(|(folder, name)| Ok((folder.look_behind(&name)?, folder, name)));
+    let (look, folder, name) = seen.map_err(|error| unreadable(path, error))?;
+    if !matches!(look.kind, FileKind::File | FileKind::Folder) {
         let error =
             SourceError::new(SourceErrorKind::NotADatabase, path.display().to_string(), "is no regular file");
         return Err(error.with_hint("name a dump file, or a folder of them"));
     }
     // By the name it was given: a link may have the better one, and what it leads to has the content.
-    dump_file(path, &metadata, zone, Likeness::Name)
+    dump_file(&folder, &name, &look, zone, Likeness::Name)
 }

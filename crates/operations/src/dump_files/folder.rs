@@ -3,8 +3,7 @@
 //!
 //! Not recursive, and no link is followed: what lies elsewhere is none of this folder's files. Changes nothing.
 
-use super::file::{Choice, Found, Likeness, dump_file, is_archive, recognise, unreadable};
-use super::lock::LOCK_FILE;
+use super::file::{Choice, Found, Likeness, dump_file, is_archive, recognise, unreadable_at};
 use super::name;
 use super::unpack::Unpacked;
 use crate::Engines;
@@ -12,8 +11,8 @@ use engines::Skipped;
 use flow::SourceError;
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs::{File, Metadata};
-use std::path::Path;
+use std::io;
+use storage::{FileKind, Folder, LOCK_FILE, Look};
 
 /// The ending of the manifest that lies beside a file which we wrote.
 pub(crate) const MANIFEST_ENDING: &str = ".json";
@@ -29,51 +28,46 @@ pub(super) enum Kind {
     Other,
 }
 
-pub(super) fn kind(metadata: &Metadata, path: &Path) -> Kind {
-    let kind = metadata.file_type();
-    match () {
-        () if kind.is_symlink() => Kind::Link,
-        () if kind.is_file() => Kind::File,
-        () if kind.is_dir() && is_archive(path) => Kind::Archive,
-        () if kind.is_dir() => Kind::Folder,
-        () => Kind::Other,
+pub(super) fn kind(folder: &dyn Folder, name: &OsStr, look: &Look) -> Kind {
+    match look.kind {
+        FileKind::Link => Kind::Link,
+        FileKind::File => Kind::File,
+        FileKind::Folder if is_archive(&*folder.below(name)) => Kind::Archive,
+        FileKind::Folder => Kind::Folder,
+        FileKind::Other => Kind::Other,
     }
 }
 
 /// Lists a folder, in no order. Fails only where the folder itself cannot be read.
-pub(crate) fn list(folder: &Path, choice: &Choice, engines: &Engines) -> Result<Found, SourceError> {
-    let mut members = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|error| unreadable(folder, error))? {
-        members.push(entry.map_err(|error| unreadable(folder, error))?);
-    }
-    let names: HashSet<_> = members.iter().map(std::fs::DirEntry::file_name).collect();
+pub(crate) fn list(folder: &dyn Folder, choice: &Choice, engines: &Engines) -> Result<Found, SourceError> {
+    let members = folder.list().map_err(|error| unreadable_at(folder.location(), error))?;
+    let names: HashSet<&OsStr> = members.iter().map(|member| member.name.as_os_str()).collect();
     let mut found = Found::default();
-    for entry in members {
-        let path = entry.path();
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let metadata = match entry.metadata() {
-            Ok(metadata) => metadata,
-            // It went since the names were read: whoever prunes or renames is at work.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+    for member in &members {
+        let object = || folder.location_of(&member.name);
+        let look = match &member.look {
+            Ok(look) => look,
             Err(error) => {
-                let error = unreadable(&path, error);
-                found.failed.push((path.display().to_string(), error.into()));
+                let same =
+                    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+                found.failed.push((object(), unreadable_at(object(), same).into()));
                 continue;
             }
         };
-        let kind = kind(&metadata, &path);
+        let name = member.name.to_string_lossy();
+        let kind = kind(folder, &member.name, look);
         let manifest = name.strip_suffix(MANIFEST_ENDING).is_some_and(|of| names.contains(OsStr::new(of)));
         if kind == Kind::Folder || manifest || name == LOCK_FILE {
             continue;
         }
         let taken = match passed_over(&name, kind, engines) {
             Some(reason) => Err(reason),
-            None => likeness(&path, &name, kind, choice, engines),
+            None => likeness(folder, &name, kind, choice, engines),
         };
-        match taken.map(|likeness| dump_file(&path, &metadata, &choice.zone, likeness)) {
-            Err(reason) => found.skipped.push(Skipped { object: path.display().to_string(), reason }),
+        match taken.map(|likeness| dump_file(folder, &member.name, look, &choice.zone, likeness)) {
+            Err(reason) => found.skipped.push(Skipped { object: object(), reason }),
             Ok(Ok(file)) => found.files.push(file),
-            Ok(Err(error)) => found.failed.push((path.display().to_string(), error.into())),
+            Ok(Err(error)) => found.failed.push((object(), error.into())),
         }
     }
     found.skipped.sort_by(|a, b| a.object.cmp(&b.object));
@@ -88,7 +82,9 @@ pub(super) fn passed_over(name: &str, kind: Kind, engines: &Engines) -> Option<S
         _ if LOGS.iter().any(|log| name.ends_with(log)) => "belongs to the database beside it",
         _ if name.starts_with('.') => "is hidden",
         _ if name.contains(".backstay-") => "belongs to a restore",
-        _ if engines.iter().any(|engine| engine.is_safety_copy(name)) => "is a safety copy that a restore kept",
+        _ if engines.iter().any(|engine| engine.is_safety_copy(name)) => {
+            "is a safety copy that a restore kept"
+        }
         _ => return None,
     };
     Some(reason.to_owned())
@@ -99,7 +95,7 @@ pub(crate) const LOGS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Tells why something is taken for a dump; else why not.
 fn likeness(
-    path: &Path,
+    folder: &dyn Folder,
     name: &str,
     kind: Kind,
     choice: &Choice,
@@ -114,7 +110,9 @@ fn likeness(
         return Ok(Likeness::Name);
     }
     // What is damaged, or cannot be read, may have been one: it is not passed over.
-    let Ok(file) = File::open(path).and_then(Unpacked::begin) else { return Ok(Likeness::Unknown) };
+    let Ok(file) = folder.open(name.as_ref(), 0).and_then(Unpacked::begin) else {
+        return Ok(Likeness::Unknown);
+    };
     looks_like_a_dump(engines, &file.head).map(|()| Likeness::Content)
 }
 

@@ -8,7 +8,12 @@ use engines::ExportForm;
 use flow::{DatabaseName, EngineKind, Facts, Selection, TargetName, Text};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use storage::Folder;
+
+/// No manifest is longer.
+const BYTES_MAX: u64 = 64 << 20;
 
 /// The schema of the manifests that this version writes.
 pub const FILE_SCHEMA: &str = "backstay.file/1";
@@ -60,18 +65,23 @@ pub struct FileManifest {
 }
 
 impl FileManifest {
-    /// Returns where the manifest of a file lies.
-    pub fn path_of(file: &Path) -> PathBuf {
-        let mut path = file.as_os_str().to_owned();
-        path.push(MANIFEST_ENDING);
-        PathBuf::from(path)
+    /// Returns the name that the manifest of a file has.
+    pub(crate) fn name_of(file: &OsStr) -> OsString {
+        let mut name = file.to_owned();
+        name.push(MANIFEST_ENDING);
+        name
     }
 
     /// Reads the manifest beside a file; `None` where there is none that is ours, whole and of that file.
-    pub fn beside(file: &Path) -> Option<Self> {
-        let text = std::fs::read(Self::path_of(file)).ok()?;
+    pub(crate) fn beside(folder: &dyn Folder, file: &OsStr) -> Option<Self> {
+        Self::read(folder.open(&Self::name_of(file), 0).ok()?, file)
+    }
+
+    /// Reads a manifest; `None` where it is none of that file.
+    pub(crate) fn read(manifest: impl Read, file: &OsStr) -> Option<Self> {
+        let mut text = Vec::new();
+        manifest.take(BYTES_MAX).read_to_end(&mut text).ok()?;
         let manifest: Self = serde_json::from_slice(&text).ok()?;
-        let same = file.file_name().is_some_and(|name| name == manifest.file.as_str());
-        (manifest.schema == FILE_SCHEMA && same).then_some(manifest)
+        (manifest.schema == FILE_SCHEMA && file == manifest.file.as_str()).then_some(manifest)
     }
 }

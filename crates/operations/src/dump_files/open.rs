@@ -1,22 +1,22 @@
-//! A dump file opened as what it holds: decrypted, unpacked, held against the digest beside it, and opened once more for whoever
-//! reads it twice.
+//! A dump file opened as what it holds: decrypted, unpacked, and held against the digest beside it.
 //!
 //! Files are opened for reading and nothing else.
 
-use super::beside::expected;
 use super::file::unreadable;
+use super::source::DumpSource;
 use super::unpack::{Fingerprint, Unpacked};
 use crate::AgeKeys;
 use crate::encryption::Encryption;
-use engines::Again;
 use flow::{SourceError, SourceErrorKind};
-use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Arc;
 
 /// Begins with a file that may be encrypted. A key that is missing or wrong says nothing of the dump.
-pub(crate) fn unpack(object: &str, file: File, keys: &AgeKeys) -> Result<Unpacked, SourceError> {
+pub(crate) fn unpack(
+    object: &str,
+    file: impl Read + Send + 'static,
+    keys: &AgeKeys,
+) -> Result<Unpacked, SourceError> {
     let sealed = |message: String| {
         SourceError::new(SourceErrorKind::Unreadable, object, message).with_hint(
             "name the identity file by --age-identity, or as `age_identity` of the repository; of a passphrase the file, by \
@@ -34,25 +34,19 @@ pub(crate) fn unpack(object: &str, file: File, keys: &AgeKeys) -> Result<Unpacke
 }
 
 /// What lies beside a file says which bytes it must have.
-pub(crate) fn refuse_another_digest(path: &Path, found: &Fingerprint) -> Result<(), SourceError> {
-    match expected(path) {
+pub(crate) fn refuse_another_digest(source: &DumpSource, found: &Fingerprint) -> Result<(), SourceError> {
+    match source.expected() {
         Some(expected) if expected.sha256 != found.sha256 => {
-            let place = expected.place.display();
+            let place = &expected.place;
             let message = format!(
                 "is not what {place} says: its SHA-256 is {}, and not {}",
                 found.sha256, expected.sha256
             );
-            Err(SourceError::new(SourceErrorKind::Damaged, path.display().to_string(), message)
+            Err(SourceError::new(SourceErrorKind::Damaged, source.object(), message)
                 .with_hint("the file changed since it was written: take another one"))
         }
         _ => Ok(()),
     }
-}
-
-/// Returns what gives the bytes of a dump file once more.
-pub(crate) fn again(path: &Path, keys: &AgeKeys) -> Again {
-    let (path, keys) = (path.to_owned(), keys.clone());
-    Arc::new(move || Ok(Unpacked::begin_with(File::open(&path)?, &keys)?.into_bytes()))
 }
 
 /// Makes the error of a file that cannot be unpacked.

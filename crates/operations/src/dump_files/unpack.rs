@@ -6,7 +6,6 @@
 use crate::encryption::{AgeKeys, Encryption, is_encrypted};
 use crate::plain_file::Compression;
 use sha2::{Digest, Sha256};
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,14 +22,7 @@ pub(crate) struct Unpacked {
     /// The first bytes, unpacked.
     pub(crate) head: Vec<u8>,
     rest: Box<dyn Read + Send>,
-    file: File,
-    seen: Arc<Mutex<Seen>>,
-}
-
-#[derive(Default)]
-struct Seen {
-    hasher: Sha256,
-    size_bytes: u64,
+    file: Hashed,
 }
 
 /// What a file was, as it was read.
@@ -44,27 +36,24 @@ pub(crate) struct Fingerprint {
 
 impl Unpacked {
     /// Begins with a file from its first byte on. One that is encrypted is taken as it is.
-    pub(crate) fn begin(file: File) -> io::Result<Self> {
+    pub(crate) fn begin(file: impl Read + Send + 'static) -> io::Result<Self> {
         Self::begin_with(file, &AgeKeys::default())
     }
 
     /// Begins with a file that may be encrypted. Where no key fits, the error's kind is
     /// [`io::ErrorKind::PermissionDenied`]; without any key it is taken as it is.
-    pub(crate) fn begin_with(file: File, keys: &AgeKeys) -> io::Result<Self> {
-        let seen = Arc::new(Mutex::new(Seen::default()));
-        let hashed = Hashed { file: file.try_clone()?, seen: Arc::clone(&seen) };
-        let mut file_bytes = BufReader::with_capacity(BUFFER_BYTES, hashed);
-        let encryption = match is_encrypted(file_bytes.fill_buf()?) {
-            true => Encryption::Age,
-            false => Encryption::None,
-        };
-        let mut raw: Box<dyn BufRead + Send> = match encryption {
+    pub(crate) fn begin_with(file: impl Read + Send + 'static, keys: &AgeKeys) -> io::Result<Self> {
+        let file = Hashed::new(Box::new(file));
+        let (start, file_bytes) = peeked(file.clone())?;
+        let encryption = if is_encrypted(&start) { Encryption::Age } else { Encryption::None };
+        let (start, raw): (Vec<u8>, Box<dyn BufRead + Send>) = match encryption {
             Encryption::Age if !keys.is_empty() => {
-                Box::new(BufReader::with_capacity(BUFFER_BYTES, keys.open(file_bytes)?))
+                let (start, opened) = peeked(keys.open(file_bytes)?)?;
+                (start, Box::new(opened))
             }
-            _ => Box::new(file_bytes),
+            _ => (start, Box::new(file_bytes)),
         };
-        let compression = detect(raw.fill_buf()?);
+        let compression = detect(&start);
         let mut rest: Box<dyn Read + Send> = match compression {
             Compression::None => Box::new(raw),
             Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(raw)),
@@ -75,7 +64,7 @@ impl Unpacked {
         };
         let mut head = Vec::new();
         rest.by_ref().take(HEAD_BYTES).read_to_end(&mut head)?;
-        Ok(Self { compression, encryption, head, rest, file, seen })
+        Ok(Self { compression, encryption, head, rest, file })
     }
 
     /// Returns all unpacked bytes, from the first one on.
@@ -91,41 +80,40 @@ impl Unpacked {
     /// Reads what is left of the file, unpacked or not, and returns what it was as a whole.
     pub(crate) fn finish(self) -> io::Result<Fingerprint> {
         drop(self.rest);
-        // A clone shares the position: this goes on where the decoder stopped.
-        let mut hashed = Hashed { file: self.file, seen: Arc::clone(&self.seen) };
+        // It goes on where the decoder stopped.
+        let mut hashed = self.file;
         let is_packed = self.compression != Compression::None || self.encryption != Encryption::None;
         if is_packed && hashed.read(&mut [0; 512])? > 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "something follows the packed bytes"));
         }
         io::copy(&mut hashed, &mut io::sink())?;
-        let seen = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(seen.fingerprint())
+        Ok(hashed.fingerprint())
     }
+}
+
+/// How much tells how a file is packed and encrypted.
+const START_BYTES: u64 = 64;
+
+/// Returns the first bytes, however few of them a reader gives at a time, and all of them from the first one on.
+fn peeked<R: Read>(mut reader: R) -> io::Result<(Vec<u8>, impl BufRead + use<R>)> {
+    let mut start = Vec::new();
+    reader.by_ref().take(START_BYTES).read_to_end(&mut start)?;
+    let whole = Cursor::new(start.clone()).chain(reader);
+    Ok((start, BufReader::with_capacity(BUFFER_BYTES, whole)))
 }
 
 /// Returns what a file is, without unpacking it.
-pub(crate) fn fingerprint(file: File) -> io::Result<Fingerprint> {
-    let seen = Arc::new(Mutex::new(Seen::default()));
-    let mut raw = BufReader::with_capacity(BUFFER_BYTES, Hashed { file, seen: Arc::clone(&seen) });
-    io::copy(&mut raw, &mut io::sink())?;
-    let seen = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(seen.fingerprint())
+pub(crate) fn fingerprint(file: impl Read + Send + 'static) -> io::Result<Fingerprint> {
+    let hashed = Hashed::new(Box::new(file));
+    io::copy(&mut BufReader::with_capacity(BUFFER_BYTES, hashed.clone()), &mut io::sink())?;
+    Ok(hashed.fingerprint())
 }
 
-impl Seen {
-    fn fingerprint(self) -> Fingerprint {
-        let digest = self.hasher.finalize();
-        let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        Fingerprint { sha256, size_bytes: self.size_bytes }
-    }
-}
-
-/// Tells how a file is packed, which stays where it is read.
-pub(crate) fn packing_of(file: &File) -> io::Result<Compression> {
-    use std::os::unix::fs::FileExt;
-    let mut head = [0; 8];
-    let count = file.read_at(&mut head, 0)?;
-    Ok(detect(&head[..count]))
+/// Tells how a file is packed, and gives it back from its first byte on.
+pub(crate) fn packing_of(mut file: Box<dyn Read + Send>) -> io::Result<(Compression, impl Read + Send)> {
+    let mut head = Vec::new();
+    file.by_ref().take(8).read_to_end(&mut head)?;
+    Ok((detect(&head), Cursor::new(head).chain(file)))
 }
 
 /// Tells by its first bytes how a file is packed.
@@ -145,16 +133,33 @@ pub(crate) fn is_packed(head: &[u8]) -> bool {
     detect(head) != Compression::None
 }
 
-/// Reads a file and hashes what it reads.
-struct Hashed {
-    file: File,
-    seen: Arc<Mutex<Seen>>,
+/// Reads a file and hashes what it reads. Clones share the position.
+#[derive(Clone)]
+struct Hashed(Arc<Mutex<Seen>>);
+
+struct Seen {
+    file: Box<dyn Read + Send>,
+    hasher: Sha256,
+    size_bytes: u64,
+}
+
+impl Hashed {
+    fn new(file: Box<dyn Read + Send>) -> Self {
+        Self(Arc::new(Mutex::new(Seen { file, hasher: Sha256::new(), size_bytes: 0 })))
+    }
+
+    fn fingerprint(self) -> Fingerprint {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let digest = std::mem::take(&mut seen.hasher).finalize();
+        let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Fingerprint { sha256, size_bytes: seen.size_bytes }
+    }
 }
 
 impl Read for Hashed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read(buffer)?;
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = seen.file.read(buffer)?;
         seen.hasher.update(&buffer[..count]);
         seen.size_bytes += count as u64;
         Ok(count)
@@ -278,6 +283,26 @@ mod tests {
             assert!(unpack(&[packed.as_slice(), b"garbage behind it"].concat()).is_err(), "{name}");
         }
         assert_eq!(unpack(&content).unwrap(), content);
+    }
+
+    #[test]
+    fn bytes_that_come_one_at_a_time_are_told_and_unpacked_as_well() {
+        struct Slow(Cursor<Vec<u8>>);
+        impl Read for Slow {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let one = buffer.len().min(1);
+                self.0.read(&mut buffer[..one])
+            }
+        }
+        let content = b"some text, said again and again and again".repeat(20);
+        for (name, packed) in packed(&content) {
+            let mut unpacked = Unpacked::begin(Slow(Cursor::new(packed))).unwrap();
+            let mut found = Vec::new();
+            unpacked.bytes().read_to_end(&mut found).unwrap();
+            assert!(unpacked.finish().is_ok() && found == content, "{name}");
+        }
+        let sealed = Slow(Cursor::new(b"age-encryption.org/v1\n-> X25519 abc\n".to_vec()));
+        assert_eq!(Unpacked::begin(sealed).unwrap().encryption, Encryption::Age);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use super::{
     no_scratch, tell_future,
 };
 use crate::dump_files::{
-    self, Fingerprint, FolderLock, Unpacked, again, is_neo4j, recognise, refuse_another_digest, undecodable,
-    unpack, unreadable,
+    self, DumpSource, Fingerprint, Unpacked, is_neo4j, recognise, refuse_another_digest, undecodable, unpack,
+    unreadable,
 };
 use crate::encryption::Encryption;
 use crate::plain_file::Compression;
@@ -111,7 +111,8 @@ impl Import<'_> {
         self.item.database = Some(database.name.clone());
         (self.item.time, self.item.time_source) = (Some(file.time), Some(file.time_source));
         let path = Path::new(&file.path);
-        let _lock = FolderLock::beside(path)?;
+        let source = DumpSource::of(path)?;
+        let _lock = source.lock()?;
         match file.is_folder {
             true => self.folder(path, rooms),
             false => self.one_file(path, rooms),
@@ -142,7 +143,7 @@ impl Import<'_> {
         };
         let converted = self.convert(engine, form, &mut unpacked, before.size_bytes, rooms)?;
         let fingerprint = unpacked.finish().map_err(|error| undecodable(object, error))?;
-        refuse_another_digest(path, &fingerprint)?;
+        refuse_another_digest(&DumpSource::of(path)?, &fingerprint)?;
         let unchanged = || {
             let now = File::open(path).map_err(|error| unreadable(path, error))?;
             Ok(before == Look::at(&now, path)?)
@@ -284,7 +285,7 @@ impl Import<'_> {
             dump: &mut bytes,
             file: plain.then(|| Path::new(path)),
             folder: &folder,
-            again: Some(again(Path::new(path), &self.options.keys)),
+            again: Some(DumpSource::of(Path::new(path))?.again(&self.options.keys)),
         };
         Ok(engine.convert(request, &self.file.database, &self.services.context)?)
     }

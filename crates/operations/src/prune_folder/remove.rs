@@ -1,109 +1,85 @@
-//! The removal itself: by names within a folder that is held open, so that nobody can put another folder in its place, and
-//! only while a file is what it was when it was decided on.
+//! The removal itself: of the files that were decided on, and only while each is what it was then and nobody uses it.
 //!
-//! A directory archive is renamed out of the way before its files go: a crash leaves a hidden folder, never half an
-//! archive under its name.
+//! A directory archive goes at once by its name: a crash leaves a hidden folder, never half an archive under its name.
 
 use super::FolderOptions;
 use crate::OperationError;
-use crate::dump_files::{DumpFile, MANIFEST_ENDING, OpenFiles, unreadable};
-use rustix::fs::AtFlags;
-use std::fs::{File, Metadata};
-use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use crate::dump_files::{DumpFile, FileManifest, unreadable_at};
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use storage::{FileKind, Look, OpenFiles, Removed};
 
 /// What the manifest of a file of ours begins with, within its first bytes.
 const MANIFEST_SCHEMA: &[u8] = b"\"backstay.file/";
 
 pub(super) struct Removal<'a> {
     options: &'a FolderOptions,
-    folder: File,
+    files: Box<dyn storage::Removal>,
     open: OpenFiles,
-    removed: bool,
 }
 
 impl<'a> Removal<'a> {
     pub(super) fn begin(options: &'a FolderOptions) -> Result<Self, OperationError> {
-        let folder = File::open(&options.folder).map_err(|error| unreadable(&options.folder, error))?;
-        Ok(Self { options, folder, open: OpenFiles::look(), removed: false })
+        let folder = &options.folder;
+        let files = folder.removal().map_err(|error| unreadable_at(folder.location(), error))?;
+        Ok(Self { options, files, open: folder.open_files() })
     }
 
     /// Removes a file, with its manifest; in a dry run it only looks. Returns why it stays after all.
-    pub(super) fn remove(&mut self, file: &DumpFile, before: &Metadata) -> io::Result<Option<String>> {
-        let path = Path::new(&file.path);
-        let now = match path.symlink_metadata() {
+    pub(super) fn remove(&mut self, file: &DumpFile, before: &Look) -> io::Result<Option<String>> {
+        let (gone, changed) = ("went while the folder was pruned", "changed while the folder was pruned");
+        let (folder, name) = (&self.options.folder, file.file_name());
+        let now = match folder.look(name) {
             Ok(now) => now,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Some("went while the folder was pruned".to_owned()));
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(gone.to_owned())),
             Err(error) => return Err(error),
         };
-        if !is_same(before, &now) {
-            return Ok(Some("changed while the folder was pruned".to_owned()));
+        if !before.is_same(&now) {
+            return Ok(Some(changed.to_owned()));
         }
-        if let Some(reason) = super::in_use(file, &now, &self.open) {
+        if let Some(reason) = super::in_use(self.options, file, &now, &self.open) {
             return Ok(Some(reason));
         }
         if self.options.dry_run {
             return Ok(None);
         }
-        let name = path.file_name().unwrap_or_default();
-        self.removed = true;
-        if file.is_folder {
-            return self.remove_archive(path).map(|()| None);
+        match self.files.remove(name, before)? {
+            Removed::Missing => return Ok(Some(gone.to_owned())),
+            Removed::Changed => return Ok(Some(changed.to_owned())),
+            Removed::Done => {}
         }
-        rustix::fs::unlinkat(&self.folder, name, AtFlags::empty())?;
-        let manifest = format!("{}{MANIFEST_ENDING}", name.to_string_lossy());
-        if is_manifest(&self.options.folder.join(&manifest)) {
-            rustix::fs::unlinkat(&self.folder, manifest.as_str(), AtFlags::empty())?;
+        let manifest = FileManifest::name_of(name);
+        if !file.is_folder
+            && let Some(look) = self.manifest(&manifest)
+        {
+            self.files.remove(&manifest, &look)?;
         }
         Ok(None)
     }
 
-    fn remove_archive(&self, path: &Path) -> io::Result<()> {
-        let name = path.file_name().unwrap_or_default();
-        let aside = format!(".{}.{}.removed", name.to_string_lossy(), std::process::id());
-        rustix::fs::renameat(&self.folder, name, &self.folder, aside.as_str())?;
-        std::fs::remove_dir_all(self.options.folder.join(aside))
+    /// Looks at what lies beside a file, where that is the manifest that we wrote.
+    fn manifest(&self, name: &OsStr) -> Option<Look> {
+        let folder = &self.options.folder;
+        let look = folder.look(name).ok().filter(|look| look.kind == FileKind::File)?;
+        let mut head = Vec::new();
+        folder.open(name, 0).ok()?.take(200).read_to_end(&mut head).ok()?;
+        head.windows(MANIFEST_SCHEMA.len()).any(|text| text == MANIFEST_SCHEMA).then_some(look)
     }
 
     /// Makes durable what was removed.
     pub(super) fn finish(self) -> Result<(), OperationError> {
-        if self.removed {
-            let folder = &self.options.folder;
-            self.folder.sync_all().map_err(|error| OperationError::Local {
-                object: folder.display().to_string(),
-                message: "cannot be synced".to_owned(),
-                hint: Some("check the disk".to_owned()),
-                source: Some(error.into()),
-            })?;
-        }
-        Ok(())
+        self.files.finish().map_err(|error| OperationError::Local {
+            object: self.options.folder.location(),
+            message: "cannot be synced".to_owned(),
+            hint: Some("check the disk".to_owned()),
+            source: Some(error.into()),
+        })
     }
 }
 
-fn is_same(before: &Metadata, now: &Metadata) -> bool {
-    let look = |file: &Metadata| (file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec());
-    look(before) == look(now) && before.file_type() == now.file_type()
-}
-
-/// Tells whether what lies beside a file is the manifest that we wrote.
-fn is_manifest(path: &Path) -> bool {
-    let Ok(metadata) = path.symlink_metadata() else { return false };
-    let begins = |path: &Path| -> io::Result<Vec<u8>> {
-        let mut head = Vec::new();
-        io::Read::read_to_end(&mut io::Read::take(File::open(path)?, 200), &mut head)?;
-        Ok(head)
-    };
-    metadata.is_file()
-        && begins(path)
-            .is_ok_and(|head| head.windows(MANIFEST_SCHEMA.len()).any(|text| text == MANIFEST_SCHEMA))
-}
-
 /// Returns what the removal of a file gives back: nothing where it has another name too.
-pub(super) fn freed_bytes(file: &DumpFile, metadata: &Metadata) -> u64 {
-    if !file.is_folder && metadata.nlink() > 1 { 0 } else { file.size_bytes }
+pub(super) fn freed_bytes(file: &DumpFile, look: &Look) -> u64 {
+    if look.has_other_names { 0 } else { file.size_bytes }
 }
 
 pub(super) fn failed(file: &DumpFile, error: io::Error) -> OperationError {

@@ -8,12 +8,11 @@ use super::pending::{PendingOptions, resume_from};
 use super::plan::{self, Planned, Subject, plan_request};
 use super::{Hooks, RestoreBody, execute};
 use crate::dump_files::{
-    DumpFile, FolderLock, again, fingerprint, recognise, refuse_another_digest, undecodable, unpack,
-    unreadable,
+    DumpFile, DumpSource, fingerprint, recognise, refuse_another_digest, undecodable, unpack, unreadable_at,
 };
 use crate::encryption::Encryption;
 use crate::import::scratch::ScratchFolder;
-use crate::import::{Look, enough_space, no_scratch, tell_future};
+use crate::import::{enough_space, no_scratch, tell_future};
 use crate::plain_file::Compression;
 use crate::report::{Outcome, Report};
 use crate::{AgeKeys, OperationError, Services};
@@ -23,9 +22,9 @@ use flow::{
     SourceErrorKind,
 };
 use jiff::Timestamp;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use storage::FileKind;
 
 /// How a restore record names a dump file as where the backup is, before the file's SHA-256.
 const LOCATION: &str = "dump-file:";
@@ -101,15 +100,11 @@ fn attempt(
     confirmed: &mut bool,
     confirm: &mut dyn FnMut(&Planned) -> Result<(), OperationError>,
 ) -> Result<Report<RestoreBody>, OperationError> {
-    let _lock = FolderLock::beside(Path::new(&file.path))?;
+    let source = DumpSource::of(Path::new(&file.path))?;
+    let _lock = source.lock()?;
     let mut scratch = make_scratch(services)?;
     tell_future(&services.context, file);
-    let opened = read(
-        services,
-        (&options.target, options.engine),
-        (Path::new(&file.path), &options.keys),
-        &mut scratch,
-    )?;
+    let opened = read(services, (&options.target, options.engine), (&source, &options.keys), &mut scratch)?;
     let request = RestoreRequest {
         target: options.target.clone(),
         mode: match (options.to_new, options.in_place) {
@@ -155,16 +150,16 @@ fn make_scratch(services: &Services) -> Result<ScratchFolder, OperationError> {
 fn read(
     services: &Services,
     (target, kind): (&DatabaseRef, EngineKind),
-    (path, keys): (&Path, &AgeKeys),
+    (source, keys): (&DumpSource, &AgeKeys),
     scratch: &mut ScratchFolder,
 ) -> Result<Opened, OperationError> {
-    if path.is_dir() {
-        return open_folder(services, target, kind, path);
+    let before = source.look()?;
+    if before.kind == FileKind::Folder {
+        return open_folder(services, target, kind, source);
     }
     let context = &services.context;
-    let object = path.display().to_string();
-    let file = File::open(path).map_err(|error| unreadable(path, error))?;
-    let before = Look::at(&file, path)?;
+    let object = source.object();
+    let file = source.open()?;
     let phase = Phase { name: format!("reading {object}"), total_bytes: None };
     context.observer.event(Event::Phase(phase));
     let mut unpacked = unpack(&object, file, keys)?;
@@ -184,20 +179,21 @@ fn read(
         enough_space(context.scratch.path(), before.size_bytes, unpacked.compression, form)?;
     }
     let plain = unpacked.compression == Compression::None && unpacked.encryption == Encryption::None;
+    let path = source.local_path().filter(|_| plain);
     let mut bytes = unpacked.bytes();
     let request = LoadRequest {
         object: &object,
         form,
         dump: &mut bytes,
-        file: plain.then_some(path),
+        file: path.as_deref(),
         folder: &folder,
-        again: Some(again(path, keys)),
+        again: Some(source.again(keys)),
     };
     let backup = services.engines.get(engine)?.open_dump(request, target, context)?;
     drop(bytes);
     let fingerprint = unpacked.finish().map_err(|error| undecodable(&object, error))?;
-    refuse_another_digest(path, &fingerprint)?;
-    if before != Look::at(&File::open(path).map_err(|error| unreadable(path, error))?, path)? {
+    refuse_another_digest(source, &fingerprint)?;
+    if !source.look()?.is_same(&before) {
         let message = "changes while it is read: it is still being written";
         return Err(SourceError::new(SourceErrorKind::Busy, object, message)
             .with_hint("restore it when it is finished")
@@ -211,21 +207,22 @@ fn open_folder(
     services: &Services,
     target: &DatabaseRef,
     kind: EngineKind,
-    path: &Path,
+    source: &DumpSource,
 ) -> Result<Opened, OperationError> {
-    let object = path.display().to_string();
+    let object = source.object();
     let phase = Phase { name: format!("reading {object}"), total_bytes: None };
     services.context.observer.event(Event::Phase(phase));
-    let opened = services.engines.get(kind)?.open_dump_folder(path, target, &services.context);
+    let opened =
+        services.engines.get(kind)?.open_dump_folder(&source.local_folder()?, target, &services.context);
     let backup = opened.ok_or_else(|| {
         OperationError::usage(
             format!("{object} is a folder, and no dump of {kind}, which {target} is"),
             "name a target of the same system".to_owned(),
         )
     })??;
-    let contents = path.join("toc.dat");
-    let file = File::open(&contents).map_err(|error| unreadable(&contents, error))?;
-    let fingerprint = fingerprint(file).map_err(|error| unreadable(&contents, error))?;
+    let contents = source.member("toc.dat");
+    let fingerprint =
+        fingerprint(contents.open()?).map_err(|error| unreadable_at(contents.object(), error))?;
     Ok(Opened { backup, sha256: fingerprint.sha256 })
 }
 
@@ -243,9 +240,9 @@ pub fn resume_dump(
     let mut scratch = make_scratch(services)?;
     let mut locks = Vec::new();
     resume_from(services, options, &mut |state| {
-        let path = Path::new(&state.request.backup);
-        locks.extend(FolderLock::beside(path)?);
-        let opened = read(services, (&options.target, options.engine), (path, keys), &mut scratch)?;
+        let source = DumpSource::of(Path::new(&state.request.backup))?;
+        locks.extend(source.lock()?);
+        let opened = read(services, (&options.target, options.engine), (&source, keys), &mut scratch)?;
         if state.request.repository.strip_prefix(LOCATION) == Some(&opened.sha256) {
             return Ok(opened.backup);
         }

@@ -5,14 +5,13 @@
 use super::look::{Looking, words};
 use super::report::FileItem;
 use crate::OperationError;
-use crate::dump_files::{Unpacked, again, recognise, unreadable};
+use crate::dump_files::{Unpacked, recognise, unreadable_at};
 use crate::encryption::Encryption;
 use crate::import::scratch::{ScratchFolder, TrialPlace};
-use crate::import::{Look, enough_space, no_scratch};
+use crate::import::{enough_space, no_scratch};
 use crate::plain_file::Compression;
 use engines::{Engine, LoadRequest, Loaded, Query};
 use flow::{SourceError, SourceErrorKind};
-use std::fs::File;
 use std::path::Path;
 
 /// More rows tell nothing more.
@@ -69,33 +68,33 @@ impl Looking<'_> {
 
     fn loaded(&self, engine: &dyn Engine, folder: &Path, place: &Path) -> Result<Loaded, SourceError> {
         let context = &self.services.context;
-        let path = Path::new(&self.file.path);
         if self.file.is_folder {
             let none =
                 || SourceError::new(SourceErrorKind::NotADatabase, self.file.path.as_str(), "is no dump");
-            return engine.try_out_folder(path, folder, context).unwrap_or_else(|| Err(none()));
+            let path = self.source.local_folder()?;
+            return engine.try_out_folder(&path, folder, context).unwrap_or_else(|| Err(none()));
         }
-        let opened = File::open(path).map_err(|error| unreadable(path, error))?;
-        let before = Look::at(&opened, path)?;
-        let undecoded = |error| unreadable(path, error);
-        let mut unpacked = Unpacked::begin_with(opened, &self.options.keys).map_err(undecoded)?;
+        let before = self.source.look()?;
+        let undecoded = |error| unreadable_at(self.source.object(), error);
+        let mut unpacked =
+            Unpacked::begin_with(self.source.open()?, &self.options.keys).map_err(undecoded)?;
         let is_plain = unpacked.compression == Compression::None && unpacked.encryption == Encryption::None;
         let changed =
             |message: String| SourceError::new(SourceErrorKind::Busy, self.file.path.as_str(), message);
         let (_, form) = recognise(&self.services.engines, &unpacked.head).map_err(changed)?;
         enough_space(place, before.size_bytes, unpacked.compression, form)?;
+        let path = self.source.local_path().filter(|_| is_plain);
         let mut bytes = unpacked.bytes();
         let request = LoadRequest {
             object: &self.file.path,
             form,
             dump: &mut bytes,
-            file: is_plain.then_some(path),
+            file: path.as_deref(),
             folder,
-            again: Some(again(path, &self.options.keys)),
+            again: Some(self.source.again(&self.options.keys)),
         };
         let loaded = engine.try_out(request, context)?;
-        let now = File::open(path).map_err(|error| unreadable(path, error));
-        if now.and_then(|file| Look::at(&file, path))? != before {
+        if !self.source.look()?.is_same(&before) {
             return Err(changed(
                 "changed while it was loaded: it is still being written, or was replaced".to_owned(),
             ));

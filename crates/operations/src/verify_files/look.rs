@@ -6,19 +6,19 @@
 use super::VerifyFilesOptions;
 use super::neo4j;
 use super::report::FileItem;
-use crate::dump_files::{DumpFile, Fingerprint, Unpacked, expected, packing_of, recognise, unreadable};
+use crate::dump_files::{DumpFile, DumpSource, Fingerprint, Unpacked, packing_of, recognise, unreadable_at};
 use crate::encryption::Encryption;
+use crate::import::no_scratch;
 use crate::import::scratch::ScratchFolder;
-use crate::import::{Look, no_scratch};
 use crate::plain_file::Compression;
 use crate::{OperationError, Services};
 use engines::{Engine, ExamineRequest, Examined, ExportForm};
 use flow::{EngineKind, Event, SourceError, SourceErrorKind};
 use jiff::Timestamp;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use storage::Look;
 
 const WITHOUT_A_KEY: &str = "is encrypted by age: name an identity file by --age-identity, or the file of its passphrase by \
     BACKSTAY_AGE_PASSPHRASE_FILE";
@@ -28,6 +28,8 @@ pub(super) struct Looking<'a> {
     pub(super) services: &'a Services,
     pub(super) options: &'a VerifyFilesOptions,
     pub(super) file: &'a DumpFile,
+    /// Where it lies.
+    pub(super) source: &'a DumpSource,
     pub(super) now: Timestamp,
     pub(super) bytes_read: &'a AtomicU64,
 }
@@ -69,9 +71,10 @@ impl Looking<'_> {
 
     /// Reads a directory archive.
     fn folder(&self, item: &mut FileItem) -> Result<(), OperationError> {
-        let path = Path::new(&self.file.path);
-        let look =
-            |engine: &dyn Engine| Some((engine.kind(), engine.examine_folder(path, &self.services.context)?));
+        let path = self.source.local_folder()?;
+        let look = |engine: &dyn Engine| {
+            Some((engine.kind(), engine.examine_folder(&path, &self.services.context)?))
+        };
         let Some((engine, examined)) = self.services.engines.iter().find_map(look) else {
             item.check("format", Err("is a folder, and no dump".to_owned()));
             return Ok(());
@@ -81,10 +84,10 @@ impl Looking<'_> {
     }
 
     fn stream(&self, item: &mut FileItem, scratch: &mut Option<ScratchFolder>) -> Result<(), OperationError> {
-        let path = Path::new(&self.file.path);
-        let opened = File::open(path).map_err(|error| unreadable(path, error))?;
-        let before = Look::at(&opened, path)?;
-        item.compression = Some(packing_of(&opened).map_err(|error| unreadable(path, error))?);
+        let before = self.source.look()?;
+        let opened = packing_of(self.source.open()?);
+        let (packing, opened) = opened.map_err(|error| unreadable_at(self.source.object(), error))?;
+        item.compression = Some(packing);
         let mut unpacked = match Unpacked::begin_with(opened, &self.options.keys) {
             Ok(unpacked) => unpacked,
             Err(error) => return self.undecoded(item, &before, error),
@@ -110,7 +113,7 @@ impl Looking<'_> {
             }
         };
         let in_place = is_plain && known.is_some_and(|(_, form)| form == ExportForm::Image);
-        let digest = expected(path);
+        let digest = self.source.expected();
         let mut failed = None;
         let examined = {
             let mut bytes = unpacked.bytes();
@@ -135,7 +138,8 @@ impl Looking<'_> {
             None => self.format(item, examined)?,
         }
         if let (Some(expected), Some(fingerprint)) = (digest, fingerprint) {
-            let place = expected.place.file_name().map(|name| name.to_string_lossy().into_owned());
+            let place =
+                Path::new(&expected.place).file_name().map(|name| name.to_string_lossy().into_owned());
             let place = place.unwrap_or_default();
             let outcome = match expected.sha256 == fingerprint.sha256 {
                 true => Ok(format!("is the one in {place}")),
@@ -149,7 +153,7 @@ impl Looking<'_> {
     /// Takes a file that cannot even be begun with.
     fn undecoded(&self, item: &mut FileItem, before: &Look, error: io::Error) -> Result<(), OperationError> {
         if error.raw_os_error().is_some() {
-            return Err(unreadable(Path::new(&self.file.path), error).into());
+            return Err(unreadable_at(self.source.object(), error).into());
         }
         match error.kind() {
             io::ErrorKind::PermissionDenied => {
@@ -201,13 +205,13 @@ impl Looking<'_> {
         scratch: &mut Option<ScratchFolder>,
     ) -> Result<Result<Examined, SourceError>, OperationError> {
         let context = &self.services.context;
-        let path = Path::new(&self.file.path);
+        let path = self.source.local_path().filter(|_| is_plain);
         let mut folder = || fresh(scratch, context.scratch.path());
         let request = ExamineRequest {
             object: &self.file.path,
             form,
             dump,
-            file: is_plain.then_some(path),
+            file: path.as_deref(),
             quick: self.options.quick,
             folder: &mut folder,
         };
@@ -260,10 +264,7 @@ impl Looking<'_> {
 
     /// Looks whether the file is still the one that was read.
     fn settled(&self, item: &mut FileItem, before: &Look) -> Result<(), OperationError> {
-        let path = Path::new(&self.file.path);
-        let now =
-            File::open(path).map_err(|error| unreadable(path, error)).and_then(|file| Look::at(&file, path));
-        if now.ok().as_ref() != Some(before) {
+        if !self.source.look().is_ok_and(|now| now.is_same(before)) {
             let problem = "changed while it was read: it is still being written, or was replaced";
             item.check("unchanged", Err(problem.to_owned()));
         }

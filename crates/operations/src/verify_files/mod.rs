@@ -15,7 +15,7 @@ pub use expectation::{Comparison, Expectation, Question};
 pub use limits::Limits;
 pub use report::{FileItem, VerifyFilesBody};
 
-use crate::dump_files::{Choice, DumpFile, FolderLock, Found, find};
+use crate::dump_files::{Choice, DumpFile, DumpSource, FolderLock, Found, find};
 use crate::import::scratch::ScratchFolder;
 use crate::journaling;
 use crate::report::{Outcome, Report, elapsed_ms};
@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use storage::LocalFolder;
 
 /// How long a prune of a folder is waited for.
 const PRUNE_WAIT: Duration = Duration::from_secs(10);
@@ -81,7 +82,10 @@ pub fn run(
 
 /// Reads one file to its end, and tells why it is worth nothing. What it says of its size, age and emptiness does not
 /// count. Nobody is told, and nothing is recorded.
-pub(crate) fn problem(services: &Services, file: &DumpFile) -> Result<Option<String>, OperationError> {
+pub(crate) fn problem(
+    services: &Services,
+    (file, source): (&DumpFile, &DumpSource),
+) -> Result<Option<String>, OperationError> {
     let options = VerifyFilesOptions {
         paths: vec![],
         choice: Choice::all(jiff::tz::TimeZone::UTC),
@@ -96,9 +100,8 @@ pub(crate) fn problem(services: &Services, file: &DumpFile) -> Result<Option<Str
         dry_run: false,
     };
     let bytes_read = AtomicU64::new(0);
-    let looking =
-        Looking { services, options: &options, file, now: Timestamp::now(), bytes_read: &bytes_read };
-    let item = looking.run(&mut None)?;
+    let (now, bytes_read) = (Timestamp::now(), &bytes_read);
+    let item = Looking { services, options: &options, file, source, now, bytes_read }.run(&mut None)?;
     let failed = item.checks.into_iter().find(|check| !check.passed);
     Ok(failed.map(|check| check.detail).or_else(|| (!item.valid).then(|| "does not pass".to_owned())))
 }
@@ -153,7 +156,7 @@ fn lock(services: &Services, files: &[DumpFile]) -> Result<Vec<FolderLock>, Oper
     let folders: BTreeSet<&Path> = files.iter().filter_map(|file| Path::new(&file.path).parent()).collect();
     let mut locks = Vec::new();
     for folder in folders {
-        match FolderLock::shared_within(folder, PRUNE_WAIT, &services.context.cancel) {
+        match FolderLock::shared_within(&LocalFolder::new(folder), PRUNE_WAIT, &services.context.cancel) {
             Ok(lock) => locks.push(lock),
             Err(error) if error.kind == SourceErrorKind::InUse => return Err(error.into()),
             Err(_) => {}
@@ -183,7 +186,9 @@ fn look_at_all(
         let mut scratch: Option<ScratchFolder> = None;
         while let Some(at) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
             let Some(file) = found.files.get(*at) else { break };
-            let looked = Looking { services, options, file, now, bytes_read }.run(&mut scratch);
+            let looked = DumpSource::of(Path::new(&file.path)).map_err(Into::into).and_then(|source| {
+                Looking { services, options, file, source: &source, now, bytes_read }.run(&mut scratch)
+            });
             match looked {
                 Ok(item) => {
                     if let Some(slot) = items.lock().unwrap_or_else(PoisonError::into_inner).get_mut(*at) {

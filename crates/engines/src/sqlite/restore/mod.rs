@@ -30,7 +30,8 @@ use crate::restore::{
 };
 use crate::sqlite::record::{self, RECORD_ENDING, Record, record_path};
 use flow::{
-    BackupReader, Context, DatabaseRef, EngineKind, Manifest, SafetySuffix, SourceError, SourceErrorKind, quoted,
+    BackupReader, Context, DatabaseRef, EngineKind, Manifest, SafetySuffix, SourceError, SourceErrorKind,
+    quoted,
 };
 use job::{Job, Place, Work};
 use std::collections::{BTreeMap, HashSet};

@@ -3,13 +3,14 @@
 //!
 //! One look at `/proc` tells it of thousands of files. It is a look: somebody may come a moment later.
 
+use crate::look::Look;
 use std::collections::HashMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 
 /// The files that were open when somebody looked.
 #[derive(Debug, Default)]
-pub(crate) struct OpenFiles {
+pub struct OpenFiles {
     /// By device and inode, the process and the name of its program.
     by_descriptor: HashMap<(u64, u64), (u32, String)>,
     /// By inode, of whatever disk: volumes show other device numbers there.
@@ -18,7 +19,7 @@ pub(crate) struct OpenFiles {
 
 impl OpenFiles {
     /// Looks. Our own descriptors do not count.
-    pub(crate) fn look() -> Self {
+    pub fn look() -> Self {
         let own = std::process::id();
         let mut open = Self::default();
         for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -44,11 +45,12 @@ impl OpenFiles {
     }
 
     /// Tells who has a file open: `sqlite3 (process 4711)`.
-    pub(crate) fn holder(&self, file: &Metadata) -> Option<String> {
-        if let Some((pid, program)) = self.by_descriptor.get(&(file.dev(), file.ino())) {
+    pub fn holder(&self, file: &Look) -> Option<String> {
+        let inode = file.inode?;
+        if let Some((pid, program)) = self.by_descriptor.get(&inode) {
             return Some(format!("{program} (process {pid})"));
         }
-        let pid = self.by_lock.get(&file.ino())?;
+        let pid = self.by_lock.get(&inode.1)?;
         Some(if *pid == 0 {
             "a process that holds a lock on it".to_owned()
         } else {
@@ -83,7 +85,7 @@ mod tests {
     fn what_another_process_has_open_is_seen() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         std::io::Write::write_all(&mut file, b"x").unwrap();
-        let metadata = file.as_file().metadata().unwrap();
+        let metadata = crate::look::look_at(&file.as_file().metadata().unwrap()).unwrap();
         assert_eq!(OpenFiles::look().holder(&metadata), None, "our own does not count");
         let input = Stdio::from(std::fs::File::open(file.path()).unwrap());
         let mut child = Command::new("sleep").arg("60").stdin(input).spawn().unwrap();
