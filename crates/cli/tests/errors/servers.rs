@@ -89,15 +89,18 @@ fn backups_and_dumps_of_another_system() {
     assert_eq!(std::fs::read(place.path("app.db")).unwrap(), app);
     assert_eq!(cluster.text("erp"), text);
 
-    // A dump of PostgreSQL is no SQLite file, whole or cut.
+    // A dump of PostgreSQL is no backup of a SQLite database, and one that is cut none at all.
     let out = run(&place, &path, &["export", &latest, "--out", "erp-20260101.dump"]);
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let whole = std::fs::read(place.path("erp-20260101.dump")).unwrap();
     std::fs::write(place.path("cut-20260102.dump"), &whole[..whole.len() / 2]).unwrap();
-    for file in ["erp-20260101.dump", "cut-20260102.dump"] {
-        let output = run(&place, &path, &["import", file]);
+    let imports: [(&[&str], i32); 2] =
+        [(&["import", "erp-20260101.dump", "--target", "app.db"], 2), (&["import", "cut-20260102.dump"], 20)];
+    for (arguments, code) in imports {
+        let output = run(&place, &path, arguments);
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && said.contains(file), "{said}");
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(arguments[1]), "{said}");
     }
     let listed = place.json(&["list"]);
     assert_eq!(listed["backups"].as_array().unwrap().len(), 2);
