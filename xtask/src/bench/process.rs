@@ -16,9 +16,14 @@ pub(super) fn measure(command: &mut Command) -> Result<Taken, String> {
     measure_with(command, Stdio::null())
 }
 
-/// Runs to the end with something to read.
+/// Runs to the end with something to read. What earlier runs left to be written is on the disk before: whoever comes next
+/// would wait for it else, and one of the two syncs nothing that it restores.
 pub(super) fn measure_with(command: &mut Command, input: Stdio) -> Result<Taken, String> {
     let shown = format!("{command:?}");
+    let synced = Command::new("sync").status().map_err(|error| format!("cannot run sync: {error}"))?;
+    if !synced.success() {
+        return Err(format!("sync failed: {synced}"));
+    }
     let started = Instant::now();
     let child = command.stdin(input).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut child = child.map_err(|error| format!("cannot run {shown}: {error}"))?;
