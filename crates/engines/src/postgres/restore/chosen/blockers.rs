@@ -151,14 +151,8 @@ pub(in crate::postgres::restore) fn of(
 ) -> Result<Vec<Blocker>, SourceError> {
     let shown = live.shown();
     if !['r', 'p'].contains(&live.kind) {
-        let what = match live.kind {
-            'v' => "a view",
-            'm' => "a materialized view",
-            'f' => "a foreign table",
-            _ => "no table",
-        };
         let hint = "leave `--in-place` out: the backup's table is made beside it";
-        return Ok(vec![blocker(format!("{shown} is {what} by now"), hint)]);
+        return Ok(vec![blocker(format!("{shown} is {} by now", live.what()), hint)]);
     }
     let mut found = rights(session, live)?;
     let sql = format!(

@@ -33,6 +33,16 @@ pub(in crate::postgres::restore) struct Live {
 }
 
 impl Live {
+    /// Says what it is where it is no table.
+    pub(in crate::postgres::restore) fn what(&self) -> &'static str {
+        match self.kind {
+            'v' => "a view",
+            'm' => "a materialized view",
+            'f' => "a foreign table",
+            _ => "no table",
+        }
+    }
+
     pub(in crate::postgres::restore) fn quoted(&self) -> String {
         format!("{}.{}", quoted(&self.schema), quoted(&self.name))
     }

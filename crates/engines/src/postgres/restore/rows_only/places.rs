@@ -143,14 +143,11 @@ fn absent(missing: &[String]) -> Blocker {
 fn of(session: &mut Session, live: &Live) -> Result<Vec<Blocker>, SourceError> {
     let shown = live.shown();
     if !['r', 'p'].contains(&live.kind) {
-        let what = match live.kind {
-            'v' => "a view",
-            'm' => "a materialized view",
-            'f' => "a foreign table",
-            _ => "no table",
-        };
         let hint = "name by `--table` those that take rows";
-        return Ok(vec![Blocker { message: format!("{shown} is {what} by now"), hint: hint.to_owned() }]);
+        return Ok(vec![Blocker {
+            message: format!("{shown} is {} by now", live.what()),
+            hint: hint.to_owned(),
+        }]);
     }
     let sql =
         "SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE'), pg_catalog.pg_get_userbyid(c.relowner)::text,
